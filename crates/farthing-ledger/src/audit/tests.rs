@@ -1,0 +1,100 @@
+//! A journal with one line altered is found out, and the line is named.
+
+use crate::book::tests::{Desk, purchase};
+use crate::*;
+
+/// opened, key attached, funded, `a` bought and delivered, `b` claimed, posted and delivered.
+fn journal() -> Vec<Record> {
+    let mut desk = Desk::new();
+    let now = desk.now;
+    for (name, money) in [("a", Money::Book), ("b", Money::Rail)] {
+        let request = purchase(name, money);
+        let id = request.payment.id;
+        let claimed = desk.book.claim(request, &desk.shelf, now).unwrap().1;
+        let settlement = Settlement { reference: "tx".into(), settled_at: now };
+        let posted = desk.book.post(id, settlement, now);
+        let delivered = desk.book.deliver(id, Outcome { status: 200 }, now);
+        desk.journal.extend(claimed.into_iter().chain(posted).chain(delivered));
+    }
+    desk.journal
+}
+
+#[track_caller]
+fn check(alter: impl FnOnce(&mut Vec<Record>), seq: u64, what: &str) {
+    let mut journal = journal();
+    alter(&mut journal);
+    let fault = audit(&journal).unwrap_err();
+    assert_eq!(fault.seq, seq, "{fault}");
+    assert!(format!("{:?}", fault.what).starts_with(what), "{fault:?}");
+}
+
+fn renumber(journal: &mut [Record]) {
+    for (record, seq) in journal.iter_mut().zip(1..) {
+        record.seq = seq;
+    }
+}
+
+#[test]
+fn a_sound_journal_adds_up() {
+    let audit = audit(&journal()).unwrap();
+    assert_eq!((audit.records, audit.claimed, audit.delivered), (8, 2, 2));
+    assert_eq!((audit.pending, audit.voided, audit.undelivered), (0, 0, 0));
+    let (debits, credits) = audit.totals.values().next().unwrap();
+    assert_eq!((debits, credits.atoms()), (credits, 22));
+}
+
+#[test]
+fn a_deleted_moved_or_inserted_record_leaves_a_gap() {
+    check(|journal| drop(journal.remove(3)), 5, "Gap");
+    check(|journal| journal.swap(3, 4), 5, "Gap");
+    check(|journal| journal.insert(4, journal[3].clone()), 4, "Gap");
+}
+
+#[test]
+fn renumbering_does_not_hide_it() {
+    let deleted = |at: usize| {
+        move |journal: &mut Vec<Record>| {
+            journal.remove(at);
+            renumber(journal);
+        }
+    };
+    check(deleted(2), 3, "Transfer(Overdrawn)");
+    check(deleted(3), 4, "NoSuchPayment");
+    check(deleted(5), 6, "NoSuchPayment");
+    check(deleted(6), 7, "OutOfOrder");
+    let doubled = |at: usize| {
+        move |journal: &mut Vec<Record>| {
+            journal.insert(at, journal[at].clone());
+            renumber(journal);
+        }
+    };
+    check(doubled(2), 4, "TransferTwice");
+    check(doubled(4), 6, "OutOfOrder");
+    check(doubled(6), 8, "TransferTwice");
+}
+
+#[test]
+fn an_edited_record_does_not_fit() {
+    check(|journal| journal[3].transfers[0].atoms = 4, 4, "NotThePrice");
+    check(|journal| journal[2].transfers[0].atoms = 4, 4, "Transfer(Overdrawn)");
+    check(|journal| journal[3].transfers[0].phase = Phase::Pending, 4, "Phase");
+    check(|journal| journal[6].transfers.clear(), 7, "LeftPending");
+    check(
+        |journal| {
+            let stray = journal[2].transfers[0].clone();
+            journal[7].transfers = vec![Transfer { id: TransferId::derive(b"x", "y"), ..stray }];
+        },
+        8,
+        "StrayTransfer",
+    );
+    check(
+        |journal| {
+            let proofs = claimed_proofs(&journal[3]);
+            if let Event::Claimed { proofs: later, .. } = &mut journal[5].event {
+                later[0] = proofs[0].0;
+            }
+        },
+        6,
+        "ProofTwice",
+    );
+}

@@ -1,0 +1,668 @@
+//! The state machine: what a request means, given everything that happened before.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use farthing_money::{Amount, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Account, AccountKind, Balance, Balances, Claim, Event, Fingerprint, Holder, Outcome, Payment,
+    PaymentId, Phase, Proof, Record, Settlement, Source, SpendingKey, Standing, TraceId, Transfer,
+    TransferError, TransferId, VoidReason,
+};
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+/// How many outdated proofs one claim may forget, so that no claim pays for all of them.
+const FORGET_MAX: usize = 4;
+
+/// Asks to take a payment's proof and to hold or move its money.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimRequest {
+    /// The facts.
+    pub payment: Payment,
+    /// What must not be used twice; never empty, and the first is what the payment's id is of.
+    pub proofs: Vec<Proof>,
+    /// The client's `Idempotency-Key`, scoped to payer and route: claimed along with the proofs.
+    pub idempotency: Option<Proof>,
+    /// The money, leg by leg.
+    pub legs: Vec<Leg>,
+    /// Whether this book can move the money itself.
+    pub money: Money,
+    /// Limits that hold in the same moment as the claim.
+    pub caps: Vec<Cap>,
+}
+
+/// One part of a payment's money.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leg {
+    /// The account that gives.
+    pub from: Source,
+    /// The account that takes.
+    pub to: Account,
+    /// How much, in atoms of the taking account's asset.
+    pub atoms: u128,
+}
+
+/// Who moves a payment's money.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Money {
+    /// It lies in this book: the claim moves it.
+    Book,
+    /// It lies elsewhere: the claim holds its place until the rail has spoken.
+    Rail,
+}
+
+/// A limit on an account's credits, checked in the same transaction as the claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cap {
+    /// The account.
+    pub account: Account,
+    /// The most that may ever be credited to it, held or posted, in atoms.
+    pub credits_max: u128,
+}
+
+/// What an operator may enter into the book.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// Puts money into a prepaid account. A reference counts once.
+    Fund {
+        /// Whose account.
+        holder: Holder,
+        /// How much.
+        amount: Amount,
+        /// The operator's own name for it.
+        reference: String,
+    },
+    /// Lets a key spend a prepaid account.
+    AttachKey {
+        /// The key.
+        key: SpendingKey,
+        /// Whose account.
+        holder: Holder,
+    },
+    /// Stops a key from spending.
+    DetachKey {
+        /// The key.
+        key: SpendingKey,
+    },
+}
+
+/// Proofs the book no longer has in memory, wherever the store keeps them.
+pub trait Cold {
+    /// Whether `proof` was ever claimed.
+    ///
+    /// # Errors
+    ///
+    /// [`ClaimError::Unavailable`] when it cannot be known.
+    fn is_claimed(&self, proof: &Proof) -> Result<bool, ClaimError>;
+}
+
+/// Everything the book knows, as projections of the journal.
+///
+/// Each method decides one request. It answers with the record to write, if there is anything to
+/// write; its own state has then changed already, so a store that cannot write must stop.
+#[derive(Debug, Default)]
+pub struct Book {
+    seq: u64,
+    epoch: u64,
+    balances: Balances,
+    keys: BTreeMap<SpendingKey, Holder>,
+    live: BTreeMap<PaymentId, Live>,
+    proofs: BTreeMap<Fingerprint, PaymentId>,
+    outdated: BTreeSet<(Timestamp, Fingerprint)>,
+    /// Proofs kept no longer than this may have been forgotten: ask the cold index.
+    forgotten_until: Timestamp,
+}
+
+/// A payment that is not finished.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Live {
+    trace: TraceId,
+    credential: Fingerprint,
+    standing: Standing,
+    /// The pending transfers, in order.
+    held: Vec<TransferId>,
+    /// The writer in whose time somebody holds the payment: settles it, or delivers it.
+    holder: Option<u64>,
+}
+
+/// A book at one point of its journal, without the proofs, which the store indexes itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Snapshot {
+    /// The last record contained.
+    pub seq: u64,
+    epoch: u64,
+    accounts: Vec<(Account, Balance)>,
+    pending: Vec<Transfer>,
+    keys: Vec<(SpendingKey, Holder)>,
+    live: Vec<(PaymentId, Live)>,
+}
+
+impl Book {
+    /// The last record's place.
+    #[must_use]
+    pub const fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// Every account's balance.
+    #[must_use]
+    pub const fn balances(&self) -> &Balances {
+        &self.balances
+    }
+
+    /// The keys that may spend, and whose account.
+    #[must_use]
+    pub const fn keys(&self) -> &BTreeMap<SpendingKey, Holder> {
+        &self.keys
+    }
+
+    /// Where a payment stands, if it is not finished.
+    #[must_use]
+    pub fn standing(&self, payment: PaymentId) -> Option<&Standing> {
+        self.live.get(&payment).map(|live| &live.standing)
+    }
+
+    /// Takes the book over from every earlier writer.
+    ///
+    /// What they were settling or delivering is nobody's any more: a posted payment can be claimed
+    /// again by an honest retry, a pending one is for recovery to ask about.
+    pub fn open(&mut self, now: Timestamp) -> Record {
+        self.epoch = self.epoch.saturating_add(1);
+        self.write(now, None, Event::Opened { epoch: self.epoch }, Vec::new())
+    }
+
+    /// Takes a payment's proofs and holds or moves its money: all of it, or nothing.
+    ///
+    /// # Idempotency
+    ///
+    /// Claiming again with the same credential says where the payment stands and changes nothing;
+    /// except that [`Claim::Undelivered`] hands the right to deliver to the caller.
+    ///
+    /// # Errors
+    ///
+    /// A [`ClaimError`]; nothing has changed, and the same proof may be claimed again later.
+    pub fn claim(
+        &mut self,
+        request: ClaimRequest,
+        cold: &impl Cold,
+        now: Timestamp,
+    ) -> Result<(Claim, Option<Record>), ClaimError> {
+        if let Some(known) = self.find(&request, cold)? {
+            return Ok((known, None));
+        }
+        if let Some(key) = &request.idempotency
+            && self.is_claimed(key, cold)?
+        {
+            return Err(ClaimError::Duplicate);
+        }
+        let transfers = self.transfers(&request)?;
+        self.within(&request.caps, &transfers)?;
+        self.balances.apply(&transfers)?;
+        let settlement = (request.money == Money::Book)
+            .then(|| Settlement { reference: request.payment.id.to_string(), settled_at: now });
+        let ClaimRequest { payment, mut proofs, idempotency, .. } = request;
+        proofs.extend(idempotency);
+        self.forget(now);
+        let trace = Some(payment.trace);
+        let event = Event::Claimed { payment: Box::new(payment), proofs, settlement };
+        self.note(&event, &transfers, Some(self.epoch));
+        Ok((Claim::Fresh, Some(self.write(now, trace, event, transfers))))
+    }
+
+    /// Makes a pending payment count. Nothing to write means it did already.
+    pub fn post(
+        &mut self,
+        payment: PaymentId,
+        settlement: Settlement,
+        now: Timestamp,
+    ) -> Option<Record> {
+        let live = self.live.get(&payment).filter(|live| live.standing == Standing::Pending)?;
+        let (trace, transfers) = (live.trace, self.finish(payment, live, "post", Phase::Post));
+        let event = Event::Posted { payment, settlement };
+        Some(self.commit(now, trace, event, transfers))
+    }
+
+    /// Gives a pending payment up; its proofs stay claimed. Nothing to write means it was not
+    /// pending any more.
+    pub fn void(
+        &mut self,
+        payment: PaymentId,
+        reason: VoidReason,
+        now: Timestamp,
+    ) -> Option<Record> {
+        let live = self.live.get(&payment).filter(|live| live.standing == Standing::Pending)?;
+        let (trace, transfers) = (live.trace, self.finish(payment, live, "void", Phase::Void));
+        let event = Event::Voided { payment, reason };
+        Some(self.commit(now, trace, event, transfers))
+    }
+
+    /// Notes that the answer was given. Nothing to write means it was noted already.
+    pub fn deliver(
+        &mut self,
+        payment: PaymentId,
+        outcome: Outcome,
+        now: Timestamp,
+    ) -> Option<Record> {
+        let live = self.live.get(&payment);
+        let live = live.filter(|live| matches!(live.standing, Standing::Posted(_)))?;
+        let trace = live.trace;
+        Some(self.commit(now, trace, Event::Delivered { payment, outcome }, Vec::new()))
+    }
+
+    /// Gives the right to deliver back, undelivered. The payment can be claimed again at once.
+    pub fn give_back(&mut self, payment: PaymentId) {
+        if let Some(live) = self.live.get_mut(&payment) {
+            live.holder = None;
+        }
+    }
+
+    /// Makes an operator's entry. Nothing to write means it was made already.
+    ///
+    /// # Errors
+    ///
+    /// An [`EntryError`]; nothing has changed.
+    pub fn enter(
+        &mut self,
+        entry: Entry,
+        cold: &impl Cold,
+        now: Timestamp,
+    ) -> Result<Option<Record>, EntryError> {
+        match entry {
+            Entry::Fund { holder, amount, reference } => {
+                self.fund(&holder, &amount, reference, cold, now)
+            }
+            Entry::AttachKey { key, holder } => match self.keys.get(&key) {
+                Some(known) if *known == holder => Ok(None),
+                Some(_) => Err(EntryError::KeyTaken),
+                None => Ok(Some(self.enter_event(now, Event::KeyAttached { key, holder }))),
+            },
+            Entry::DetachKey { key } if self.keys.contains_key(&key) => {
+                Ok(Some(self.enter_event(now, Event::KeyDetached { key })))
+            }
+            Entry::DetachKey { .. } => Ok(None),
+        }
+    }
+
+    /// Follows a record that was written before, in another life of the book.
+    ///
+    /// # Errors
+    ///
+    /// A [`TransferError`] when the record cannot follow what came before it; [`crate::audit`] says
+    /// more.
+    pub fn replay(&mut self, record: &Record) -> Result<(), TransferError> {
+        self.balances.apply(&record.transfers)?;
+        self.note(&record.event, &record.transfers, None);
+        self.seq = record.seq;
+        Ok(())
+    }
+
+    /// Remembers a proof from the store's index.
+    pub fn remember(&mut self, proof: Proof, payment: PaymentId) {
+        self.proofs.insert(proof.fingerprint, payment);
+        if let Some(keep_until) = proof.keep_until {
+            self.outdated.insert((keep_until, proof.fingerprint));
+        }
+    }
+
+    /// Says that the store's index, and not the book, knows the proofs kept no longer than `until`.
+    pub fn forgot_until(&mut self, until: Timestamp) {
+        self.forgotten_until = self.forgotten_until.max(until);
+    }
+
+    /// The book as it stands.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let clone = |(a, b): (&Account, &Balance)| (a.clone(), *b);
+        Snapshot {
+            seq: self.seq,
+            epoch: self.epoch,
+            accounts: self.balances.iter().map(clone).collect(),
+            pending: self.balances.all_pending().cloned().collect(),
+            keys: self.keys.iter().map(|(key, holder)| (*key, holder.clone())).collect(),
+            live: self.live.iter().map(|(id, live)| (*id, live.clone())).collect(),
+        }
+    }
+
+    /// A book as it stood, without its proofs.
+    #[must_use]
+    pub fn restore(snapshot: Snapshot) -> Self {
+        let mut balances: Balances = snapshot.accounts.into_iter().collect();
+        balances.extend(snapshot.pending);
+        Self {
+            seq: snapshot.seq,
+            epoch: snapshot.epoch,
+            balances,
+            keys: snapshot.keys.into_iter().collect(),
+            live: snapshot.live.into_iter().collect(),
+            ..Self::default()
+        }
+    }
+
+    // --- claiming -----------------------------------------------------------------------------
+
+    /// What is known of the payment or of one of its proofs; nothing if all of it is new.
+    fn find(
+        &mut self,
+        request: &ClaimRequest,
+        cold: &impl Cold,
+    ) -> Result<Option<Claim>, ClaimError> {
+        let id = request.payment.id;
+        for proof in &request.proofs {
+            match self.proofs.get(&proof.fingerprint) {
+                Some(&owner) if owner == id => return Ok(Some(self.again(request))),
+                Some(_) => return Ok(Some(Claim::Spent)),
+                None if self.is_cold(proof) && cold.is_claimed(proof)? => {
+                    return Ok(Some(Claim::Spent));
+                }
+                None => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// Where a payment stands whose proof is presented again.
+    fn again(&mut self, request: &ClaimRequest) -> Claim {
+        let epoch = self.epoch;
+        let Some(live) = self.live.get_mut(&request.payment.id) else { return Claim::Spent };
+        if live.credential != request.payment.credential {
+            return Claim::Spent;
+        }
+        match &live.standing {
+            Standing::Pending => Claim::Pending,
+            Standing::Posted(_) if live.holder == Some(epoch) => Claim::Pending,
+            Standing::Posted(settlement) => {
+                live.holder = Some(epoch);
+                Claim::Undelivered(settlement.clone())
+            }
+            Standing::Delivered | Standing::Voided => Claim::Spent,
+        }
+    }
+
+    fn is_claimed(&self, proof: &Proof, cold: &impl Cold) -> Result<bool, ClaimError> {
+        let known = self.proofs.contains_key(&proof.fingerprint);
+        Ok(known || (self.is_cold(proof) && cold.is_claimed(proof)?))
+    }
+
+    fn is_cold(&self, proof: &Proof) -> bool {
+        proof.keep_until.is_none_or(|until| until <= self.forgotten_until)
+    }
+
+    /// The transfers a claim consists of.
+    fn transfers(&self, request: &ClaimRequest) -> Result<Vec<Transfer>, ClaimError> {
+        let id = request.payment.id;
+        let phase = match request.money {
+            Money::Book => Phase::Posted,
+            Money::Rail => Phase::Pending,
+        };
+        let transfer = |(at, leg): (usize, &Leg)| {
+            let debit = match &leg.from {
+                Source::Account(account) => account.clone(),
+                Source::Key(key) => {
+                    let holder = self.keys.get(key).ok_or(ClaimError::UnknownKey)?;
+                    Account::new(AccountKind::Prepaid, holder.clone(), leg.to.asset.clone())
+                }
+            };
+            let id = TransferId::derive(&id.to_bytes(), &format!("claim {at}"));
+            Ok(Transfer { id, debit, credit: leg.to.clone(), atoms: leg.atoms, phase })
+        };
+        request.legs.iter().enumerate().map(transfer).collect()
+    }
+
+    /// Whether `transfers`, on top of what was credited before, stay within `caps`.
+    fn within(&self, caps: &[Cap], transfers: &[Transfer]) -> Result<(), ClaimError> {
+        for cap in caps {
+            let credits = transfers.iter().filter(|transfer| transfer.credit == cap.account);
+            let held = self.balances.of(&cap.account).credits_held();
+            let total = credits.fold(held, |sum, transfer| sum.saturating_add(transfer.atoms));
+            if total > cap.credits_max {
+                return Err(ClaimError::OverCap);
+            }
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, now: Timestamp) {
+        for _ in 0..FORGET_MAX {
+            match self.outdated.first().copied() {
+                Some((keep_until, fingerprint)) if keep_until < now => {
+                    self.outdated.pop_first();
+                    self.proofs.remove(&fingerprint);
+                    self.forgotten_until = self.forgotten_until.max(keep_until);
+                }
+                _ => return,
+            }
+        }
+    }
+
+    // --- finishing ----------------------------------------------------------------------------
+
+    /// The transfers that finish a payment's pending ones.
+    fn finish(
+        &self,
+        payment: PaymentId,
+        live: &Live,
+        step: &str,
+        phase: fn(TransferId) -> Phase,
+    ) -> Vec<Transfer> {
+        let held = live.held.iter().filter_map(|id| self.balances.pending(*id));
+        held.enumerate()
+            .map(|(at, pending)| Transfer {
+                id: TransferId::derive(&payment.to_bytes(), &format!("{step} {at}")),
+                phase: phase(pending.id),
+                ..pending.clone()
+            })
+            .collect()
+    }
+
+    fn commit(
+        &mut self,
+        now: Timestamp,
+        trace: TraceId,
+        event: Event,
+        transfers: Vec<Transfer>,
+    ) -> Record {
+        // The transfers finish pending ones of this book, in full and on the same accounts.
+        let applied = self.balances.apply(&transfers);
+        assert_eq!(applied, Ok(()), "finishing a pending transfer in full always fits");
+        self.note(&event, &transfers, Some(self.epoch));
+        self.write(now, Some(trace), event, transfers)
+    }
+
+    // --- entering -----------------------------------------------------------------------------
+
+    fn fund(
+        &mut self,
+        holder: &Holder,
+        amount: &Amount,
+        reference: String,
+        cold: &impl Cold,
+        now: Timestamp,
+    ) -> Result<Option<Record>, EntryError> {
+        let transfer = funding(holder, amount, &reference);
+        let [by_reference, in_full] = funding_proofs(&reference, &transfer);
+        if self.is_claimed(&by_reference, cold)? {
+            let same = self.is_claimed(&in_full, cold)?;
+            return if same { Ok(None) } else { Err(EntryError::ReferenceTaken) };
+        }
+        self.balances.apply(std::slice::from_ref(&transfer))?;
+        let event = Event::Funded { reference };
+        self.note(&event, std::slice::from_ref(&transfer), None);
+        Ok(Some(self.write(now, None, event, vec![transfer])))
+    }
+
+    fn enter_event(&mut self, now: Timestamp, event: Event) -> Record {
+        self.note(&event, &[], None);
+        self.write(now, None, event, Vec::new())
+    }
+
+    // --- projecting ---------------------------------------------------------------------------
+
+    /// Follows an event into every projection but the balances. `holder` is the writer in whose
+    /// time somebody now holds the payment.
+    fn note(&mut self, event: &Event, transfers: &[Transfer], holder: Option<u64>) {
+        match event {
+            Event::Opened { epoch } => self.epoch = *epoch,
+            Event::KeyAttached { key, holder } => {
+                self.keys.insert(*key, holder.clone());
+            }
+            Event::KeyDetached { key } => {
+                self.keys.remove(key);
+            }
+            Event::Funded { reference } => {
+                for transfer in transfers {
+                    for proof in funding_proofs(reference, transfer) {
+                        self.remember(proof, PaymentId::of(&proof.fingerprint));
+                    }
+                }
+            }
+            Event::Claimed { payment, proofs, settlement } => {
+                for proof in proofs {
+                    self.remember(*proof, payment.id);
+                }
+                let live = Live {
+                    trace: payment.trace,
+                    credential: payment.credential,
+                    standing: settlement.clone().map_or(Standing::Pending, Standing::Posted),
+                    held: match settlement {
+                        Some(_) => Vec::new(),
+                        None => transfers.iter().map(|transfer| transfer.id).collect(),
+                    },
+                    holder,
+                };
+                self.live.insert(payment.id, live);
+            }
+            Event::Posted { payment, settlement } => {
+                if let Some(live) = self.live.get_mut(payment) {
+                    live.standing = Standing::Posted(settlement.clone());
+                    live.held.clear();
+                    live.holder = holder;
+                }
+            }
+            Event::Voided { payment, .. } | Event::Delivered { payment, .. } => {
+                self.live.remove(payment);
+            }
+        }
+    }
+
+    fn write(
+        &mut self,
+        now: Timestamp,
+        trace: Option<TraceId>,
+        event: Event,
+        transfers: Vec<Transfer>,
+    ) -> Record {
+        self.seq = self.seq.saturating_add(1);
+        Record { seq: self.seq, at: now, trace, event, transfers }
+    }
+}
+
+/// The proofs that an event claims, and the payment that owns them: what a store must index.
+#[must_use]
+pub fn claimed_proofs(record: &Record) -> Vec<(Proof, PaymentId)> {
+    match &record.event {
+        Event::Claimed { payment, proofs, .. } => {
+            proofs.iter().map(|proof| (*proof, payment.id)).collect()
+        }
+        Event::Funded { reference } => record
+            .transfers
+            .iter()
+            .flat_map(|transfer| funding_proofs(reference, transfer))
+            .map(|proof| (proof, PaymentId::of(&proof.fingerprint)))
+            .collect(),
+        Event::Opened { .. }
+        | Event::KeyAttached { .. }
+        | Event::KeyDetached { .. }
+        | Event::Posted { .. }
+        | Event::Voided { .. }
+        | Event::Delivered { .. } => Vec::new(),
+    }
+}
+
+fn funding(holder: &Holder, amount: &Amount, reference: &str) -> Transfer {
+    let account = |kind| Account::new(kind, holder.clone(), amount.asset().clone());
+    Transfer {
+        id: TransferId::derive(reference.as_bytes(), "fund"),
+        debit: account(AccountKind::Funding),
+        credit: account(AccountKind::Prepaid),
+        atoms: amount.atoms(),
+        phase: Phase::Posted,
+    }
+}
+
+/// A reference is taken once; with the same account and amount it is the same funding.
+fn funding_proofs(reference: &str, transfer: &Transfer) -> [Proof; 2] {
+    let account = transfer.credit.to_string();
+    let atoms = transfer.atoms.to_be_bytes();
+    let in_full = [reference.as_bytes(), account.as_bytes(), &atoms];
+    [
+        Fingerprint::of("funding reference", &[reference.as_bytes()]),
+        Fingerprint::of("funding in full", &in_full),
+    ]
+    .map(|fingerprint| Proof { fingerprint, keep_until: None })
+}
+
+/// Why a claim was refused. Nothing is written and nothing is claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClaimError {
+    /// The payer's account does not hold the price.
+    #[error("the account does not hold the price")]
+    Overdrawn,
+    /// The key may not spend any account here.
+    #[error("the key may not spend an account here")]
+    UnknownKey,
+    /// A cap of the wallet's own would be passed.
+    #[error("the payment would pass a cap")]
+    OverCap,
+    /// The `Idempotency-Key` was used for another payment.
+    #[error("the idempotency key was used before")]
+    Duplicate,
+    /// The request contradicts itself: ours to fix.
+    #[error("the payment's legs contradict each other")]
+    Legs,
+    /// The store cannot answer. Claiming again is safe.
+    #[error("the store does not answer")]
+    Unavailable,
+}
+
+impl From<TransferError> for ClaimError {
+    fn from(error: TransferError) -> Self {
+        match error {
+            TransferError::Overdrawn => Self::Overdrawn,
+            TransferError::SameAccount
+            | TransferError::AssetMismatch
+            | TransferError::NotPending
+            | TransferError::PendingMismatch
+            | TransferError::Overflow
+            | TransferError::Duplicate => Self::Legs,
+        }
+    }
+}
+
+/// Why an operator's entry was refused. Nothing is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EntryError {
+    /// The reference funded something else already.
+    #[error("the reference was used for another account or amount")]
+    ReferenceTaken,
+    /// The key spends somebody else's account.
+    #[error("the key belongs to another account")]
+    KeyTaken,
+    /// The money cannot be moved so.
+    #[error("{0}")]
+    Transfer(#[from] TransferError),
+    /// The store cannot answer. Entering again is safe.
+    #[error("the store does not answer")]
+    Unavailable,
+}
+
+impl From<ClaimError> for EntryError {
+    fn from(_: ClaimError) -> Self {
+        // Only the cold index can fail on this path.
+        Self::Unavailable
+    }
+}

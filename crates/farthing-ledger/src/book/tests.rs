@@ -1,0 +1,393 @@
+//! Every test is one line of a story: what was asked of the book, and what it answered.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use farthing_money::{Amount, AssetId, Timestamp};
+use proptest::prelude::*;
+
+use crate::*;
+
+pub(crate) const START: Timestamp = Timestamp::from_micros(1_763_712_000_000_000);
+
+/// A cold index that knows what a test tells it.
+#[derive(Default)]
+pub(crate) struct Shelf(pub(crate) BTreeSet<Fingerprint>);
+
+impl Cold for Shelf {
+    fn is_claimed(&self, proof: &Proof) -> Result<bool, ClaimError> {
+        Ok(self.0.contains(&proof.fingerprint))
+    }
+}
+
+pub(crate) fn usd(atoms: u128) -> Amount {
+    Amount::new(AssetId::new("usd").unwrap(), atoms)
+}
+
+fn holder(name: &str) -> Holder {
+    Holder::new(name).unwrap()
+}
+
+fn key(of: &str) -> SpendingKey {
+    SpendingKey(*Fingerprint::of("key", &[of.as_bytes()]).as_bytes())
+}
+
+/// A request to buy something for 5, proven by challenge `name`.
+pub(crate) fn purchase(name: &str, money: Money) -> ClaimRequest {
+    let fingerprint = Fingerprint::of("challenge", &[name.as_bytes()]);
+    let keep_until = Some(START.after(Duration::from_mins(5)));
+    let seller = Account::new(AccountKind::Payable, holder("seller"), usd(0).asset().clone());
+    let from = match money {
+        Money::Book => Source::Key(key("alice")),
+        Money::Rail => Source::Account("clearing/test/usd".parse().unwrap()),
+    };
+    ClaimRequest {
+        payment: Payment {
+            id: PaymentId::of(&fingerprint),
+            trace: TraceId::new(START, [7; 10]),
+            protocol: "mpp".into(),
+            method: "prepaid".into(),
+            intent: "charge".into(),
+            challenge: name.into(),
+            amount: usd(5),
+            payer: "alice".into(),
+            payee: holder("seller"),
+            route: "weather".into(),
+            scope: "scope".into(),
+            credential: Fingerprint::of("credential", &[name.as_bytes()]),
+            expires_at: START.after(Duration::from_mins(5)),
+        },
+        proofs: vec![Proof { fingerprint, keep_until }],
+        idempotency: None,
+        legs: vec![Leg { from, to: seller, atoms: 5 }],
+        money,
+        caps: vec![],
+    }
+}
+
+/// A book in a test, with its journal and whatever the store would have on disk.
+pub(crate) struct Desk {
+    pub(crate) book: Book,
+    pub(crate) journal: Vec<Record>,
+    pub(crate) shelf: Shelf,
+    pub(crate) now: Timestamp,
+}
+
+impl Desk {
+    /// A book in which alice has 12 and a key.
+    pub(crate) fn new() -> Self {
+        let mut desk =
+            Self { book: Book::default(), journal: vec![], shelf: Shelf::default(), now: START };
+        let opened = desk.book.open(START);
+        desk.write(Some(opened));
+        for entry in [
+            Entry::AttachKey { key: key("alice"), holder: holder("alice") },
+            Entry::Fund { holder: holder("alice"), amount: usd(12), reference: "first".into() },
+        ] {
+            desk.enter(entry).unwrap();
+        }
+        desk
+    }
+
+    fn write(&mut self, record: Option<Record>) {
+        if let Some(record) = record {
+            self.shelf.0.extend(claimed_proofs(&record).iter().map(|(proof, _)| proof.fingerprint));
+            self.journal.push(record);
+        }
+    }
+
+    fn enter(&mut self, entry: Entry) -> Result<bool, EntryError> {
+        let record = self.book.enter(entry, &self.shelf, self.now)?;
+        let written = record.is_some();
+        self.write(record);
+        Ok(written)
+    }
+
+    fn claim(&mut self, request: ClaimRequest) -> Result<Claim, ClaimError> {
+        let (claim, record) = self.book.claim(request, &self.shelf, self.now)?;
+        self.write(record);
+        Ok(claim)
+    }
+
+    /// Carries out `step` and says in a word what came of it.
+    fn run(&mut self, step: &str) -> String {
+        let (verb, name) = step.split_once(' ').unwrap_or((step, "a"));
+        let payment = purchase(name, Money::Book).payment.id;
+        let settlement = Settlement { reference: "tx".into(), settled_at: self.now };
+        let record = match verb {
+            "buy" | "rail" | "other" | "theft" => {
+                let money = if verb == "rail" { Money::Rail } else { Money::Book };
+                let mut request = purchase(name, money);
+                if verb == "other" {
+                    request.payment.credential = Fingerprint::of("credential", &[b"other"]);
+                }
+                if verb == "theft" {
+                    request.payment.id = PaymentId::of(&Fingerprint::of("challenge", &[b"x"]));
+                }
+                return match self.claim(request) {
+                    Ok(Claim::Undelivered(_)) => "undelivered".into(),
+                    Ok(claim) => format!("{claim:?}").to_lowercase(),
+                    Err(error) => format!("{error:?}"),
+                };
+            }
+            "post" => self.book.post(payment, settlement, self.now),
+            "void" => self.book.void(payment, VoidReason::Declined, self.now),
+            "deliver" => self.book.deliver(payment, Outcome { status: 200 }, self.now),
+            "return" => {
+                self.book.give_back(payment);
+                return "-".into();
+            }
+            "restart" => {
+                self.restart();
+                return "-".into();
+            }
+            "wait" => {
+                self.now = self.now.after(Duration::from_secs(name.parse().unwrap()));
+                return "-".into();
+            }
+            "back" => {
+                self.now = self.now.before(Duration::from_secs(name.parse().unwrap()));
+                return "-".into();
+            }
+            _ => unreachable!("{step}"),
+        };
+        let done = if record.is_some() { "done" } else { "nothing" };
+        self.write(record);
+        done.into()
+    }
+
+    /// Another process takes the book over, knowing only the journal.
+    fn restart(&mut self) {
+        let mut book = Book::default();
+        for record in &self.journal {
+            book.replay(record).unwrap();
+        }
+        self.book = book;
+        let opened = self.book.open(self.now);
+        self.write(Some(opened));
+    }
+
+    fn available(&self) -> u128 {
+        self.book.balances().of(&"prepaid/alice/usd".parse().unwrap()).available()
+    }
+
+    fn earned(&self) -> u128 {
+        self.book.balances().of(&"payable/seller/usd".parse().unwrap()).credits_posted
+    }
+}
+
+/// Runs steps and compares the answers; afterwards the journal must be sound, and must rebuild the
+/// very same book.
+#[track_caller]
+fn check(steps: &str, want: &str) -> Desk {
+    let mut desk = Desk::new();
+    let got: Vec<String> = steps.split("; ").map(|step| desk.run(step)).collect();
+    assert_eq!(got.join("; "), want, "{steps}");
+    let audit = audit(&desk.journal).unwrap();
+    let balances = desk.book.balances().iter().map(|(a, b)| (a.clone(), *b)).collect();
+    assert_eq!(audit.accounts, balances);
+    desk
+}
+
+#[test]
+fn money_in_the_book_moves_with_the_claim() {
+    let desk = check("buy; deliver; buy", "fresh; done; spent");
+    assert_eq!((desk.available(), desk.earned()), (7, 5));
+}
+
+#[test]
+fn an_account_is_not_overdrawn_and_a_refused_claim_claims_nothing() {
+    let desk = check("buy a; buy b; buy c; buy c", "fresh; fresh; Overdrawn; Overdrawn");
+    assert_eq!((desk.available(), desk.earned()), (2, 10));
+    let mut desk = desk;
+    let more = Entry::Fund { holder: holder("alice"), amount: usd(3), reference: "more".into() };
+    assert_eq!(desk.enter(more), Ok(true));
+    assert_eq!(desk.run("buy c"), "fresh");
+    assert_eq!((desk.available(), desk.earned()), (0, 15));
+}
+
+#[test]
+fn money_on_a_rail_waits_for_the_rail() {
+    let desk = check("rail; post; deliver", "fresh; done; done");
+    assert_eq!(desk.earned(), 5);
+    let desk = check("rail; void; post; rail", "fresh; done; nothing; spent");
+    assert_eq!(desk.earned(), 0);
+}
+
+#[test]
+fn every_step_counts_once() {
+    check(
+        "rail; post; post; void; deliver; deliver",
+        "fresh; done; nothing; nothing; done; nothing",
+    );
+    check("deliver; post; void", "nothing; nothing; nothing");
+}
+
+#[test]
+fn whoever_holds_a_payment_is_alone_with_it() {
+    check("rail; rail; post; rail; deliver; rail", "fresh; pending; done; pending; done; spent");
+    check("buy; buy; return; buy; buy", "fresh; pending; -; undelivered; pending");
+}
+
+#[test]
+fn a_retry_after_a_crash_is_delivered_once() {
+    check("buy; restart; buy; buy; deliver; buy", "fresh; -; undelivered; pending; done; spent");
+    check("rail; post; restart; rail; rail", "fresh; done; -; undelivered; pending");
+}
+
+#[test]
+fn an_unknown_outcome_stays_pending_over_a_restart() {
+    check("rail; restart; rail; restart; rail", "fresh; -; pending; -; pending");
+}
+
+#[test]
+fn another_credential_for_the_same_challenge_buys_nothing() {
+    check("buy; other", "fresh; spent");
+    check("buy; theft", "fresh; spent");
+}
+
+/// R-06, K-04: a proof is refused before and after its challenge expires, before and after a
+/// restart, and when the clock is set back over it.
+#[test]
+fn a_used_proof_stays_used() {
+    check(
+        "buy; deliver; wait 299; buy; wait 1; buy; wait 1; buy; wait 130; buy; restart; buy",
+        "fresh; done; -; spent; -; spent; -; spent; -; spent; -; spent",
+    );
+    check(
+        "buy a; deliver; wait 3600; buy b; back 3600; buy a; restart; buy a",
+        "fresh; done; -; fresh; -; spent; -; spent",
+    );
+}
+
+#[test]
+fn memory_holds_what_is_alive_and_not_what_is_over() {
+    let mut desk = Desk::new();
+    let all = Entry::Fund { holder: holder("alice"), amount: usd(50_000), reference: "all".into() };
+    desk.enter(all).unwrap();
+    for at in 0..5_000_u32 {
+        desk.now = desk.now.after(Duration::from_secs(1));
+        let mut request = purchase(&at.to_string(), Money::Book);
+        request.proofs[0].keep_until = Some(desk.now.after(Duration::from_mins(5)));
+        let id = request.payment.id;
+        assert_eq!(desk.claim(request), Ok(Claim::Fresh));
+        desk.book.deliver(id, Outcome { status: 200 }, desk.now).unwrap();
+    }
+    assert!(desk.book.proofs.len() < 320, "{}", desk.book.proofs.len());
+    assert!(desk.book.live.is_empty());
+}
+
+/// an idempotency key is claimed together with the first payment made under it.
+#[test]
+fn an_idempotency_key_buys_once() {
+    let mut desk = Desk::new();
+    let keyed = |name: &str| {
+        let fingerprint = Fingerprint::of("idempotency", &[b"order-1"]);
+        let keep_until = Some(START.after(Duration::from_hours(24)));
+        let idempotency = Some(Proof { fingerprint, keep_until });
+        ClaimRequest { idempotency, ..purchase(name, Money::Book) }
+    };
+    assert_eq!(desk.claim(keyed("a")), Ok(Claim::Fresh));
+    assert_eq!(desk.claim(keyed("b")), Err(ClaimError::Duplicate));
+    assert_eq!(desk.claim(keyed("a")), Ok(Claim::Pending), "the payment itself is known");
+    assert_eq!(desk.claim(purchase("b", Money::Book)), Ok(Claim::Fresh), "b was never claimed");
+    assert_eq!(desk.earned(), 10);
+}
+
+#[test]
+fn keys_spend_exactly_their_account() {
+    let mut desk = Desk::new();
+    let attach = |name: &str| Entry::AttachKey { key: key("alice"), holder: holder(name) };
+    assert_eq!(desk.enter(attach("alice")), Ok(false), "again is nothing new");
+    assert_eq!(desk.enter(attach("bob")), Err(EntryError::KeyTaken));
+    assert_eq!(desk.enter(Entry::DetachKey { key: key("alice") }), Ok(true));
+    assert_eq!(desk.enter(Entry::DetachKey { key: key("alice") }), Ok(false));
+    assert_eq!(desk.claim(purchase("a", Money::Book)), Err(ClaimError::UnknownKey));
+    assert_eq!(desk.enter(attach("bob")), Ok(true));
+    assert_eq!(desk.claim(purchase("a", Money::Book)), Err(ClaimError::Overdrawn));
+}
+
+#[test]
+fn a_funding_reference_counts_once() {
+    let mut desk = Desk::new();
+    let fund = |name: &str, atoms| Entry::Fund {
+        holder: holder(name),
+        amount: usd(atoms),
+        reference: "first".into(),
+    };
+    assert_eq!(desk.enter(fund("alice", 12)), Ok(false));
+    assert_eq!(desk.enter(fund("alice", 13)), Err(EntryError::ReferenceTaken));
+    assert_eq!(desk.enter(fund("bob", 12)), Err(EntryError::ReferenceTaken));
+    desk.restart();
+    assert_eq!(desk.enter(fund("alice", 12)), Ok(false));
+    assert_eq!(desk.available(), 12);
+}
+
+#[test]
+fn a_cap_holds_in_the_same_moment_as_the_claim() {
+    let mut desk = Desk::new();
+    let capped = |name: &str, credits_max| ClaimRequest {
+        caps: vec![Cap { account: "payable/seller/usd".parse().unwrap(), credits_max }],
+        ..purchase(name, Money::Rail)
+    };
+    assert_eq!(desk.claim(capped("a", 10)), Ok(Claim::Fresh));
+    assert_eq!(desk.claim(capped("b", 9)), Err(ClaimError::OverCap));
+    assert_eq!(desk.claim(capped("b", 10)), Ok(Claim::Fresh), "held money counts");
+    assert_eq!(desk.claim(capped("c", 10)), Err(ClaimError::OverCap));
+    desk.run("void a");
+    assert_eq!(desk.claim(capped("c", 10)), Ok(Claim::Fresh), "voided money does not");
+}
+
+#[test]
+fn a_snapshot_and_the_rest_of_the_journal_make_the_same_book() {
+    let mut desk = check("buy a; rail b; deliver a", "fresh; fresh; done");
+    let snapshot = desk.book.snapshot();
+    let json = serde_json::to_string(&snapshot).unwrap();
+    let mut restored = Book::restore(serde_json::from_str(&json).unwrap());
+    assert_eq!(restored.snapshot(), snapshot);
+    let before = desk.journal.len();
+    desk.run("post b");
+    desk.run("deliver b");
+    for record in &desk.journal[before..] {
+        restored.replay(record).unwrap();
+    }
+    assert_eq!(restored.snapshot(), desk.book.snapshot());
+}
+
+fn steps() -> impl Strategy<Value = Vec<(usize, u8)>> {
+    proptest::collection::vec((0_usize..9, 0_u8..4), 1..40)
+}
+
+proptest! {
+    /// Whatever happens in whatever order: the books balance, each credential is answered `fresh`
+    /// at most once, the seller earns exactly what was posted, and the journal replays to the same
+    /// bytes.
+    #[test]
+    fn any_history_is_sound(steps in steps()) {
+        let verbs = ["buy", "rail", "post", "void", "deliver", "return", "restart", "other", "buy"];
+        let history: Vec<String> = steps
+            .iter()
+            .map(|&(verb, name)| match verbs[verb] {
+                "restart" => "restart".to_owned(),
+                verb => format!("{verb} {name}"),
+            })
+            .collect();
+        let run = || {
+            let mut desk = Desk::new();
+            let answers: Vec<String> = history.iter().map(|step| desk.run(step)).collect();
+            (desk, answers)
+        };
+        let (desk, answers) = run();
+        let fresh = answers.iter().filter(|answer| *answer == "fresh").count();
+        let names: BTreeSet<u8> = steps.iter().map(|(_, name)| *name).collect();
+        prop_assert!(fresh <= names.len());
+        let sound = audit(&desk.journal).unwrap();
+        let posted = sound.undelivered + sound.delivered;
+        prop_assert_eq!(desk.earned(), u128::from(posted) * 5);
+        let lines = |desk: &Desk| desk.journal.iter().map(Record::to_json).collect::<Vec<_>>();
+        prop_assert_eq!(lines(&desk), lines(&run().0));
+        for (record, line) in desk.journal.iter().zip(lines(&desk)) {
+            prop_assert_eq!(&Record::from_json(line.as_bytes()).unwrap(), record);
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! The book: accounts, transfers, payments, and the journal they are projections of.
+//!
+//! ```text
+//!  request ──► Book ──► Record ──► journal (append-only, the truth)
+//!                │
+//!                └─ projections: balances · payments · claimed proofs · spending keys
+//! ```
+//!
+//! A [`Book`] is a state machine without IO. A store asks it what a request means, writes the
+//! [`Record`] it answers with, and only then tells anybody. Feeding the records of a journal to
+//! [`Book::replay`] rebuilds every projection; [`audit`] does so from nothing and trusts nobody.
+//!
+//! Words keep their accounting meaning. A transfer *debits* one account and *credits* another. It
+//! is *posted* at once, or *pending* until a later transfer *posts* or *voids* it. A payment is
+//! *claimed* when its proof is taken, and *delivered* when the seller has answered.
+//!
+//! **Architecture invariant:** for every asset, debits equal credits after every record.
+//!
+//! **Architecture invariant:** a proof is claimed by one payment, once, for as long as it could be
+//! presented again.
+//!
+//! **Architecture invariant:** nothing here reads a clock, draws a random number or opens a file;
+//! the same requests in the same order make the same journal, byte for byte.
+
+mod account;
+mod audit;
+mod balance;
+mod book;
+mod id;
+mod payment;
+mod record;
+mod report;
+
+pub use account::{Account, AccountKind, Holder, ParseAccountError, Rule};
+pub use audit::{Audit, Fault, What, audit};
+pub use balance::{Balance, Balances, Phase, Transfer, TransferError, totals};
+pub use book::{
+    Book, Cap, ClaimError, ClaimRequest, Cold, Entry, EntryError, Leg, Money, Snapshot,
+    claimed_proofs,
+};
+pub use id::{Fingerprint, ParseIdError, PaymentId, SpendingKey, TraceId, TransferId};
+pub use payment::{Claim, Outcome, Payment, Proof, Settlement, Source, Standing, VoidReason};
+pub use record::{Event, Record};
+pub use report::{Step, Story, StoryStanding};

@@ -1,0 +1,115 @@
+//! Payments: what was claimed, and where it stands.
+
+use farthing_money::{Amount, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::{Account, Fingerprint, Holder, PaymentId, SpendingKey, TraceId};
+
+/// The facts of one payment, written down once, when its proof is claimed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Payment {
+    /// Names the payment.
+    pub id: PaymentId,
+    /// Names the payment's whole story.
+    pub trace: TraceId,
+    /// The wire protocol, such as `mpp`.
+    pub protocol: String,
+    /// The payment method, such as `prepaid`.
+    pub method: String,
+    /// The intent, such as `charge`.
+    pub intent: String,
+    /// The challenge that was answered.
+    pub challenge: String,
+    /// The price.
+    pub amount: Amount,
+    /// Who pays, as the method knows them.
+    pub payer: String,
+    /// Who is paid.
+    pub payee: Holder,
+    /// What was bought: the route's name.
+    pub route: String,
+    /// The digest of everything the purchase is bound to: method, route, query and body.
+    pub scope: String,
+    /// The SHA-256 of the credential, which itself is never written down.
+    pub credential: Fingerprint,
+    /// When the challenge expires.
+    pub expires_at: Timestamp,
+}
+
+/// A fingerprint and how long it has to be remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Proof {
+    /// What must not be used again.
+    pub fingerprint: Fingerprint,
+    /// From when on it could not be presented anyway; nothing means it is remembered for ever, as
+    /// a transaction hash must be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_until: Option<Timestamp>,
+}
+
+/// Where the money of a payment comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// This account.
+    Account(Account),
+    /// The prepaid account this key may spend.
+    Key(SpendingKey),
+}
+
+/// The rail's word that the money moved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settlement {
+    /// The rail's reference: a transaction hash, an invoice id, a payment id.
+    pub reference: String,
+    /// When it moved.
+    pub settled_at: Timestamp,
+}
+
+/// What became of the answer that was paid for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outcome {
+    /// The HTTP status the seller answered with.
+    pub status: u16,
+}
+
+/// Why a pending payment was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VoidReason {
+    /// The rail said no, for good.
+    Declined,
+    /// The proof expired without ever reaching the rail.
+    Expired,
+}
+
+/// Where a payment stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// Claimed; the rail has not said whether the money moved.
+    Pending,
+    /// The money moved; the answer is still owed.
+    Posted(Settlement),
+    /// The answer was given.
+    Delivered,
+    /// Given up.
+    Voided,
+}
+
+/// What a claim found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// The proof is ours now, and its record is durable.
+    Fresh,
+    /// This very payment is being settled or delivered by somebody else.
+    Pending,
+    /// This very payment was posted and never delivered: an honest retry after a crash or a
+    /// failed delivery. The caller now holds the right to deliver.
+    Undelivered(Settlement),
+    /// The proof bought something already, or was declined.
+    Spent,
+}

@@ -1,0 +1,106 @@
+//! The journal's records.
+
+use farthing_money::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Holder, Outcome, Payment, PaymentId, Proof, Settlement, SpendingKey, TraceId, Transfer,
+    VoidReason,
+};
+
+/// One line of the journal: something that happened, and the transfers it consists of.
+///
+/// Balances follow from the transfers alone, payments from the events alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// Its place: 1, 2, 3, without gaps.
+    pub seq: u64,
+    /// When it was decided.
+    pub at: Timestamp,
+    /// The payment's story it belongs to, if it belongs to one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceId>,
+    /// What happened.
+    pub event: Event,
+    /// The money that moved.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub transfers: Vec<Transfer>,
+}
+
+impl Record {
+    /// Writes the record as one line of JSON, members in the order of declaration.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        // In-memory data with string keys always serialises.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Reads a record.
+    ///
+    /// # Errors
+    ///
+    /// Whatever is wrong with the text, as `serde_json` says it.
+    pub fn from_json(text: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(text)
+    }
+}
+
+/// What can happen to a book.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Event {
+    /// A writer took the book over, after every earlier one had stopped.
+    Opened {
+        /// Which one, counting from 1.
+        epoch: u64,
+    },
+    /// A key may spend a prepaid account from now on.
+    KeyAttached {
+        /// The key.
+        key: SpendingKey,
+        /// The holder of the account.
+        holder: Holder,
+    },
+    /// A key may no longer spend.
+    KeyDetached {
+        /// The key.
+        key: SpendingKey,
+    },
+    /// The operator put money into a prepaid account.
+    Funded {
+        /// The operator's own reference, which counts once.
+        reference: String,
+    },
+    /// A payment's proof was taken.
+    Claimed {
+        /// The payment.
+        payment: Box<Payment>,
+        /// What must not be used again.
+        proofs: Vec<Proof>,
+        /// Present where the money moved in the same moment, within this book.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        settlement: Option<Settlement>,
+    },
+    /// The rail said that the money moved.
+    Posted {
+        /// The payment.
+        payment: PaymentId,
+        /// The rail's word.
+        settlement: Settlement,
+    },
+    /// A pending payment was given up.
+    Voided {
+        /// The payment.
+        payment: PaymentId,
+        /// Why.
+        reason: VoidReason,
+    },
+    /// The answer that was paid for was given.
+    Delivered {
+        /// The payment.
+        payment: PaymentId,
+        /// How it went.
+        outcome: Outcome,
+    },
+}
