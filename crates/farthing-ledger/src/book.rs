@@ -309,6 +309,13 @@ impl Book {
         }
     }
 
+    /// Leaves a proof that is kept for ever to the store's index, which holds it from now on.
+    pub fn shelve(&mut self, proof: &Proof) {
+        if proof.keep_until.is_none() {
+            self.proofs.remove(&proof.fingerprint);
+        }
+    }
+
     /// Says that the store's index, and not the book, knows the proofs kept no longer than `until`.
     pub fn forgot_until(&mut self, until: Timestamp) {
         self.forgotten_until = self.forgotten_until.max(until);

@@ -382,8 +382,8 @@ proptest! {
         let names: BTreeSet<u8> = steps.iter().map(|(_, name)| *name).collect();
         prop_assert!(fresh <= names.len());
         let sound = audit(&desk.journal).unwrap();
-        let posted = sound.undelivered + sound.delivered;
-        prop_assert_eq!(desk.earned(), u128::from(posted) * 5);
+        let posted = sound.undelivered.saturating_add(sound.delivered);
+        prop_assert_eq!(desk.earned(), u128::from(posted).saturating_mul(5));
         let lines = |desk: &Desk| desk.journal.iter().map(Record::to_json).collect::<Vec<_>>();
         prop_assert_eq!(lines(&desk), lines(&run().0));
         for (record, line) in desk.journal.iter().zip(lines(&desk)) {

@@ -1,0 +1,99 @@
+//! One payment, top to bottom.
+
+use std::sync::Arc;
+
+use farthing_money::Timestamp;
+use http::HeaderMap;
+
+use crate::books::{self, Standing};
+use crate::{
+    Ask, Checked, Posted, Presented, Protocol, Rail, Refusal, Rejection, SettleError, Store,
+};
+
+#[cfg(test)]
+mod tests;
+
+/// One seller's counter: protocols to be spoken to in, rails to be paid on, and books to write it
+/// down in.
+pub struct Till {
+    /// The wires. A request is answered in all of them and read in whichever it came.
+    pub protocols: Vec<Arc<dyn Protocol>>,
+    /// Where the money comes from, one rail to a method.
+    pub rails: Vec<Arc<dyn Rail>>,
+    /// Where it is written down.
+    pub store: Arc<dyn Store>,
+}
+
+/// What to do with a request.
+#[derive(Debug)]
+pub enum Admission {
+    /// Ask for payment.
+    Challenge,
+    /// Run the handler and attach a receipt.
+    Deliver(Box<Posted>),
+}
+
+impl Till {
+    /// Decides one request: the whole life of a payment, top to bottom.
+    ///
+    /// # Idempotency
+    ///
+    /// The same credential moves money at most once and, at any moment, at most one caller holds
+    /// the right to deliver for it.
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`]. Whatever the refusal, the books are consistent when this returns.
+    pub async fn admit(
+        &self,
+        ask: &Ask,
+        fields: &HeaderMap,
+        now: Timestamp,
+    ) -> Result<Admission, Refusal> {
+        let Some(presented) = self.presented(ask, fields, now)? else {
+            return Ok(Admission::Challenge);
+        };
+        let rail = self.rail(&presented.method)?;
+        let checked = Checked::by(rail, presented, now)?;
+        let held = match books::claim(&self.store, checked, now).await? {
+            Standing::Held(held) => held,
+            Standing::Posted(posted) => return Ok(Admission::Deliver(posted)),
+            Standing::Pending => return Err(Refusal::InProgress),
+            Standing::Spent => return Err(Refusal::Replayed),
+        };
+        let settled = match rail.settle(&held).await {
+            Ok(settled) => settled,
+            Err(SettleError::Declined) => {
+                books::void(&self.store, &held, now).await?;
+                return Err(Refusal::Declined);
+            }
+            // The hold is durable: recovery asks the rail and finishes what we could not.
+            Err(SettleError::Unsent | SettleError::Unknown) => return Err(Refusal::TryAgain),
+        };
+        let posted = books::post(&self.store, held, settled, now).await?;
+        Ok(Admission::Deliver(Box::new(posted)))
+    }
+
+    /// The one credential of a request, read by whichever protocol knows it.
+    fn presented(
+        &self,
+        ask: &Ask,
+        fields: &HeaderMap,
+        now: Timestamp,
+    ) -> Result<Option<Presented>, Rejection> {
+        let mut found = None;
+        for protocol in &self.protocols {
+            let presented = protocol.present(fields, ask, now)?;
+            if found.is_some() && presented.is_some() {
+                return Err(Rejection::Ambiguous);
+            }
+            found = found.or(presented);
+        }
+        Ok(found)
+    }
+
+    fn rail(&self, method: &str) -> Result<&dyn Rail, Rejection> {
+        let rail = self.rails.iter().find(|rail| rail.method() == method);
+        rail.map(AsRef::as_ref).ok_or(Rejection::Unsupported)
+    }
+}

@@ -1,0 +1,383 @@
+//! Every test is one line of a story: what was presented, what the rail said, what came out.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use farthing_ledger::*;
+use farthing_money::{Amount, AssetId, Timestamp};
+use http::{HeaderMap, HeaderValue};
+
+use crate::*;
+
+#[test]
+fn no_credential_is_a_challenge() {
+    check(&[Step::browse()], "challenge");
+}
+
+#[test]
+fn a_paid_request_is_delivered() {
+    check(&[Step::pay("a")], "deliver");
+}
+
+#[test]
+fn the_same_proof_buys_once() {
+    check(&[Step::pay("a"), Step::pay("a"), Step::pay("b")], "deliver; Replayed; deliver");
+}
+
+#[test]
+fn money_in_the_book_is_paid_with_the_claim_and_no_rail_is_called() {
+    let rail = Step::pay("a").book().rail(Err(SettleError::Declined));
+    check(&[rail, rail], "deliver; Replayed");
+}
+
+#[test]
+fn an_invalid_proof_reaches_neither_the_books_nor_the_rail() {
+    check(&[Step::pay("bad"), Step::pay("a")], "Payer(Invalid); deliver");
+}
+
+#[test]
+fn an_unsupported_method_is_refused() {
+    check(&[Step::pay("a").method("barter")], "Payer(Unsupported)");
+}
+
+#[test]
+fn a_decline_keeps_the_proof_spent() {
+    check(&[Step::pay("a").rail(Err(SettleError::Declined)), Step::pay("a")], "Declined; Replayed");
+}
+
+#[test]
+fn an_unknown_outcome_is_neither_delivered_nor_settled_again() {
+    let unknown = Step::pay("a").rail(Err(SettleError::Unknown));
+    check(&[unknown, Step::pay("a"), Step::pay("a")], "TryAgain; InProgress; InProgress");
+}
+
+#[test]
+fn an_unsent_settlement_is_ours_to_repeat() {
+    check(&[Step::pay("a").rail(Err(SettleError::Unsent)), Step::pay("a")], "TryAgain; InProgress");
+}
+
+#[test]
+fn a_failed_delivery_can_be_retried_with_the_same_credential() {
+    check(&[Step::pay("a").fail(), Step::pay("a"), Step::pay("a")], "failed; deliver; Replayed");
+}
+
+#[test]
+fn a_retry_after_a_crash_is_delivered() {
+    check(&[Step::pay("a").crash_after_post(), Step::pay("a")], "TryAgain; deliver");
+}
+
+#[test]
+fn a_store_that_is_down_is_ours_to_fix() {
+    check(&[Step::pay("a").store_down(), Step::pay("a")], "TryAgain; deliver");
+}
+
+#[test]
+fn an_empty_account_is_told_from_an_outage() {
+    check(&[Step::pay("poor").book()], "Short");
+}
+
+#[test]
+fn two_protocols_with_a_credential_each_are_ambiguous() {
+    check(&[Step::pay("a").twice()], "Payer(Ambiguous)");
+}
+
+/// CORE.S04, D2: two offers are never the same, and each is bound to what is bought.
+#[test]
+fn offers_differ_even_for_the_same_thing() {
+    let ask = ask();
+    let mut counter = 0_u8;
+    let mut entropy = || {
+        counter = counter.wrapping_add(1);
+        [counter; 10]
+    };
+    let now = Timestamp::from_micros(1_763_712_000_123_456);
+    let (a, b) = (ask.offers(now, &mut entropy), ask.offers(now, &mut entropy));
+    assert_ne!(a[0].trace, b[0].trace);
+    assert_eq!(a[0].expires_at.to_string(), "2025-11-21T08:05:00.123Z");
+    let digest = |alter: fn(&mut Scope)| {
+        let mut scope = ask.scope.clone();
+        alter(&mut scope);
+        scope.digest()
+    };
+    assert_eq!(digest(|_| ()), a[0].scope);
+    for altered in [
+        digest(|scope| scope.route = "other".into()),
+        digest(|scope| scope.method = "POST".into()),
+        digest(|scope| scope.path = "/v".into()),
+        digest(|scope| scope.query = "a=1".into()),
+    ] {
+        assert_ne!(altered, a[0].scope);
+    }
+}
+
+#[track_caller]
+fn check(steps: &[Step], want: &str) {
+    let store = Arc::new(FakeStore::default());
+    let got: Vec<String> = steps.iter().map(|step| step.run(&store)).collect();
+    assert_eq!(got.join("; "), want);
+}
+
+#[derive(Clone, Copy)]
+struct Step {
+    credential: Option<&'static str>,
+    method: &'static str,
+    rail: Result<(), SettleError>,
+    money: Money,
+    fault: Option<Fault>,
+    twice: bool,
+    fail: bool,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Fault {
+    Down,
+    CrashAfterPost,
+}
+
+impl Step {
+    fn browse() -> Self {
+        Self {
+            credential: None,
+            method: "fake",
+            rail: Ok(()),
+            money: Money::Rail,
+            fault: None,
+            twice: false,
+            fail: false,
+        }
+    }
+
+    fn pay(credential: &'static str) -> Self {
+        Self { credential: Some(credential), ..Self::browse() }
+    }
+
+    fn book(self) -> Self {
+        Self { money: Money::Book, ..self }
+    }
+
+    fn method(self, method: &'static str) -> Self {
+        Self { method, ..self }
+    }
+
+    fn rail(self, rail: Result<(), SettleError>) -> Self {
+        Self { rail, ..self }
+    }
+
+    fn crash_after_post(self) -> Self {
+        Self { fault: Some(Fault::CrashAfterPost), ..self }
+    }
+
+    fn store_down(self) -> Self {
+        Self { fault: Some(Fault::Down), ..self }
+    }
+
+    fn twice(self) -> Self {
+        Self { twice: true, ..self }
+    }
+
+    fn fail(self) -> Self {
+        Self { fail: true, ..self }
+    }
+
+    fn run(self, store: &Arc<FakeStore>) -> String {
+        *store.fault.lock().unwrap() = self.fault;
+        let protocol: Arc<dyn Protocol> = Arc::new(FakeProtocol { method: self.method });
+        let till = Till {
+            protocols: vec![protocol; if self.twice { 2 } else { 1 }],
+            rails: vec![Arc::new(FakeRail { answer: self.rail, money: self.money })],
+            store: store.clone(),
+        };
+        let mut fields = HeaderMap::new();
+        if let Some(credential) = self.credential {
+            fields.insert("pay", HeaderValue::from_static(credential));
+        }
+        match block_on(till.admit(&ask(), &fields, Timestamp::default())) {
+            Ok(Admission::Challenge) => "challenge".into(),
+            Ok(Admission::Deliver(_)) if self.fail => "failed".into(),
+            Ok(Admission::Deliver(posted)) => {
+                posted.delivered(Outcome { status: 200 }, Timestamp::default());
+                "deliver".into()
+            }
+            Err(refusal) => format!("{refusal:?}"),
+        }
+    }
+}
+
+fn ask() -> Ask {
+    let amount = Amount::new(AssetId::new("usd").unwrap(), 5);
+    let payee = Holder::new("seller").unwrap();
+    Ask {
+        scope: Scope { route: "weather".into(), method: "GET".into(), ..Scope::default() },
+        quotes: vec![Arc::new(Quote::new("fake", "charge", amount, payee, &Object::new()))],
+        description: None,
+        offer_ttl: std::time::Duration::from_mins(5),
+        authorization_is_taken: false,
+        idempotency_key: None,
+    }
+}
+
+/// Reads the field `pay` and believes that its challenge is ours.
+struct FakeProtocol {
+    method: &'static str,
+}
+
+impl Protocol for FakeProtocol {
+    fn name(&self) -> &'static str {
+        "fake"
+    }
+
+    fn present(
+        &self,
+        fields: &HeaderMap,
+        ask: &Ask,
+        now: Timestamp,
+    ) -> Result<Option<Presented>, Rejection> {
+        let Some(value) = fields.get("pay") else { return Ok(None) };
+        Ok(Some(Presented {
+            protocol: "fake",
+            method: self.method.into(),
+            intent: "charge".into(),
+            realm: "test".into(),
+            challenge: value.to_str().unwrap().into(),
+            trace: TraceId::new(now, [0; 10]),
+            route: Arc::clone(&ask.scope.route),
+            scope: ask.scope.digest(),
+            request: Object::new(),
+            payload: Object::new(),
+            source: None,
+            expires_at: now,
+            expires: now.to_string(),
+            credential: Fingerprint::of("credential", &[value.as_bytes()]),
+            idempotency_key: None,
+        }))
+    }
+
+    fn write_offers(&self, _: &[Offer], _: &HeaderMap, _: &mut HeaderMap) {}
+
+    fn write_receipt(&self, _: &ReceiptFacts<'_>, _: &mut HeaderMap) {}
+}
+
+struct FakeRail {
+    answer: Result<(), SettleError>,
+    money: Money,
+}
+
+impl Rail for FakeRail {
+    fn method(&self) -> &'static str {
+        "fake"
+    }
+
+    fn quote(&self, _: &Amount, _: &Holder) -> Result<Object, Unquotable> {
+        Ok(Object::new())
+    }
+
+    fn check(&self, presented: &Presented, _: Timestamp) -> Result<Evidence, Rejection> {
+        if presented.challenge == "bad" {
+            return Err(Rejection::Invalid);
+        }
+        Ok(Evidence {
+            payer: "payer".into(),
+            payee: Holder::new("seller").unwrap(),
+            amount: Amount::new(AssetId::new("usd").unwrap(), 5),
+            from: Source::Account("clearing/fake/usd".parse().unwrap()),
+            proofs: vec![],
+            money: self.money,
+        })
+    }
+
+    fn settle<'a>(&'a self, _: &'a Held) -> BoxFuture<'a, Result<Settled, SettleError>> {
+        assert_eq!(self.money, Money::Rail, "money in the book never reaches a rail");
+        Box::pin(async { self.answer.map(|()| Settled { reference: "tx".into() }) })
+    }
+}
+
+/// Knows the four answers and nothing else; the real stores have a suite of their own.
+#[derive(Default)]
+struct FakeStore {
+    claims: Mutex<BTreeMap<PaymentId, Claim>>,
+    fault: Mutex<Option<Fault>>,
+}
+
+impl FakeStore {
+    fn fails(&self, fault: Fault) -> bool {
+        *self.fault.lock().unwrap() == Some(fault)
+    }
+
+    fn set(&self, id: PaymentId, to: Claim) {
+        self.claims.lock().unwrap().insert(id, to);
+    }
+}
+
+impl Store for FakeStore {
+    fn claim(
+        &self,
+        request: ClaimRequest,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<Claim, ClaimError>> {
+        Box::pin(async move {
+            if self.fails(Fault::Down) {
+                return Err(ClaimError::Unavailable);
+            }
+            if request.payment.challenge == "poor" {
+                return Err(ClaimError::Overdrawn);
+            }
+            let id = request.payment.id;
+            let known = self.claims.lock().unwrap().get(&id).cloned();
+            if known.is_none() {
+                let settlement = Settlement { reference: "book".into(), settled_at: now };
+                self.set(
+                    id,
+                    match request.money {
+                        Money::Book => Claim::Undelivered(settlement),
+                        Money::Rail => Claim::Pending,
+                    },
+                );
+            }
+            Ok(known.unwrap_or(Claim::Fresh))
+        })
+    }
+
+    fn post(
+        &self,
+        id: PaymentId,
+        settlement: Settlement,
+        _: Timestamp,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            self.set(id, Claim::Undelivered(settlement));
+            if self.fails(Fault::CrashAfterPost) { Err(StoreError) } else { Ok(()) }
+        })
+    }
+
+    fn void(
+        &self,
+        id: PaymentId,
+        _: VoidReason,
+        _: Timestamp,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            self.set(id, Claim::Spent);
+            Ok(())
+        })
+    }
+
+    fn deliver(&self, id: PaymentId, _: Outcome, _: Timestamp) {
+        self.set(id, Claim::Spent);
+    }
+
+    fn give_back(&self, _: PaymentId) {}
+
+    fn enter(&self, _: Entry, _: Timestamp) -> BoxFuture<'_, Result<bool, EntryError>> {
+        unreachable!("no test here enters anything")
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("fakes never wait"),
+    }
+}

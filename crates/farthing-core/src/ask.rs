@@ -1,0 +1,168 @@
+//! What a seller asks for one request.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use farthing_ledger::{Fingerprint, Holder, TraceId};
+use farthing_money::{Amount, Timestamp};
+
+use crate::Object;
+
+/// What a seller asks for one request: what is bought, and the ways to pay for it.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// What is bought.
+    pub scope: Scope,
+    /// The ways to pay, each enough by itself, in the seller's order of preference.
+    pub quotes: Vec<Arc<Quote>>,
+    /// Words for people; never a reason to pay.
+    pub description: Option<Arc<str>>,
+    /// How long an offer stands.
+    pub offer_ttl: Duration,
+    /// Whether `Authorization` belongs to the seller's own users, so that credentials must travel
+    /// elsewhere.
+    pub authorization_is_taken: bool,
+    /// The client's `Idempotency-Key`, if it sent one.
+    pub idempotency_key: Option<String>,
+}
+
+/// What exactly is bought. A payment for one scope buys nothing else.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// The route's name.
+    pub route: Arc<str>,
+    /// The HTTP method.
+    pub method: String,
+    /// The path, normalised.
+    pub path: String,
+    /// The query, normalised; empty where it is not part of the purchase.
+    pub query: String,
+    /// The SHA-256 of the body, where the route binds it.
+    pub body: Option<[u8; 32]>,
+}
+
+impl Scope {
+    /// A digest of everything that is bought but the body, which has a digest of its own on every
+    /// wire.
+    #[must_use]
+    pub fn digest(&self) -> ScopeDigest {
+        let parts = [&*self.route, &self.method, &self.path, &self.query];
+        let parts = parts.map(str::as_bytes);
+        let mut digest = [0; 16];
+        digest.copy_from_slice(Fingerprint::of("scope", &parts).as_bytes().split_at(16).0);
+        ScopeDigest(digest)
+    }
+}
+
+/// Stands for a [`Scope`] on the wire and in the books. Written as 32 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct ScopeDigest([u8; 16]);
+
+impl fmt::Display for ScopeDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for ScopeDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A price as one rail asks for it. Made once for a fixed price, per request for a computed one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quote {
+    method: String,
+    intent: String,
+    amount: Amount,
+    payee: Holder,
+    request: String,
+}
+
+impl Quote {
+    /// The quote of rail `method` for `amount`, payable to `payee`, whose wire form is `request`.
+    #[must_use]
+    pub fn new(
+        method: &str,
+        intent: &str,
+        amount: Amount,
+        payee: Holder,
+        request: &Object,
+    ) -> Self {
+        // In-memory JSON with string keys always serialises.
+        let request = serde_json_canonicalizer::to_string(request).unwrap_or_default();
+        Self { method: method.to_owned(), intent: intent.to_owned(), amount, payee, request }
+    }
+
+    /// The payment method.
+    #[must_use]
+    pub fn method(&self) -> &str {
+        &self.method
+    }
+
+    /// The intent.
+    #[must_use]
+    pub fn intent(&self) -> &str {
+        &self.intent
+    }
+
+    /// The price.
+    #[must_use]
+    pub const fn amount(&self) -> &Amount {
+        &self.amount
+    }
+
+    /// Who is paid.
+    #[must_use]
+    pub const fn payee(&self) -> &Holder {
+        &self.payee
+    }
+
+    /// What the rail asks for, as canonical JSON (RFC 8785).
+    #[must_use]
+    pub fn request(&self) -> &str {
+        &self.request
+    }
+}
+
+/// A quote bound to one purchase: pay this, for this, before this moment.
+#[derive(Clone, Debug)]
+pub struct Offer {
+    /// The price and how to pay it.
+    pub quote: Arc<Quote>,
+    /// Names the payment that will answer this offer. No two offers share one.
+    pub trace: TraceId,
+    /// What is bought.
+    pub scope: ScopeDigest,
+    /// The SHA-256 of the body, where the route binds it.
+    pub body: Option<[u8; 32]>,
+    /// The offer is void from this instant on.
+    pub expires_at: Timestamp,
+    /// Words for people.
+    pub description: Option<Arc<str>>,
+    /// Whether the credential must not travel in `Authorization`.
+    pub authorization_is_taken: bool,
+}
+
+impl Ask {
+    /// The offers that answer a request without payment.
+    ///
+    /// `entropy` is drawn once for each; it must be unpredictable and never repeat, since it is what
+    /// makes two challenges for the same thing differ.
+    pub fn offers(&self, now: Timestamp, mut entropy: impl FnMut() -> [u8; 10]) -> Vec<Offer> {
+        let scope = self.scope.digest();
+        let expires_at = now.after(self.offer_ttl).floor_to_millis();
+        let offer = |quote: &Arc<Quote>| Offer {
+            quote: Arc::clone(quote),
+            trace: TraceId::new(now, entropy()),
+            scope,
+            body: self.scope.body,
+            expires_at,
+            description: self.description.clone(),
+            authorization_is_taken: self.authorization_is_taken,
+        };
+        self.quotes.iter().map(offer).collect()
+    }
+}

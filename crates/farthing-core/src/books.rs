@@ -1,0 +1,77 @@
+//! The only place that turns a store's plain answers into stages.
+
+use std::sync::Arc;
+
+use farthing_ledger::{Claim, ClaimError, Money, Settlement, VoidReason};
+use farthing_money::Timestamp;
+
+use crate::{Checked, Held, Posted, Refusal, Settled, Store, StoreError};
+
+/// Where a claimed payment stands.
+pub(crate) enum Standing {
+    Held(Box<Held>),
+    Posted(Box<Posted>),
+    Pending,
+    Spent,
+}
+
+/// Claims the proof. Money that lies in the book has moved when this returns.
+pub(crate) async fn claim(
+    store: &Arc<dyn Store>,
+    checked: Checked,
+    now: Timestamp,
+) -> Result<Standing, Refusal> {
+    let request = checked.claim();
+    let payment = request.payment.clone();
+    let posted = |payment, settlement| {
+        Standing::Posted(Box::new(Posted::new(payment, settlement, Arc::clone(store))))
+    };
+    Ok(match (store.claim(request, now).await?, checked.money()) {
+        (Claim::Fresh, Money::Rail) => Standing::Held(Box::new(checked.held(payment))),
+        (Claim::Fresh, Money::Book) => {
+            let settlement = Settlement { reference: payment.id.to_string(), settled_at: now };
+            posted(payment, settlement)
+        }
+        (Claim::Undelivered(settlement), _) => posted(payment, settlement),
+        (Claim::Pending, _) => Standing::Pending,
+        (Claim::Spent, _) => Standing::Spent,
+    })
+}
+
+/// Writes down that the money moved.
+pub(crate) async fn post(
+    store: &Arc<dyn Store>,
+    held: Box<Held>,
+    settled: Settled,
+    now: Timestamp,
+) -> Result<Posted, StoreError> {
+    let settlement = Settlement { reference: settled.reference, settled_at: now };
+    store.post(held.key(), settlement.clone(), now).await?;
+    Ok(Posted::new(held.payment, settlement, Arc::clone(store)))
+}
+
+/// Gives a hold up that the rail declined.
+pub(crate) async fn void(
+    store: &Arc<dyn Store>,
+    held: &Held,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    store.void(held.key(), VoidReason::Declined, now).await
+}
+
+impl From<ClaimError> for Refusal {
+    fn from(error: ClaimError) -> Self {
+        match error {
+            ClaimError::Overdrawn => Self::Short,
+            ClaimError::UnknownKey => Self::Payer(crate::Rejection::Invalid),
+            ClaimError::Duplicate => Self::Conflict,
+            ClaimError::OverCap | ClaimError::Legs | ClaimError::Unavailable => Self::TryAgain,
+        }
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(StoreError: StoreError) -> Self {
+        Self::TryAgain
+    }
+}

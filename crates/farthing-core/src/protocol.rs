@@ -1,0 +1,44 @@
+//! The port to the wire, on the seller's side.
+
+use farthing_ledger::{Payment, Settlement};
+use farthing_money::Timestamp;
+use http::HeaderMap;
+
+use crate::{Ask, Offer, Presented, Rejection};
+
+/// One way to ask for payment over HTTP: header names, encodings, and the binding of challenges.
+///
+/// Knows no rail and no store. Pure: the same arguments give the same answer.
+pub trait Protocol: Send + Sync {
+    /// The protocol's name, as the books write it.
+    fn name(&self) -> &'static str;
+
+    /// Reads the credential in a request's header fields, if there is one of this protocol, and
+    /// decides whether it answers an offer of ours for exactly what `ask` is about.
+    ///
+    /// # Errors
+    ///
+    /// A [`Rejection`] is the payer's to fix: unreadable, ambiguous, expired, altered, issued by
+    /// somebody else, or issued for another request. It never says which part did not match.
+    fn present(
+        &self,
+        fields: &HeaderMap,
+        ask: &Ask,
+        now: Timestamp,
+    ) -> Result<Option<Presented>, Rejection>;
+
+    /// Adds offers to the header fields of a 402, in the order the client prefers.
+    fn write_offers(&self, offers: &[Offer], request: &HeaderMap, response: &mut HeaderMap);
+
+    /// Adds a receipt to the header fields of a successful answer.
+    fn write_receipt(&self, facts: &ReceiptFacts<'_>, response: &mut HeaderMap);
+}
+
+/// What a receipt says.
+#[derive(Clone, Copy, Debug)]
+pub struct ReceiptFacts<'a> {
+    /// The payment.
+    pub payment: &'a Payment,
+    /// The rail's word.
+    pub settlement: &'a Settlement,
+}

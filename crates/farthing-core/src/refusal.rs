@@ -1,0 +1,55 @@
+//! Why a credential bought nothing, and whose turn it is.
+
+/// What a payer got wrong. Each becomes a fresh challenge and one problem type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// The credential cannot be read: `malformed-credential`.
+    #[error("the credential cannot be read")]
+    Malformed,
+    /// More than one credential came: 400, since nobody can say which one was meant.
+    #[error("the request carries more than one credential")]
+    Ambiguous,
+    /// The challenge was not issued here, was altered, or is for another request:
+    /// `invalid-challenge`.
+    #[error("the challenge is not one of ours for this request")]
+    Foreign,
+    /// The challenge has expired: `payment-expired`.
+    #[error("the challenge has expired")]
+    Expired,
+    /// The method or intent is not accepted: `method-unsupported`.
+    #[error("the payment method is not accepted")]
+    Unsupported,
+    /// The proof is for less than the price: `payment-insufficient`.
+    #[error("the payment is for less than the price")]
+    Insufficient,
+    /// The proof does not verify: `verification-failed`.
+    #[error("the proof does not verify")]
+    Invalid,
+}
+
+/// Why a credential bought nothing. The variants are the answers a caller may give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The payer's fault: a fresh challenge and a problem.
+    #[error(transparent)]
+    Payer(#[from] Rejection),
+    /// The challenge was answered before: a fresh challenge, `invalid-challenge`.
+    #[error("the challenge was answered before")]
+    Replayed,
+    /// The payer's account does not hold the price: a fresh challenge, `payment-insufficient`.
+    #[error("the account does not hold the price")]
+    Short,
+    /// The rail said no: a fresh challenge, `verification-failed`.
+    #[error("the rail declined the payment")]
+    Declined,
+    /// The `Idempotency-Key` belongs to another payment: 409. Nothing was taken.
+    #[error("the idempotency key was used for another payment")]
+    Conflict,
+    /// This very payment is being settled or delivered: 503. The payer keeps the credential.
+    #[error("the payment is in progress")]
+    InProgress,
+    /// Ours or the rail's fault, or an outcome nobody knows yet: 503 with `Retry-After`. The payer
+    /// keeps the credential.
+    #[error("the payment could not be completed now")]
+    TryAgain,
+}

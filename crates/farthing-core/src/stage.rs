@@ -1,0 +1,254 @@
+//! The stages of a payment. Each is proof that everything before it was done.
+
+use std::fmt;
+use std::sync::Arc;
+
+use farthing_ledger::{Account, AccountKind};
+use farthing_ledger::{
+    ClaimRequest, Fingerprint, Leg, Money, Outcome, Payment, PaymentId, Proof, Settlement, TraceId,
+};
+use farthing_money::Timestamp;
+
+use crate::{Evidence, Object, Rail, Rejection, ScopeDigest, Store};
+
+/// How long an `Idempotency-Key` is remembered.
+const IDEMPOTENCY_KEPT: std::time::Duration = std::time::Duration::from_hours(24);
+
+/// A credential that answers an offer of ours for this very request. What it pays with is still to
+/// be believed.
+#[derive(Clone)]
+pub struct Presented {
+    /// The wire protocol.
+    pub protocol: &'static str,
+    /// The payment method.
+    pub method: String,
+    /// The intent.
+    pub intent: String,
+    /// The protection space the challenge was issued for.
+    pub realm: String,
+    /// The challenge, which can be answered once.
+    pub challenge: String,
+    /// Names the payment's story.
+    pub trace: TraceId,
+    /// The route's name.
+    pub route: Arc<str>,
+    /// What was bought.
+    pub scope: ScopeDigest,
+    /// What the rail asked for, in its own words.
+    pub request: Object,
+    /// The rail's proof. A secret until it is spent.
+    pub payload: Object,
+    /// Who claims to pay.
+    pub source: Option<String>,
+    /// When the challenge expires.
+    pub expires_at: Timestamp,
+    /// The same, as the challenge spells it; signatures cover the spelling.
+    pub expires: String,
+    /// The SHA-256 of the credential.
+    pub credential: Fingerprint,
+    /// The client's `Idempotency-Key`.
+    pub idempotency_key: Option<String>,
+}
+
+impl fmt::Debug for Presented {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Presented")
+            .field("trace", &self.trace)
+            .field("method", &self.method)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A credential that pays what the offer asked. No money has moved and nothing is recorded.
+#[derive(Debug)]
+pub struct Checked {
+    presented: Presented,
+    evidence: Evidence,
+}
+
+impl Checked {
+    /// Lets `rail` check what was presented.
+    pub(crate) fn by(
+        rail: &dyn Rail,
+        presented: Presented,
+        now: Timestamp,
+    ) -> Result<Self, Rejection> {
+        let evidence = rail.check(&presented, now)?;
+        Ok(Self { presented, evidence })
+    }
+
+    /// What the books are asked to do.
+    ///
+    /// The challenge identifies the payment: answering it twice, even with two different proofs, is
+    /// answering it once.
+    pub(crate) fn claim(&self) -> ClaimRequest {
+        let Self { presented, evidence } = self;
+        let identity = identity(presented.protocol, &presented.challenge);
+        let keep_until = Some(presented.expires_at);
+        let mut proofs = vec![Proof { fingerprint: identity, keep_until }];
+        proofs.extend(&evidence.proofs);
+        let seller = Account::new(
+            AccountKind::Payable,
+            evidence.payee.clone(),
+            evidence.amount.asset().clone(),
+        );
+        let leg = Leg { from: evidence.from.clone(), to: seller, atoms: evidence.amount.atoms() };
+        ClaimRequest {
+            payment: self.payment(identity),
+            proofs,
+            idempotency: self.idempotency(),
+            legs: vec![leg],
+            money: evidence.money,
+            caps: Vec::new(),
+        }
+    }
+
+    fn payment(&self, identity: Fingerprint) -> Payment {
+        let Self { presented, evidence } = self;
+        Payment {
+            id: PaymentId::of(&identity),
+            trace: presented.trace,
+            protocol: presented.protocol.to_owned(),
+            method: presented.method.clone(),
+            intent: presented.intent.clone(),
+            challenge: presented.challenge.clone(),
+            amount: evidence.amount.clone(),
+            payer: evidence.payer.clone(),
+            payee: evidence.payee.clone(),
+            route: presented.route.to_string(),
+            scope: presented.scope.to_string(),
+            credential: presented.credential,
+            expires_at: presented.expires_at,
+        }
+    }
+
+    /// The client's key, scoped to who pays and to the route, so that nobody can use up another's.
+    fn idempotency(&self) -> Option<Proof> {
+        let key = self.presented.idempotency_key.as_deref()?;
+        let parts = [self.evidence.payer.as_str(), &self.presented.route, key];
+        Some(Proof {
+            fingerprint: Fingerprint::of("idempotency key", &parts.map(str::as_bytes)),
+            keep_until: Some(self.presented.expires_at.after(IDEMPOTENCY_KEPT)),
+        })
+    }
+
+    pub(crate) fn money(&self) -> Money {
+        self.evidence.money
+    }
+
+    pub(crate) fn held(self, payment: Payment) -> Held {
+        Held { payment, presented: self.presented }
+    }
+}
+
+/// The fingerprint of answering one challenge of one protocol; the payment's id is made of it.
+#[must_use]
+pub fn identity(protocol: &str, challenge: &str) -> Fingerprint {
+    Fingerprint::of("challenge", &[protocol.as_bytes(), challenge.as_bytes()])
+}
+
+/// A payment whose proof is consumed and whose pending entry is durable.
+///
+/// From here on a crash loses nothing: whoever restarts finds the hold and asks the rail.
+#[derive(Debug)]
+pub struct Held {
+    pub(crate) payment: Payment,
+    presented: Presented,
+}
+
+impl Held {
+    /// The key under which a rail settles at most once.
+    #[must_use]
+    pub const fn key(&self) -> PaymentId {
+        self.payment.id
+    }
+
+    /// The payment.
+    #[must_use]
+    pub const fn payment(&self) -> &Payment {
+        &self.payment
+    }
+
+    /// What was presented: the rail's request and proof.
+    #[must_use]
+    pub const fn presented(&self) -> &Presented {
+        &self.presented
+    }
+}
+
+/// The rail's word that the money moved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// The rail's reference: a transaction hash, an invoice id, a charge id.
+    pub reference: String,
+}
+
+/// A payment on the books, not yet delivered. Holding one is the right to deliver, once.
+///
+/// Dropped without [`Posted::delivered`], it gives the right back: the same credential can be
+/// presented again and will be answered without paying again.
+///
+/// Nobody else can make one:
+///
+/// ```compile_fail,E0451
+/// # use farthing_core::*;
+/// # fn forge(payment: farthing_ledger::Payment, store: std::sync::Arc<dyn Store>) {
+/// # let settlement = farthing_ledger::Settlement {
+/// #     reference: String::new(), settled_at: Default::default(),
+/// # };
+/// let free_lunch = Posted { payment, settlement, store: Some(store) };
+/// # }
+/// ```
+///
+/// nor take one twice:
+///
+/// ```compile_fail,E0599
+/// # use farthing_core::Posted;
+/// fn twice(posted: Posted) -> (Posted, Posted) {
+///     (posted.clone(), posted)
+/// }
+/// ```
+pub struct Posted {
+    payment: Payment,
+    settlement: Settlement,
+    store: Option<Arc<dyn Store>>,
+}
+
+impl Posted {
+    pub(crate) fn new(payment: Payment, settlement: Settlement, store: Arc<dyn Store>) -> Self {
+        Self { payment, settlement, store: Some(store) }
+    }
+
+    /// The payment.
+    #[must_use]
+    pub const fn payment(&self) -> &Payment {
+        &self.payment
+    }
+
+    /// The rail's word, which the receipt cites.
+    #[must_use]
+    pub const fn settlement(&self) -> &Settlement {
+        &self.settlement
+    }
+
+    /// Notes that the answer was given, which uses the right to deliver up.
+    pub fn delivered(mut self, outcome: Outcome, now: Timestamp) {
+        if let Some(store) = self.store.take() {
+            store.deliver(self.payment.id, outcome, now);
+        }
+    }
+}
+
+impl Drop for Posted {
+    fn drop(&mut self) {
+        if let Some(store) = self.store.take() {
+            store.give_back(self.payment.id);
+        }
+    }
+}
+
+impl fmt::Debug for Posted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Posted").field("payment", &self.payment.id).finish_non_exhaustive()
+    }
+}

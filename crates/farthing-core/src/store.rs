@@ -1,0 +1,79 @@
+//! The port to memory.
+
+use farthing_ledger::{
+    Claim, ClaimError, ClaimRequest, Entry, EntryError, Outcome, PaymentId, Settlement, VoidReason,
+};
+use farthing_money::Timestamp;
+
+use crate::BoxFuture;
+
+/// The durable memory of payments: a book and its journal. One method is one transaction.
+///
+/// # Crash safety
+///
+/// When a future resolves to `Ok`, what it did survives the machine losing power. When it does not
+/// resolve, because the process died, it happened entirely or not at all.
+pub trait Store: Send + Sync {
+    /// Takes a payment's proofs and holds or moves its money, unless any proof is taken.
+    ///
+    /// Linearizable: of any number of concurrent claims of one proof, exactly one is
+    /// [`Claim::Fresh`]; and of any number of retries, at most one at a time holds the right to
+    /// deliver.
+    ///
+    /// # Errors
+    ///
+    /// A [`ClaimError`]; nothing is claimed, and claiming again is safe.
+    fn claim(
+        &self,
+        request: ClaimRequest,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<Claim, ClaimError>>;
+
+    /// Turns the pending transfers of a payment into posted ones. Idempotent.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; the payment stays pending and recovery posts it later.
+    fn post(
+        &self,
+        payment: PaymentId,
+        settlement: Settlement,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Gives the pending transfers of a payment up. Its proofs stay claimed. Idempotent.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; the payment stays pending and recovery voids it later.
+    fn void(
+        &self,
+        payment: PaymentId,
+        reason: VoidReason,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Notes that the answer was given. Does not wait.
+    ///
+    /// # Crash safety
+    ///
+    /// Written in order, with the next commit. If the process dies first, the payment is found
+    /// undelivered, and an honest retry is answered once more rather than never.
+    fn deliver(&self, payment: PaymentId, outcome: Outcome, now: Timestamp);
+
+    /// Gives the right to deliver back, undelivered: the same credential may try again at once.
+    /// Does not wait; nothing is written.
+    fn give_back(&self, payment: PaymentId);
+
+    /// Makes an operator's entry. `true` if it was new, `false` if it had been made before.
+    ///
+    /// # Errors
+    ///
+    /// An [`EntryError`]; nothing is written, and entering again is safe.
+    fn enter(&self, entry: Entry, now: Timestamp) -> BoxFuture<'_, Result<bool, EntryError>>;
+}
+
+/// The store cannot answer: it is full, stopped, or out of reach. Ours to fix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the store does not answer")]
+pub struct StoreError;

@@ -1,0 +1,169 @@
+//! A book in memory: for tests, demos and embedding without a disk.
+//!
+//! It keeps every promise of [`Store`] but durability: the journal lives as long as the [`Paper`]
+//! it is written on. Opening a second store on the same paper is what a restart would be.
+//!
+//! **Architecture invariant:** passes the store suite of the testkit; a behaviour that is not in
+//! the suite is not relied upon.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use farthing_core::{BoxFuture, Store, StoreError};
+use farthing_ledger::{
+    Book, Claim, ClaimError, ClaimRequest, Cold, Entry, EntryError, Fingerprint, Outcome,
+    PaymentId, Proof, Record, Settlement, VoidReason, claimed_proofs,
+};
+use farthing_money::Timestamp;
+
+/// A journal in memory. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Paper(Arc<Mutex<Vec<Record>>>);
+
+impl Paper {
+    /// The records so far.
+    #[must_use]
+    pub fn records(&self) -> Vec<Record> {
+        lock(&self.0).clone()
+    }
+}
+
+/// A store that forgets everything with its [`Paper`].
+#[derive(Debug)]
+pub struct MemoryStore {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    book: Book,
+    index: Index,
+    paper: Paper,
+}
+
+/// Every proof ever claimed.
+#[derive(Debug, Default)]
+struct Index(BTreeSet<Fingerprint>);
+
+impl Cold for Index {
+    fn is_claimed(&self, proof: &Proof) -> Result<bool, ClaimError> {
+        Ok(self.0.contains(&proof.fingerprint))
+    }
+}
+
+impl MemoryStore {
+    /// Takes over the journal on `paper`, as a restarted process would.
+    ///
+    /// # Panics
+    ///
+    /// If the paper was not written by this type: its records must follow one another.
+    #[must_use]
+    pub fn open(paper: Paper, now: Timestamp) -> Self {
+        let mut state = State { book: Book::default(), index: Index::default(), paper };
+        for record in state.paper.records() {
+            let replayed = state.book.replay(&record);
+            assert_eq!(replayed, Ok(()), "paper is only ever written by a book");
+            state.index.note(&record);
+        }
+        let opened = state.book.open(now);
+        state.write(Some(opened));
+        Self { state: Mutex::new(state) }
+    }
+
+    /// A store on fresh paper.
+    #[must_use]
+    pub fn new(now: Timestamp) -> Self {
+        Self::open(Paper::default(), now)
+    }
+
+    /// The records so far.
+    #[must_use]
+    pub fn records(&self) -> Vec<Record> {
+        lock(&self.state).paper.records()
+    }
+}
+
+impl Index {
+    fn note(&mut self, record: &Record) {
+        self.0.extend(claimed_proofs(record).iter().map(|(proof, _)| proof.fingerprint));
+    }
+}
+
+impl State {
+    fn write(&mut self, record: Option<Record>) {
+        if let Some(record) = record {
+            self.index.note(&record);
+            lock(&self.paper.0).push(record);
+        }
+    }
+}
+
+impl Store for MemoryStore {
+    fn claim(
+        &self,
+        request: ClaimRequest,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<Claim, ClaimError>> {
+        Box::pin(async move {
+            let mut state = lock(&self.state);
+            let State { book, index, .. } = &mut *state;
+            let (claim, record) = book.claim(request, index, now)?;
+            state.write(record);
+            Ok(claim)
+        })
+    }
+
+    fn post(
+        &self,
+        payment: PaymentId,
+        settlement: Settlement,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            let mut state = lock(&self.state);
+            let record = state.book.post(payment, settlement, now);
+            state.write(record);
+            Ok(())
+        })
+    }
+
+    fn void(
+        &self,
+        payment: PaymentId,
+        reason: VoidReason,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            let mut state = lock(&self.state);
+            let record = state.book.void(payment, reason, now);
+            state.write(record);
+            Ok(())
+        })
+    }
+
+    fn deliver(&self, payment: PaymentId, outcome: Outcome, now: Timestamp) {
+        let mut state = lock(&self.state);
+        let record = state.book.deliver(payment, outcome, now);
+        state.write(record);
+    }
+
+    fn give_back(&self, payment: PaymentId) {
+        lock(&self.state).book.give_back(payment);
+    }
+
+    fn enter(&self, entry: Entry, now: Timestamp) -> BoxFuture<'_, Result<bool, EntryError>> {
+        Box::pin(async move {
+            let mut state = lock(&self.state);
+            let State { book, index, .. } = &mut *state;
+            let record = book.enter(entry, index, now)?;
+            let is_new = record.is_some();
+            state.write(record);
+            Ok(is_new)
+        })
+    }
+}
+
+/// A panic elsewhere leaves the book as the last whole step left it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

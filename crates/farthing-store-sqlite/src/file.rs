@@ -1,0 +1,285 @@
+//! The file: its schema, its lock and its settings.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use farthing_ledger::{Book, ClaimError, Cold, Fingerprint, PaymentId, Proof, Record, Snapshot};
+use farthing_money::Timestamp;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+
+/// Marks the file as a Farthing book: "FRTH".
+const APPLICATION_ID: i32 = 0x4652_5448;
+
+/// The schema this code writes.
+const SCHEMA_VERSION: i32 = 1;
+
+/// The journal and what is derived from it.
+///
+/// `proof` is bucketed by the minute in which a proof stops mattering, so that a commit touches the
+/// same few pages again and again although fingerprints are random. Bucket 0 is kept for ever.
+const SCHEMA: &str = "
+CREATE TABLE journal (
+    seq   INTEGER PRIMARY KEY,
+    at    INTEGER NOT NULL,
+    trace BLOB CHECK (trace IS NULL OR length(trace) = 16),
+    body  TEXT NOT NULL
+) STRICT;
+CREATE INDEX journal_trace ON journal (trace) WHERE trace IS NOT NULL;
+CREATE TRIGGER journal_is_never_changed BEFORE UPDATE ON journal
+BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
+CREATE TRIGGER journal_is_never_cut BEFORE DELETE ON journal
+BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
+
+CREATE TABLE proof (
+    bucket  INTEGER NOT NULL,
+    key     BLOB NOT NULL CHECK (length(key) = 32),
+    until   INTEGER,
+    payment BLOB NOT NULL CHECK (length(payment) = 16),
+    trace   BLOB,
+    PRIMARY KEY (bucket, key)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE snapshot (
+    seq  INTEGER PRIMARY KEY,
+    body TEXT NOT NULL
+) STRICT;
+";
+
+/// How long a proof may outlive its use in memory, so that a clock set back a little finds it there.
+const MARGIN: Duration = Duration::from_mins(1);
+
+/// How long outdated proofs stay on disk, so that a clock set back a lot finds them here.
+const PROOFS_KEPT: Duration = Duration::from_hours(24 * 7);
+
+/// A book's file, locked and open for writing.
+pub(crate) struct BookFile {
+    pub(crate) connection: Connection,
+    pub(crate) book: Book,
+    /// Held as long as the file is open.
+    _lock: File,
+}
+
+/// Opens, and if need be makes, the book at `path`, and reads it.
+pub(crate) fn open(
+    path: &Path,
+    lock_wait: Duration,
+    now: Timestamp,
+) -> Result<BookFile, OpenError> {
+    let lock = lock(path)?;
+    create_private(path)?;
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(lock_wait)?;
+    connection.execute_batch(
+        "PRAGMA journal_mode = WAL;
+         PRAGMA synchronous = FULL;
+         PRAGMA wal_autocheckpoint = 4000;
+         PRAGMA temp_store = MEMORY;
+         PRAGMA trusted_schema = OFF;",
+    )?;
+    migrate(&connection)?;
+    let book = read(&connection, now)?;
+    Ok(BookFile { connection, book, _lock: lock })
+}
+
+/// Opens a book for reading, beside whoever writes it.
+pub(crate) fn open_for_reading(path: &Path) -> Result<Connection, OpenError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(Duration::from_secs(5))?;
+    if version(&connection)? != (APPLICATION_ID, SCHEMA_VERSION) {
+        return Err(OpenError::NotABook);
+    }
+    Ok(connection)
+}
+
+/// Takes the lock that keeps a second writer out.
+fn lock(path: &Path) -> Result<File, OpenError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let file = private().truncate(false).open(PathBuf::from(name)).map_err(OpenError::Io)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked),
+        Err(TryLockError::Error(error)) => Err(OpenError::Io(error)),
+    }
+}
+
+/// Makes the file readable by its owner alone before SQLite writes to it.
+fn create_private(path: &Path) -> Result<(), OpenError> {
+    private().truncate(false).open(path).map(drop).map_err(OpenError::Io)
+}
+
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.create(true).read(true).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+fn version(connection: &Connection) -> Result<(i32, i32), OpenError> {
+    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get(0));
+    Ok((pragma("application_id")?, pragma("user_version")?))
+}
+
+fn migrate(connection: &Connection) -> Result<(), OpenError> {
+    match version(connection)? {
+        (APPLICATION_ID, SCHEMA_VERSION) => Ok(()),
+        (0, 0) if is_empty(connection)? => {
+            connection.execute_batch(&format!(
+                "BEGIN IMMEDIATE; {SCHEMA}
+                 PRAGMA application_id = {APPLICATION_ID};
+                 PRAGMA user_version = {SCHEMA_VERSION};
+                 COMMIT;"
+            ))?;
+            Ok(())
+        }
+        (APPLICATION_ID, found) => Err(OpenError::Version { found }),
+        _ => Err(OpenError::NotABook),
+    }
+}
+
+fn is_empty(connection: &Connection) -> Result<bool, OpenError> {
+    let tables = "SELECT count(*) FROM sqlite_schema";
+    let count: i64 = connection.query_row(tables, [], |row| row.get(0))?;
+    Ok(count == 0)
+}
+
+/// Rebuilds the book: the last snapshot, the journal since, and the proofs that still matter.
+fn read(connection: &Connection, now: Timestamp) -> Result<Book, OpenError> {
+    let last = "SELECT body FROM snapshot ORDER BY seq DESC LIMIT 1";
+    let snapshot: Option<String> = connection.query_row(last, [], |row| row.get(0)).optional()?;
+    let mut book = match snapshot {
+        Some(body) => {
+            let snapshot: Snapshot =
+                serde_json::from_str(&body).map_err(|_| OpenError::Damaged { seq: 0 })?;
+            Book::restore(snapshot)
+        }
+        None => Book::default(),
+    };
+    let memory_from = now.before(MARGIN);
+    let mut proofs =
+        connection.prepare("SELECT key, until, payment FROM proof WHERE bucket >= ?1")?;
+    let mut rows = proofs.query([bucket(Some(memory_from))])?;
+    while let Some(row) = rows.next()? {
+        let until: Option<i64> = row.get(1)?;
+        let proof = Proof {
+            fingerprint: Fingerprint::from_bytes(row.get(0)?),
+            keep_until: until.map(|until| Timestamp::from_micros(until.cast_unsigned())),
+        };
+        book.remember(proof, PaymentId::from_bytes(row.get(2)?));
+    }
+    let mut tail =
+        connection.prepare("SELECT seq, body FROM journal WHERE seq > ?1 ORDER BY seq")?;
+    let mut rows = tail.query([book.seq().cast_signed()])?;
+    while let Some(row) = rows.next()? {
+        let seq = row.get::<_, i64>(0)?.cast_unsigned();
+        let body: String = row.get(1)?;
+        let damaged = OpenError::Damaged { seq };
+        let Ok(record) = Record::from_json(body.as_bytes()) else { return Err(damaged) };
+        let follows = record.seq == seq && book.seq().checked_add(1) == Some(seq);
+        if !follows || book.replay(&record).is_err() {
+            return Err(damaged);
+        }
+        for (proof, _) in farthing_ledger::claimed_proofs(&record) {
+            book.shelve(&proof);
+        }
+    }
+    book.forgot_until(memory_from);
+    Ok(book)
+}
+
+/// Which bucket of the index a proof lies in.
+pub(crate) fn bucket(keep_until: Option<Timestamp>) -> i64 {
+    keep_until.map_or(0, |until| {
+        let minute = until.as_micros() / 60_000_000;
+        i64::try_from(minute).unwrap_or(i64::MAX).max(1)
+    })
+}
+
+/// Writes a record and the proofs it claims, within the transaction that is open.
+pub(crate) fn append(connection: &Connection, record: &Record) -> rusqlite::Result<()> {
+    let trace = record.trace.map(farthing_ledger::TraceId::to_bytes);
+    let mut journal = connection
+        .prepare_cached("INSERT INTO journal (seq, at, trace, body) VALUES (?, ?, ?, ?)")?;
+    journal.execute(params![
+        record.seq.cast_signed(),
+        record.at.as_micros().cast_signed(),
+        trace,
+        record.to_json()
+    ])?;
+    let mut index = connection.prepare_cached(
+        "INSERT INTO proof (bucket, key, until, payment, trace) VALUES (?, ?, ?, ?, ?)",
+    )?;
+    for (proof, payment) in farthing_ledger::claimed_proofs(record) {
+        index.execute(params![
+            bucket(proof.keep_until),
+            proof.fingerprint.as_bytes(),
+            proof.keep_until.map(|until| until.as_micros().cast_signed()),
+            payment.to_bytes(),
+            trace
+        ])?;
+    }
+    Ok(())
+}
+
+/// Writes the book down whole, and drops what nobody can ask for any more.
+pub(crate) fn save(connection: &Connection, book: &Book, now: Timestamp) -> rusqlite::Result<()> {
+    let snapshot = book.snapshot();
+    // In-memory data with string keys always serialises.
+    let body = serde_json::to_string(&snapshot).unwrap_or_default();
+    let seq = snapshot.seq.cast_signed();
+    let transaction = connection.unchecked_transaction()?;
+    transaction
+        .execute("INSERT OR REPLACE INTO snapshot (seq, body) VALUES (?, ?)", params![seq, body])?;
+    transaction.execute("DELETE FROM snapshot WHERE seq < ?", [seq])?;
+    let outdated = bucket(Some(now.before(PROOFS_KEPT)));
+    transaction.execute("DELETE FROM proof WHERE bucket > 0 AND bucket < ?", [outdated])?;
+    transaction.commit()
+}
+
+/// The index of proofs on disk.
+pub(crate) struct OnDisk<'a>(pub(crate) &'a Connection);
+
+impl Cold for OnDisk<'_> {
+    fn is_claimed(&self, proof: &Proof) -> Result<bool, ClaimError> {
+        let known = self
+            .0
+            .prepare_cached("SELECT 1 FROM proof WHERE bucket = ? AND key = ?")
+            .and_then(|mut statement| {
+                let key = proof.fingerprint.as_bytes();
+                statement.exists(params![bucket(proof.keep_until), key])
+            });
+        known.map_err(|_| ClaimError::Unavailable)
+    }
+}
+
+/// Why a book cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it open for writing.
+    #[error("another process has the book open; stop it, or speak to it through its admin address")]
+    Locked,
+    /// It is some other file.
+    #[error("the file is not a Farthing book")]
+    NotABook,
+    /// It was written by another version.
+    #[error("the book has schema version {found}, and this program writes version 1")]
+    Version {
+        /// Its version.
+        found: i32,
+    },
+    /// A record cannot be read, or does not follow the one before.
+    #[error("the journal is damaged at record {seq}; `farthing ledger verify` says more")]
+    Damaged {
+        /// Its place; 0 is the snapshot.
+        seq: u64,
+    },
+    /// The operating system says no.
+    #[error("the book cannot be opened: {0}")]
+    Io(#[source] std::io::Error),
+    /// SQLite says no.
+    #[error("the book cannot be read or written: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+}

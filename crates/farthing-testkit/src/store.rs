@@ -1,0 +1,511 @@
+//! The suite for [`Store`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use farthing_core::Store;
+use farthing_ledger::{
+    Account, AccountKind, Audit, Cap, Claim, ClaimError, ClaimRequest, Entry, EntryError,
+    Fingerprint, Holder, Leg, Money, Outcome, Payment, PaymentId, Proof, Record, Settlement,
+    Source, SpendingKey, TraceId, VoidReason, audit,
+};
+use farthing_money::{Amount, AssetId, Timestamp};
+
+/// The instant at which every story begins.
+pub const START: Timestamp = Timestamp::from_micros(1_763_712_000_000_000);
+
+/// A place in which one book is kept, over any number of restarts.
+pub trait Stores {
+    /// Opens the book, as a freshly started process would.
+    fn open(&self, now: Timestamp) -> Opened;
+
+    /// Every record of the book, as it would be found after a crash at this moment.
+    fn journal(&self) -> Vec<Record>;
+}
+
+/// An open store and the means to close it.
+pub struct Opened {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    close: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl Opened {
+    /// A store that needs no closing.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self { store, close: None }
+    }
+
+    /// A store that `close` closes, so that the book can be opened again.
+    #[must_use]
+    pub fn closed_by(store: Arc<dyn Store>, close: impl FnOnce() + Send + 'static) -> Self {
+        Self { store, close: Some(Box::new(close)) }
+    }
+}
+
+/// One story: a book, and what happens to it.
+pub struct Story<'a> {
+    stores: &'a dyn Stores,
+    opened: Option<Opened>,
+    /// The time in the story.
+    pub now: Timestamp,
+}
+
+impl<'a> Story<'a> {
+    /// Opens a book in which alice has 1,000 and a key.
+    pub async fn begin(stores: &'a dyn Stores) -> Self {
+        let story = Self { stores, opened: Some(stores.open(START)), now: START };
+        let attach = Entry::AttachKey { key: key("alice"), holder: holder("alice") };
+        assert_eq!(story.enter(attach).await, Ok(true));
+        assert_eq!(story.fund("alice", 1_000, "opening").await, Ok(true));
+        story
+    }
+
+    /// The open store.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.opened.as_ref().unwrap().store
+    }
+
+    /// Closes the book and opens it again.
+    pub fn restart(&mut self) {
+        let mut opened = self.opened.take().unwrap();
+        let close = opened.close.take();
+        drop(opened);
+        if let Some(close) = close {
+            close();
+        }
+        self.opened = Some(self.stores.open(self.now));
+    }
+
+    /// Makes an entry.
+    ///
+    /// # Errors
+    ///
+    /// What the store answers.
+    pub async fn enter(&self, entry: Entry) -> Result<bool, EntryError> {
+        self.store().enter(entry, self.now).await
+    }
+
+    /// Funds an account.
+    ///
+    /// # Errors
+    ///
+    /// What the store answers.
+    pub async fn fund(&self, name: &str, atoms: u128, reference: &str) -> Result<bool, EntryError> {
+        let reference = reference.to_owned();
+        self.enter(Entry::Fund { holder: holder(name), amount: usd(atoms), reference }).await
+    }
+
+    /// Claims a payment and says in a word what came of it.
+    pub async fn claim(&self, request: ClaimRequest) -> String {
+        match self.store().claim(request, self.now).await {
+            Ok(Claim::Undelivered(_)) => "undelivered".into(),
+            Ok(claim) => format!("{claim:?}").to_lowercase(),
+            Err(error) => format!("{error:?}"),
+        }
+    }
+
+    /// Posts the payment called `name`.
+    pub async fn post(&self, name: &str) {
+        let settlement = Settlement { reference: format!("tx {name}"), settled_at: self.now };
+        self.store().post(payment(name), settlement, self.now).await.unwrap();
+    }
+
+    /// Delivers the payment called `name`.
+    pub fn deliver(&self, name: &str) {
+        self.store().deliver(payment(name), Outcome { status: 200 }, self.now);
+    }
+
+    /// Ends the story: the journal must be sound. What was noted without waiting is in it.
+    pub fn end(mut self) -> Audit {
+        self.restart();
+        audit(&self.stores.journal()).unwrap()
+    }
+}
+
+/// A request to buy something for `atoms` with challenge `name`, from alice's account.
+#[must_use]
+pub fn purchase(name: &str, atoms: u128) -> ClaimRequest {
+    let fingerprint = challenge(name);
+    let expires_at = START.after(Duration::from_mins(5));
+    let seller = Account::new(AccountKind::Payable, holder("seller"), asset());
+    ClaimRequest {
+        payment: Payment {
+            id: PaymentId::of(&fingerprint),
+            trace: TraceId::new(START, trace_entropy(name)),
+            protocol: "mpp".into(),
+            method: "prepaid".into(),
+            intent: "charge".into(),
+            challenge: name.into(),
+            amount: usd(atoms),
+            payer: "alice".into(),
+            payee: holder("seller"),
+            route: "weather".into(),
+            scope: "0".repeat(32),
+            credential: Fingerprint::of("credential", &[name.as_bytes()]),
+            expires_at,
+        },
+        proofs: vec![Proof { fingerprint, keep_until: Some(expires_at) }],
+        idempotency: None,
+        legs: vec![Leg { from: Source::Key(key("alice")), to: seller, atoms }],
+        money: Money::Book,
+        caps: vec![],
+    }
+}
+
+/// The same on a rail: the money is not in the book.
+#[must_use]
+pub fn rail_purchase(name: &str, atoms: u128) -> ClaimRequest {
+    let mut request = purchase(name, atoms);
+    let clearing = Account::new(AccountKind::Clearing, holder("test"), asset());
+    request.money = Money::Rail;
+    request.legs[0].from = Source::Account(clearing);
+    request
+}
+
+fn challenge(name: &str) -> Fingerprint {
+    Fingerprint::of("challenge", &[b"mpp", name.as_bytes()])
+}
+
+fn trace_entropy(name: &str) -> [u8; 10] {
+    let mut entropy = [0; 10];
+    entropy.copy_from_slice(&challenge(name).as_bytes()[..10]);
+    entropy
+}
+
+/// The payment that [`purchase`] makes for `name`.
+#[must_use]
+pub fn payment(name: &str) -> PaymentId {
+    PaymentId::of(&challenge(name))
+}
+
+fn asset() -> AssetId {
+    AssetId::new("usd").unwrap()
+}
+
+fn usd(atoms: u128) -> Amount {
+    Amount::new(asset(), atoms)
+}
+
+fn holder(name: &str) -> Holder {
+    Holder::new(name).unwrap()
+}
+
+fn key(name: &str) -> SpendingKey {
+    SpendingKey(*Fingerprint::of("key", &[name.as_bytes()]).as_bytes())
+}
+
+/// What alice can still spend and what the seller has earned.
+fn sums(audit: &Audit) -> (u128, u128) {
+    let balance =
+        |name: &str| audit.accounts.get(&name.parse().unwrap()).copied().unwrap_or_default();
+    (balance("prepaid/alice/usd").available(), balance("payable/seller/usd").credits_posted)
+}
+
+/// Makes a test of every story of the suite. `$stores` is an expression that makes a fresh
+/// [`Stores`].
+#[macro_export]
+macro_rules! store_suite {
+    ($stores:expr) => {
+        $crate::store_suite!(@each $stores;
+            a_claim_moves_money_that_lies_in_the_book
+            a_claim_on_a_rail_waits_for_the_rail
+            a_refused_claim_claims_nothing
+            the_four_answers_survive_a_restart
+            whoever_holds_a_payment_is_alone_with_it
+            a_used_proof_stays_used
+            a_proof_without_end_is_remembered_for_ever
+            an_idempotency_key_buys_once
+            of_many_concurrent_claims_one_is_fresh
+            different_payments_do_not_disturb_each_other
+            an_account_is_not_overdrawn_by_a_race
+            a_cap_is_not_passed_by_a_race
+            every_acknowledged_claim_is_in_the_journal
+            a_caller_that_went_away_leaves_no_payment_behind
+            entries_are_made_once
+            the_same_requests_make_the_same_journal
+        );
+    };
+    (@each $stores:expr; $($story:ident)*) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+        async fn $story() {
+            $crate::store::$story(&$stores).await;
+        }
+    )*};
+}
+
+/// Money in the book moves with the claim, once.
+pub async fn a_claim_moves_money_that_lies_in_the_book(stores: &impl Stores) {
+    let story = Story::begin(stores).await;
+    assert_eq!(story.claim(purchase("a", 5)).await, "fresh");
+    story.deliver("a");
+    assert_eq!(story.claim(purchase("a", 5)).await, "spent");
+    let audit = story.end();
+    assert_eq!((sums(&audit), audit.delivered), ((995, 5), 1));
+}
+
+/// Money on a rail counts when the rail says so, and not when it declines.
+pub async fn a_claim_on_a_rail_waits_for_the_rail(stores: &impl Stores) {
+    let story = Story::begin(stores).await;
+    for name in ["paid", "declined", "unknown"] {
+        assert_eq!(story.claim(rail_purchase(name, 5)).await, "fresh");
+    }
+    story.post("paid").await;
+    story.post("paid").await;
+    let declined = payment("declined");
+    story.store().void(declined, VoidReason::Declined, story.now).await.unwrap();
+    story.post("declined").await;
+    assert_eq!(story.claim(rail_purchase("declined", 5)).await, "spent");
+    let audit = story.end();
+    assert_eq!((sums(&audit).1, audit.undelivered, audit.voided, audit.pending), (5, 1, 1, 1));
+}
+
+/// A refusal writes nothing, and the same credential may come again.
+pub async fn a_refused_claim_claims_nothing(stores: &impl Stores) {
+    let story = Story::begin(stores).await;
+    let before = stores.journal().len();
+    assert_eq!(story.claim(purchase("dear", 1_001)).await, "Overdrawn");
+    let mut strange = purchase("strange", 1);
+    strange.legs[0].from = Source::Key(key("mallory"));
+    assert_eq!(story.claim(strange).await, "UnknownKey");
+    assert_eq!(stores.journal().len(), before);
+    story.fund("alice", 1, "more").await.unwrap();
+    assert_eq!(story.claim(purchase("dear", 1_001)).await, "fresh");
+    assert_eq!(sums(&story.end()), (0, 1_001));
+}
+
+/// Fresh, pending, undelivered and spent are told apart, before and after a restart.
+pub async fn the_four_answers_survive_a_restart(stores: &impl Stores) {
+    let mut story = Story::begin(stores).await;
+    assert_eq!(story.claim(purchase("undelivered", 1)).await, "fresh");
+    assert_eq!(story.claim(purchase("spent", 1)).await, "fresh");
+    story.deliver("spent");
+    assert_eq!(story.claim(rail_purchase("pending", 1)).await, "fresh");
+    story.restart();
+    assert_eq!(story.claim(purchase("undelivered", 1)).await, "undelivered");
+    assert_eq!(story.claim(purchase("spent", 1)).await, "spent");
+    assert_eq!(story.claim(rail_purchase("pending", 1)).await, "pending");
+    assert_eq!(story.claim(purchase("fresh", 1)).await, "fresh");
+    story.end();
+}
+
+/// At any moment at most one caller holds the right to deliver.
+pub async fn whoever_holds_a_payment_is_alone_with_it(stores: &impl Stores) {
+    let story = Story::begin(stores).await;
+    assert_eq!(story.claim(purchase("a", 1)).await, "fresh");
+    assert_eq!(story.claim(purchase("a", 1)).await, "pending");
+    story.store().give_back(payment("a"));
+    assert_eq!(story.claim(purchase("a", 1)).await, "undelivered");
+    assert_eq!(story.claim(purchase("a", 1)).await, "pending");
+    let mut other = purchase("a", 1);
+    other.payment.credential = Fingerprint::of("credential", &[b"other"]);
+    assert_eq!(story.claim(other).await, "spent");
+    assert_eq!(sums(&story.end()), (999, 1));
+}
+
+/// a proof is refused at its expiry, past it, past a restart, and when the clock goes back.
+pub async fn a_used_proof_stays_used(stores: &impl Stores) {
+    let mut story = Story::begin(stores).await;
+    assert_eq!(story.claim(purchase("a", 1)).await, "fresh");
+    story.deliver("a");
+    for seconds in [299, 300, 301, 430, 4_000, 100_000] {
+        story.now = START.after(Duration::from_secs(seconds));
+        assert_eq!(story.claim(purchase("a", 1)).await, "spent", "{seconds} s");
+        // Other business lets a store forget what it may forget.
+        assert_eq!(story.claim(later_purchase(seconds)).await, "fresh");
+        story.now = START;
+        assert_eq!(story.claim(purchase("a", 1)).await, "spent", "clock set back");
+        story.now = START.after(Duration::from_secs(seconds));
+        story.restart();
+        assert_eq!(story.claim(purchase("a", 1)).await, "spent", "{seconds} s, restarted");
+        story.now = START;
+        assert_eq!(story.claim(purchase("a", 1)).await, "spent", "restarted, clock set back");
+    }
+    story.end();
+}
+
+fn later_purchase(seconds: u64) -> ClaimRequest {
+    let mut request = purchase(&seconds.to_string(), 1);
+    request.proofs[0].keep_until = Some(START.after(Duration::from_secs(seconds + 300)));
+    request
+}
+
+/// A transaction hash, say, must never be accepted again.
+pub async fn a_proof_without_end_is_remembered_for_ever(stores: &impl Stores) {
+    let mut story = Story::begin(stores).await;
+    let with_hash = |name: &str| {
+        let mut request = rail_purchase(name, 1);
+        let fingerprint = Fingerprint::of("transaction", &[b"0xabc"]);
+        request.proofs.push(Proof { fingerprint, keep_until: None });
+        request
+    };
+    assert_eq!(story.claim(with_hash("a")).await, "fresh");
+    assert_eq!(story.claim(with_hash("b")).await, "spent");
+    story.now = START.after(Duration::from_hours(24 * 365));
+    story.restart();
+    assert_eq!(story.claim(with_hash("c")).await, "spent");
+    assert_eq!(story.claim(rail_purchase("b", 1)).await, "fresh", "b itself was never claimed");
+    story.end();
+}
+
+/// one payment per key, and a refused one is not claimed.
+pub async fn an_idempotency_key_buys_once(stores: &impl Stores) {
+    let mut story = Story::begin(stores).await;
+    let keyed = |name: &str| {
+        let fingerprint = Fingerprint::of("idempotency", &[b"order 1"]);
+        let keep_until = Some(START.after(Duration::from_hours(24)));
+        let idempotency = Some(Proof { fingerprint, keep_until });
+        ClaimRequest { idempotency, ..purchase(name, 1) }
+    };
+    assert_eq!(story.claim(keyed("a")).await, "fresh");
+    assert_eq!(story.claim(keyed("b")).await, "Duplicate");
+    story.restart();
+    story.now = START.after(Duration::from_hours(2));
+    assert_eq!(story.claim(keyed("b")).await, "Duplicate");
+    assert_eq!(story.claim(purchase("b", 1)).await, "fresh");
+    assert_eq!(sums(&story.end()), (998, 2));
+}
+
+/// 50 rounds of up to 64 callers with one credential.
+pub async fn of_many_concurrent_claims_one_is_fresh(stores: &impl Stores) {
+    let story = Story::begin(stores).await;
+    for round in 0..50 {
+        let name = format!("round {round}");
+        let answers = race(&story, (0..64).map(|_| purchase(&name, 1))).await;
+        assert_eq!(answers["fresh"], 1, "{answers:?}");
+        assert_eq!(answers["pending"], 63, "{answers:?}");
+    }
+    assert_eq!(sums(&story.end()), (950, 50));
+}
+
+/// legitimate payments at the same instant are all served.
+pub async fn different_payments_do_not_disturb_each_other(stores: &impl Stores) {
+    let story = Story::begin(stores).await;
+    let answers = race(&story, (0..200).map(|at| purchase(&at.to_string(), 5))).await;
+    assert_eq!(answers, BTreeMap::from([("fresh".to_owned(), 200)]));
+    assert_eq!(sums(&story.end()), (0, 1_000));
+}
+
+/// Two hundred payments of 7 against 1,000: 142 fit, whatever their order.
+pub async fn an_account_is_not_overdrawn_by_a_race(stores: &impl Stores) {
+    let story = Story::begin(stores).await;
+    let answers = race(&story, (0..200).map(|at| purchase(&at.to_string(), 7))).await;
+    assert_eq!(answers["fresh"], 142);
+    assert_eq!(answers["Overdrawn"], 58);
+    assert_eq!(sums(&story.end()), (6, 994));
+}
+
+/// A hundred payments of 5 under a cap of 123 on what the seller may be owed: 24 fit.
+pub async fn a_cap_is_not_passed_by_a_race(stores: &impl Stores) {
+    let story = Story::begin(stores).await;
+    let capped = |at: usize| ClaimRequest {
+        caps: vec![Cap { account: "payable/seller/usd".parse().unwrap(), credits_max: 123 }],
+        ..rail_purchase(&at.to_string(), 5)
+    };
+    let answers = race(&story, (0..100).map(capped)).await;
+    assert_eq!(answers["fresh"], 24);
+    assert_eq!(answers["OverCap"], 76);
+    story.end();
+}
+
+/// What was acknowledged is found by whoever reads the journal at that very moment.
+pub async fn every_acknowledged_claim_is_in_the_journal(stores: &impl Stores) {
+    let story = Story::begin(stores).await;
+    for name in ["a", "b", "c"] {
+        assert_eq!(story.claim(rail_purchase(name, 5)).await, "fresh");
+        assert_eq!(audit(&stores.journal()).unwrap().pending, 1);
+        story.post(name).await;
+        assert_eq!(audit(&stores.journal()).unwrap().pending, 0);
+    }
+    story.end();
+}
+
+/// A claim whose caller is gone when the answer comes is nobody's, and a retry is answered.
+pub async fn a_caller_that_went_away_leaves_no_payment_behind(stores: &impl Stores) {
+    let story = Story::begin(stores).await;
+    for at in 0..20 {
+        let name = at.to_string();
+        let book = Arc::clone(story.store());
+        let (request, now) = (purchase(&name, 1), story.now);
+        let task = tokio::spawn(async move { book.claim(request, now).await });
+        tokio::task::yield_now().await;
+        task.abort();
+        let outcome = task.await;
+        let mut answer = story.claim(purchase(&name, 1)).await;
+        if outcome.is_ok() {
+            assert_eq!(answer, "pending", "the answer arrived before the caller left");
+            continue;
+        }
+        // The caller left first: nothing was claimed, or the claim is given back soon.
+        for _ in 0..10_000 {
+            if answer != "pending" {
+                break;
+            }
+            tokio::task::yield_now().await;
+            answer = story.claim(purchase(&name, 1)).await;
+        }
+        assert!(matches!(answer.as_str(), "fresh" | "undelivered"), "{answer}");
+    }
+    assert_eq!(sums(&story.end()), (980, 20));
+}
+
+/// Entries are idempotent, across a restart too.
+pub async fn entries_are_made_once(stores: &impl Stores) {
+    let mut story = Story::begin(stores).await;
+    story.restart();
+    assert_eq!(story.fund("alice", 1_000, "opening").await, Ok(false));
+    assert_eq!(story.fund("alice", 1, "opening").await, Err(EntryError::ReferenceTaken));
+    let attach = |name| Entry::AttachKey { key: key("alice"), holder: holder(name) };
+    assert_eq!(story.enter(attach("alice")).await, Ok(false));
+    assert_eq!(story.enter(attach("bob")).await, Err(EntryError::KeyTaken));
+    assert_eq!(story.enter(Entry::DetachKey { key: key("alice") }).await, Ok(true));
+    story.restart();
+    assert_eq!(story.claim(purchase("a", 1)).await, "UnknownKey");
+    assert_eq!(sums(&story.end()), (1_000, 0));
+}
+
+/// The journal is a function of the requests: any two stores write the same bytes.
+pub async fn the_same_requests_make_the_same_journal(stores: &impl Stores) {
+    let mut story = Story::begin(stores).await;
+    story.claim(purchase("a", 5)).await;
+    story.deliver("a");
+    story.claim(rail_purchase("b", 7)).await;
+    story.restart();
+    story.post("b").await;
+    story.claim(rail_purchase("b", 7)).await;
+    story.deliver("b");
+    story.end();
+    let lines: Vec<String> = stores.journal().iter().map(Record::to_json).collect();
+    let digest = Fingerprint::of("journal", &[lines.join("\n").as_bytes()]);
+    assert_eq!(
+        digest.to_string(),
+        "efee9395dd140981373cb012eae0c5c679ae13c8c875a6c31146c02d4b71b7f8",
+        "{lines:#?}"
+    );
+}
+
+/// Claims everything at once and counts the answers.
+async fn race(
+    story: &Story<'_>,
+    requests: impl Iterator<Item = ClaimRequest>,
+) -> BTreeMap<String, usize> {
+    let tasks: Vec<_> = requests
+        .map(|request| {
+            let (book, now) = (Arc::clone(story.store()), story.now);
+            tokio::spawn(async move { book.claim(request, now).await })
+        })
+        .collect();
+    let mut answers = BTreeMap::new();
+    for task in tasks {
+        let answer = match task.await.unwrap() {
+            Ok(claim) => format!("{claim:?}").to_lowercase(),
+            Err(ClaimError::Unavailable) => panic!("the store is down"),
+            Err(error) => format!("{error:?}"),
+        };
+        *answers.entry(answer).or_default() += 1;
+    }
+    answers
+}
