@@ -15,4 +15,5 @@
     reason = "everything here runs inside a test, where a panic is the verdict"
 )]
 
+pub mod rail;
 pub mod store;

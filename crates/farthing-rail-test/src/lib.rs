@@ -1,0 +1,256 @@
+//! A rail with a dial for every failure.
+//!
+//! Anybody pays on it with a token of their own making, and a [`Dial`] decides what the rail says:
+//! settled, declined, not sent, or nothing at all. It keeps its own account of the money it moved,
+//! so that a test can compare it with the books. It is for tests and demos and moves no real money.
+//!
+//! **Architecture invariant:** passes the rail suite of the testkit; a behaviour that is not in the
+//! suite is not relied upon.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use farthing_core::{
+    BoxFuture, Evidence, Held, Invitation, Object, Paid, PayError, Payer, Presented, Price, Rail,
+    Rejection, SettleError, Settled, Unpayable, Unquotable,
+};
+use farthing_ledger::{Account, AccountKind, Fingerprint, Holder, Money, PaymentId, Proof, Source};
+use farthing_money::{Amount, AssetId, Assets, Timestamp, parse_atoms};
+use serde_json::Value;
+use tokio::sync::Semaphore;
+
+/// The payment method.
+const METHOD: &str = "test";
+
+/// What the rail says to the next settlements.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Answer {
+    /// The money moved.
+    #[default]
+    Settled,
+    /// The rail said no, for good.
+    Declined,
+    /// The request never left.
+    Unsent,
+    /// The money moved, and the answer was lost.
+    MovedUnknown,
+    /// The money did not move, and the answer was lost.
+    StuckUnknown,
+}
+
+/// Turns what the rail does. Clones turn the same rail.
+#[derive(Clone, Debug)]
+pub struct Dial {
+    state: Arc<Mutex<State>>,
+    gate: Arc<Semaphore>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    answer: Answer,
+    moved: BTreeMap<PaymentId, Amount>,
+    settlements: u64,
+}
+
+impl Default for Dial {
+    fn default() -> Self {
+        Self { state: Arc::default(), gate: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)) }
+    }
+}
+
+impl Dial {
+    /// Sets what the rail says from now on.
+    pub fn set(&self, answer: Answer) {
+        self.state().answer = answer;
+    }
+
+    /// Holds every settlement until [`Dial::release`].
+    pub fn hold(&self) {
+        self.gate.forget_permits(Semaphore::MAX_PERMITS);
+    }
+
+    /// Lets `count` settlements through that [`Dial::hold`] holds.
+    pub fn release(&self, count: usize) {
+        self.gate.add_permits(count);
+    }
+
+    /// How much money the rail has moved, payment by payment.
+    #[must_use]
+    pub fn moved(&self) -> BTreeMap<PaymentId, Amount> {
+        self.state().moved.clone()
+    }
+
+    /// How often the rail was asked to move money.
+    #[must_use]
+    pub fn settlements(&self) -> u64 {
+        self.state().settlements
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The seller's side.
+#[derive(Clone, Debug)]
+pub struct TestRail {
+    assets: Assets,
+    dial: Dial,
+}
+
+impl TestRail {
+    /// A rail that carries `assets` and does what `dial` says.
+    #[must_use]
+    pub const fn new(assets: Assets, dial: Dial) -> Self {
+        Self { assets, dial }
+    }
+}
+
+impl Rail for TestRail {
+    fn method(&self) -> &'static str {
+        METHOD
+    }
+
+    fn quote(&self, amount: &Amount, payee: &Holder) -> Result<Object, Unquotable> {
+        let asset = self.assets.get(amount.asset()).ok_or(Unquotable::Asset)?;
+        if amount.is_zero() {
+            return Err(Unquotable::Amount);
+        }
+        let mut request = Object::new();
+        request.insert("amount".into(), amount.atoms().to_string().into());
+        request.insert("currency".into(), asset.id().as_str().into());
+        request.insert("recipient".into(), payee.as_str().into());
+        Ok(request)
+    }
+
+    fn check(&self, presented: &Presented, _now: Timestamp) -> Result<Evidence, Rejection> {
+        if presented.intent != "charge" {
+            return Err(Rejection::Unsupported);
+        }
+        let (amount, recipient) =
+            terms(&presented.request, &self.assets).map_err(|_| Rejection::Foreign)?;
+        let text = |name| presented.payload.get(name).and_then(Value::as_str);
+        let token = text("token").filter(|token| !token.is_empty()).ok_or(Rejection::Malformed)?;
+        let paid = text("amount").ok_or(Rejection::Malformed)?;
+        let paid = parse_atoms(paid).map_err(|_| Rejection::Malformed)?;
+        let signed = [presented.challenge.as_str(), recipient.as_str(), &presented.realm, token];
+        if text("seal") != Some(seal(&signed, &amount, paid).as_str()) {
+            return Err(Rejection::Invalid);
+        }
+        if paid < amount.atoms() {
+            return Err(Rejection::Insufficient);
+        }
+        let clearing = Holder::new(METHOD).map_err(|_| Rejection::Foreign)?;
+        let from = Account::new(AccountKind::Clearing, clearing, amount.asset().clone());
+        Ok(Evidence {
+            payer: presented.source.clone().unwrap_or_else(|| "anonymous".to_owned()),
+            payee: recipient,
+            amount,
+            from: Source::Account(from),
+            proofs: vec![Proof {
+                fingerprint: Fingerprint::of("test token", &[token.as_bytes()]),
+                keep_until: None,
+            }],
+            money: Money::Rail,
+        })
+    }
+
+    fn settle<'a>(&'a self, held: &'a Held) -> BoxFuture<'a, Result<Settled, SettleError>> {
+        Box::pin(async {
+            if let Ok(permit) = self.dial.gate.acquire().await {
+                permit.forget();
+            }
+            let mut state = self.dial.state();
+            state.settlements = state.settlements.saturating_add(1);
+            let settled = Settled { reference: format!("test-{}", held.key()) };
+            let amount = held.payment().amount.clone();
+            // Asked again, the rail keeps to what it did.
+            if state.moved.contains_key(&held.key()) {
+                return Ok(settled);
+            }
+            match state.answer {
+                Answer::Settled => drop(state.moved.insert(held.key(), amount)),
+                Answer::Declined => return Err(SettleError::Declined),
+                Answer::Unsent => return Err(SettleError::Unsent),
+                Answer::StuckUnknown => return Err(SettleError::Unknown),
+                Answer::MovedUnknown => {
+                    state.moved.insert(held.key(), amount);
+                    return Err(SettleError::Unknown);
+                }
+            }
+            Ok(settled)
+        })
+    }
+}
+
+/// The buyer's side: makes a new token for every payment.
+#[derive(Debug)]
+pub struct TestPayer {
+    assets: Assets,
+    name: String,
+    next: AtomicU64,
+}
+
+impl TestPayer {
+    /// A payer called `name`; two payers of one name make the same tokens.
+    #[must_use]
+    pub fn new(name: &str, assets: Assets) -> Self {
+        Self { assets, name: name.to_owned(), next: AtomicU64::new(0) }
+    }
+}
+
+impl Payer for TestPayer {
+    fn method(&self) -> &'static str {
+        METHOD
+    }
+
+    fn account(&self) -> String {
+        self.name.clone()
+    }
+
+    fn price(&self, invitation: &Invitation) -> Result<Price, Unpayable> {
+        if invitation.method != METHOD || invitation.intent != "charge" {
+            return Err(Unpayable::Method);
+        }
+        let (amount, recipient) = terms(&invitation.request, &self.assets)?;
+        Ok(Price { amount, recipient: recipient.to_string() })
+    }
+
+    fn pay<'a>(&'a self, invitation: &'a Invitation) -> BoxFuture<'a, Result<Paid, PayError>> {
+        Box::pin(async {
+            let price = self.price(invitation)?;
+            let token = format!("{}-{}", self.name, self.next.fetch_add(1, Ordering::Relaxed));
+            let signed =
+                [invitation.challenge.as_str(), &price.recipient, &invitation.realm, &token];
+            let atoms = price.amount.atoms();
+            let mut payload = Object::new();
+            payload.insert("seal".into(), seal(&signed, &price.amount, atoms).into());
+            payload.insert("amount".into(), atoms.to_string().into());
+            payload.insert("token".into(), token.into());
+            Ok(Paid { payload, source: Some(self.name.clone()) })
+        })
+    }
+}
+
+fn terms(request: &Object, assets: &Assets) -> Result<(Amount, Holder), Unpayable> {
+    let text = |name| request.get(name).and_then(Value::as_str).ok_or(Unpayable::Malformed);
+    let atoms = parse_atoms(text("amount")?).map_err(|_| Unpayable::Malformed)?;
+    let id = AssetId::new(text("currency")?).map_err(|_| Unpayable::Asset)?;
+    let asset = assets.get(&id).ok_or(Unpayable::Asset)?;
+    let recipient = Holder::new(text("recipient")?).map_err(|_| Unpayable::Malformed)?;
+    if atoms == 0 {
+        return Err(Unpayable::Malformed);
+    }
+    Ok((asset.atoms(atoms), recipient))
+}
+
+/// Stands in for a signature: anybody can make one, and only for exactly these parts.
+fn seal(parts: &[&str; 4], price: &Amount, paid: u128) -> String {
+    let [challenge, recipient, realm, token] = parts.map(str::as_bytes);
+    let price_atoms = price.atoms().to_be_bytes();
+    let asset = price.asset().as_str().as_bytes();
+    let paid = paid.to_be_bytes();
+    let parts = [challenge, recipient, realm, token, asset, &price_atoms, &paid];
+    Fingerprint::of("test seal", &parts).to_string()
+}

@@ -1,0 +1,340 @@
+//! The suite for [`Rail`] and its buyer's side, [`Payer`].
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use farthing_core::{
+    Admission, Ask, Invitation, Object, Offer, Paid, Payer, Presented, Protocol, Quote, Rail,
+    ReceiptFacts, Refusal, Rejection, Scope, Till, Unquotable,
+};
+use farthing_ledger::{Entry, Fingerprint, Holder, Outcome, SpendingKey, TraceId, audit};
+use farthing_money::{Amount, Asset, AssetId, Assets, Timestamp};
+use farthing_store_memory::MemoryStore;
+use http::HeaderMap;
+use serde_json::{Value, json};
+
+use crate::store::START;
+
+/// A rail, two payers on it, and what is paid in these stories.
+pub struct Railway {
+    /// The rail.
+    pub rail: Arc<dyn Rail>,
+    /// Pays.
+    pub payer: Arc<dyn Payer>,
+    /// Could pay too, and must not be mistaken for the first.
+    pub stranger: Arc<dyn Payer>,
+    /// What makes the payer good for it in a book, if the book has to know.
+    pub entries: Vec<Entry>,
+}
+
+/// The assets of these stories: `usd` with six decimals and `sat` with none.
+pub fn assets() -> Assets {
+    let asset = |name: &str, decimals| Asset::new(AssetId::new(name).unwrap(), decimals).unwrap();
+    [asset("usd", 6), asset("sat", 0)].into_iter().collect()
+}
+
+/// Entries that give `key` an account with 1,000,000 atoms of `usd`.
+pub fn funded(key: SpendingKey) -> Vec<Entry> {
+    let holder = Holder::new("customer").unwrap();
+    let amount = Amount::new(AssetId::new("usd").unwrap(), 1_000_000);
+    vec![
+        Entry::AttachKey { key, holder: holder.clone() },
+        Entry::Fund { holder, amount, reference: "opening".into() },
+    ]
+}
+
+fn usd(atoms: u128) -> Amount {
+    Amount::new(AssetId::new("usd").unwrap(), atoms)
+}
+
+fn seller() -> Holder {
+    Holder::new("seller").unwrap()
+}
+
+impl Railway {
+    /// What a buyer would read for a price of 2,500, under challenge `name`.
+    fn invite(&self, name: &str) -> Invitation {
+        let expires_at = START.after(Duration::from_mins(5));
+        Invitation {
+            protocol: "fake",
+            method: self.rail.method().to_owned(),
+            intent: "charge".into(),
+            realm: "api.example.com".into(),
+            challenge: name.to_owned(),
+            request: self.rail.quote(&usd(2_500), &seller()).unwrap(),
+            expires_at: Some(expires_at),
+            expires: Some(expires_at.to_string()),
+            description: None,
+            body: None,
+            echo: String::new(),
+        }
+    }
+
+    async fn pay(&self, invitation: &Invitation) -> Presented {
+        let paid = self.payer.pay(invitation).await.ok().unwrap();
+        present(invitation, paid)
+    }
+}
+
+/// The credential as a protocol would hand it on.
+fn present(invitation: &Invitation, paid: Paid) -> Presented {
+    let Invitation { method, intent, realm, challenge, request, expires_at, expires, .. } =
+        invitation.clone();
+    let credential = json!({ "challenge": challenge, "payload": paid.payload });
+    Presented {
+        protocol: "fake",
+        method,
+        intent,
+        realm,
+        trace: TraceId::new(START, [1; 10]),
+        route: "route".into(),
+        scope: Scope::default().digest(),
+        request,
+        payload: paid.payload,
+        source: paid.source,
+        expires_at: expires_at.unwrap(),
+        expires: expires.unwrap(),
+        credential: Fingerprint::of("credential", &[credential.to_string().as_bytes()]),
+        idempotency_key: None,
+        challenge,
+    }
+}
+
+/// Makes a test of every story of the suite. `$railway` is an expression that makes a fresh
+/// [`Railway`].
+#[macro_export]
+macro_rules! rail_suite {
+    ($railway:expr) => {
+        $crate::rail_suite!(@each $railway;
+            a_quote_can_be_read_and_paid
+            a_check_is_a_function_of_its_arguments
+            a_proof_pays_for_one_challenge_alone
+            a_proof_pays_for_what_was_asked_and_nothing_else
+            a_strangers_name_does_not_fit_the_proof
+            every_alteration_of_a_payload_is_refused
+            odd_payloads_are_refused_calmly
+            other_intents_are_refused
+            what_cannot_be_moved_is_not_quoted
+            a_payer_reads_before_it_signs
+            a_payment_is_admitted_once_and_the_books_say_so
+        );
+    };
+    (@each $railway:expr; $($story:ident)*) => {$(
+        #[tokio::test]
+        async fn $story() {
+            $crate::rail::$story($railway).await;
+        }
+    )*};
+}
+
+/// What the seller asks, the buyer understands, and what the buyer pays, the seller finds.
+pub async fn a_quote_can_be_read_and_paid(railway: Railway) {
+    let invitation = railway.invite("a");
+    let price = railway.payer.price(&invitation).unwrap();
+    assert_eq!((price.amount, price.recipient.as_str()), (usd(2_500), "seller"));
+    let evidence = railway.rail.check(&railway.pay(&invitation).await, START).unwrap();
+    assert_eq!((evidence.amount, evidence.payee), (usd(2_500), seller()));
+    assert_eq!(evidence.payer, railway.payer.account());
+}
+
+/// The same arguments give the same answer.
+pub async fn a_check_is_a_function_of_its_arguments(railway: Railway) {
+    let presented = railway.pay(&railway.invite("a")).await;
+    let first = railway.rail.check(&presented, START);
+    assert_eq!(railway.rail.check(&presented, START), first);
+}
+
+/// a proof presented for another challenge is refused, or is recognised as the same money.
+pub async fn a_proof_pays_for_one_challenge_alone(railway: Railway) {
+    let presented = railway.pay(&railway.invite("a")).await;
+    let evidence = railway.rail.check(&presented, START).unwrap();
+    let moved = Presented { challenge: "b".into(), ..presented };
+    match railway.rail.check(&moved, START) {
+        Err(rejection) => assert_eq!(rejection, Rejection::Invalid),
+        Ok(again) => {
+            assert!(again.proofs.iter().any(|proof| evidence.proofs.contains(proof)));
+        }
+    }
+}
+
+/// B-14: realm, amount, asset and recipient are what was signed, or the proof is refused.
+pub async fn a_proof_pays_for_what_was_asked_and_nothing_else(railway: Railway) {
+    let presented = railway.pay(&railway.invite("a")).await;
+    assert!(railway.rail.check(&presented, START).is_ok(), "unaltered, it is accepted");
+    let alter = |name: &str, value: Value| {
+        let mut altered = presented.clone();
+        altered.request.insert(name.into(), value);
+        altered
+    };
+    for altered in [
+        Presented { realm: "api.example.org".into(), ..presented.clone() },
+        alter("amount", "2499".into()),
+        alter("amount", "25000".into()),
+        alter("recipient", "mallory".into()),
+        alter("currency", "sat".into()),
+        alter("currency", "eur".into()),
+        alter("amount", 2_500.into()),
+    ] {
+        assert!(railway.rail.check(&altered, START).is_err(), "{:?}", altered.request);
+    }
+}
+
+/// B-09: the payer that is named is the payer that is charged.
+pub async fn a_strangers_name_does_not_fit_the_proof(railway: Railway) {
+    let presented = railway.pay(&railway.invite("a")).await;
+    let renamed = Presented { source: Some(railway.stranger.account()), ..presented };
+    if let Ok(evidence) = railway.rail.check(&renamed, START) {
+        // A rail without identities says who claims to pay; its money is the proof itself.
+        assert!(!evidence.proofs.is_empty());
+    }
+}
+
+/// Whichever member of the payload is changed, the payment is refused.
+pub async fn every_alteration_of_a_payload_is_refused(railway: Railway) {
+    let presented = railway.pay(&railway.invite("a")).await;
+    assert!(railway.rail.check(&presented, START).is_ok(), "unaltered, it is accepted");
+    for (name, value) in presented.payload.clone() {
+        let text = value.as_str().unwrap().to_owned();
+        let last = if text.ends_with('A') { 'B' } else { 'A' };
+        let swapped = format!("{}{last}", &text[..text.len() - 1]);
+        let alterations = [
+            None,
+            Some(Value::Null),
+            Some(json!("")),
+            Some(json!(7)),
+            Some(json!([text])),
+            Some(json!(format!("{text}A"))),
+            Some(json!(format!(" {text}"))),
+            Some(json!(swapped)),
+            Some(json!(&text[..text.len() / 2])),
+        ];
+        for alteration in alterations {
+            let mut altered = presented.clone();
+            match alteration.clone() {
+                Some(value) => drop(altered.payload.insert(name.clone(), value)),
+                None => drop(altered.payload.remove(&name)),
+            }
+            assert!(railway.rail.check(&altered, START).is_err(), "{name}: {alteration:?}");
+        }
+    }
+}
+
+/// Nothing in a payload makes a rail panic.
+pub async fn odd_payloads_are_refused_calmly(railway: Railway) {
+    let presented = railway.pay(&railway.invite("a")).await;
+    for odd in [
+        json!({}),
+        json!({"type": "signature"}),
+        json!({"type": {"a": [1, {"b": null}]}, "signature": "\u{0}"}),
+        json!({"signature": "é".repeat(10_000)}),
+        json!({"token": "", "amount": "-1", "seal": 1e99}),
+    ] {
+        let altered = Presented { payload: odd.as_object().unwrap().clone(), ..presented.clone() };
+        assert!(railway.rail.check(&altered, START).is_err(), "{odd}");
+        for source in [None, Some(String::new()), Some("did:key:z".repeat(999))] {
+            let _ = railway.rail.check(&Presented { source, ..altered.clone() }, START);
+        }
+    }
+}
+
+/// A charge is a charge.
+pub async fn other_intents_are_refused(railway: Railway) {
+    let presented = railway.pay(&railway.invite("a")).await;
+    let altered = Presented { intent: "session".into(), ..presented };
+    assert_eq!(railway.rail.check(&altered, START).err(), Some(Rejection::Unsupported));
+    let invitation = Invitation { intent: "session".into(), ..railway.invite("a") };
+    assert!(railway.payer.price(&invitation).is_err());
+    let invitation = Invitation { method: "barter".into(), ..railway.invite("a") };
+    assert!(railway.payer.price(&invitation).is_err());
+}
+
+/// M-08: a price of nothing is no price, and an asset the rail does not carry is refused.
+pub async fn what_cannot_be_moved_is_not_quoted(railway: Railway) {
+    assert!(railway.rail.quote(&usd(1), &seller()).is_ok());
+    assert_eq!(railway.rail.quote(&usd(0), &seller()), Err(Unquotable::Amount));
+    let unknown = Amount::new(AssetId::new("eur").unwrap(), 1);
+    assert_eq!(railway.rail.quote(&unknown, &seller()), Err(Unquotable::Asset));
+}
+
+/// CORE.C04: an offer that lacks something, or says something impossible, is not signed.
+pub async fn a_payer_reads_before_it_signs(railway: Railway) {
+    let invitation = railway.invite("a");
+    assert!(railway.payer.price(&invitation).is_ok(), "unaltered, it can be paid");
+    let alter = |name: &str, value: Option<Value>| {
+        let mut altered = invitation.clone();
+        match value {
+            Some(value) => drop(altered.request.insert(name.into(), value)),
+            None => drop(altered.request.remove(name)),
+        }
+        altered
+    };
+    for altered in [
+        alter("amount", None),
+        alter("amount", Some("".into())),
+        alter("amount", Some("1e3".into())),
+        alter("amount", Some("0".into())),
+        alter("amount", Some(2_500.into())),
+        alter("currency", None),
+        alter("currency", Some("eur".into())),
+        alter("recipient", None),
+        alter("recipient", Some("".into())),
+    ] {
+        assert!(railway.payer.price(&altered).is_err(), "{:?}", altered.request);
+        assert!(railway.payer.pay(&altered).await.is_err(), "{:?}", altered.request);
+    }
+}
+
+/// From the offer to the books: paid once, delivered once, and the journal is sound.
+pub async fn a_payment_is_admitted_once_and_the_books_say_so(railway: Railway) {
+    let store = Arc::new(MemoryStore::new(START));
+    for entry in railway.entries.clone() {
+        farthing_core::Store::enter(&*store, entry, START).await.unwrap();
+    }
+    let presented = railway.pay(&railway.invite("a")).await;
+    let till = Till {
+        protocols: vec![Arc::new(Hand(Mutex::new(presented)))],
+        rails: vec![Arc::clone(&railway.rail)],
+        store: store.clone(),
+    };
+    let quote = Quote::new(railway.rail.method(), "charge", usd(2_500), seller(), &Object::new());
+    let ask = Ask {
+        scope: Scope::default(),
+        quotes: vec![Arc::new(quote)],
+        description: None,
+        offer_ttl: Duration::from_mins(5),
+        authorization_is_taken: false,
+        idempotency_key: None,
+    };
+    let none = HeaderMap::new();
+    match till.admit(&ask, &none, START).await.unwrap() {
+        Admission::Deliver(posted) => posted.delivered(Outcome { status: 200 }, START),
+        Admission::Challenge => panic!("a credential was presented"),
+    }
+    assert_eq!(till.admit(&ask, &none, START).await.err(), Some(Refusal::Replayed));
+    let sound = audit(&store.records()).unwrap();
+    assert_eq!((sound.claimed, sound.delivered), (1, 1));
+    let earned = sound.accounts[&"payable/seller/usd".parse().unwrap()];
+    assert_eq!(earned.credits_posted, 2_500);
+}
+
+/// A protocol that hands over the same credential every time.
+struct Hand(Mutex<Presented>);
+
+impl Protocol for Hand {
+    fn name(&self) -> &'static str {
+        "fake"
+    }
+
+    fn present(
+        &self,
+        _: &HeaderMap,
+        _: &Ask,
+        _: Timestamp,
+    ) -> Result<Option<Presented>, Rejection> {
+        Ok(Some(self.0.lock().unwrap().clone()))
+    }
+
+    fn write_offers(&self, _: &[Offer], _: &HeaderMap, _: &mut HeaderMap) {}
+
+    fn write_receipt(&self, _: &ReceiptFacts<'_>, _: &mut HeaderMap) {}
+}
