@@ -11,6 +11,7 @@
     clippy::arithmetic_side_effects,
     clippy::missing_panics_doc,
     clippy::must_use_candidate,
+    clippy::unused_async,
     clippy::unwrap_used,
     reason = "everything here runs inside a test, where a panic is the verdict"
 )]

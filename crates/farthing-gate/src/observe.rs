@@ -1,0 +1,76 @@
+//! What the gate tells whoever watches.
+
+use std::time::Duration;
+
+use farthing_core::Refusal;
+use farthing_ledger::{Payment, TraceId};
+
+/// Watches decisions: for metrics, for logs. Must not block.
+pub trait Observer: Send + Sync {
+    /// Called once for every request of a priced route, when it is decided.
+    fn decided(&self, decision: &Decision<'_>);
+}
+
+/// One decision. It names no secret and no credential.
+#[derive(Clone, Copy, Debug)]
+pub struct Decision<'a> {
+    /// The route's name.
+    pub route: &'a str,
+    /// What was decided.
+    pub verdict: Verdict<'a>,
+    /// How long the decision took, the seller's own work not included.
+    pub took: Duration,
+}
+
+/// What was decided.
+#[derive(Clone, Copy, Debug)]
+pub enum Verdict<'a> {
+    /// Payment was asked for.
+    Challenged,
+    /// A payment was taken.
+    Paid(&'a Payment),
+    /// A credential bought nothing.
+    Refused(Refusal),
+    /// The client asks too often.
+    Limited,
+    /// The request cannot be read as this route wants it.
+    Unfit,
+}
+
+impl Verdict<'_> {
+    /// A word for the verdict, as metrics label it.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Challenged => "challenged",
+            Self::Paid(_) => "paid",
+            Self::Limited => "limited",
+            Self::Unfit => "unfit",
+            Self::Refused(refusal) => match refusal {
+                Refusal::Payer(_) => "rejected",
+                Refusal::Replayed => "replayed",
+                Refusal::Short => "short",
+                Refusal::Declined => "declined",
+                Refusal::Conflict => "conflict",
+                Refusal::InProgress => "in_progress",
+                Refusal::TryAgain => "try_again",
+            },
+        }
+    }
+
+    /// The payment's story, where there is one.
+    #[must_use]
+    pub const fn trace(&self) -> Option<TraceId> {
+        match self {
+            Self::Paid(payment) => Some(payment.trace),
+            Self::Challenged | Self::Refused(_) | Self::Limited | Self::Unfit => None,
+        }
+    }
+}
+
+/// Watches nothing.
+pub(crate) struct Nobody;
+
+impl Observer for Nobody {
+    fn decided(&self, _: &Decision<'_>) {}
+}

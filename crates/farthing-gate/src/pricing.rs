@@ -1,0 +1,75 @@
+//! What a request costs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use farthing_core::Quote;
+use http::request::Parts;
+
+use crate::BoundQuery;
+
+/// How long an offer stands unless the seller says otherwise.
+const OFFER_TTL: Duration = Duration::from_mins(5);
+
+/// Says what a request costs, from its head alone.
+///
+/// Any `Fn(&Parts) -> Tag` is one.
+pub trait Pricing: Send + Sync + 'static {
+    /// The price of the request with this head.
+    fn price(&self, head: &Parts) -> Tag;
+}
+
+impl<F: Fn(&Parts) -> Tag + Send + Sync + 'static> Pricing for F {
+    fn price(&self, head: &Parts) -> Tag {
+        self(head)
+    }
+}
+
+/// What a request costs.
+#[derive(Clone, Debug)]
+pub enum Tag {
+    /// Nothing.
+    Free,
+    /// This.
+    Priced(PriceTag),
+    /// It has a price that no rail can carry, which is the seller's to mend: 500.
+    Unpayable,
+}
+
+/// A price and what it buys.
+#[derive(Clone, Debug)]
+pub struct PriceTag {
+    /// The route's name, in logs, in books and in what a payment is bound to.
+    pub route: Arc<str>,
+    /// The ways to pay.
+    pub quotes: Vec<Arc<Quote>>,
+    /// Words for people.
+    pub description: Option<Arc<str>>,
+    /// The path that is bought; the request's own if there is none.
+    pub path: Option<String>,
+    /// The part of the query that is bought.
+    pub query: BoundQuery,
+    /// Binds payments to the body: the longest body read, in bytes.
+    pub body_bytes_max: Option<usize>,
+    /// How long an offer stands.
+    pub offer_ttl: Duration,
+    /// Whether `Authorization` belongs to the seller's own users.
+    pub authorization_is_taken: bool,
+}
+
+impl PriceTag {
+    /// What `route` costs in each of `quotes`.
+    #[must_use]
+    pub fn new(route: &str, quotes: Vec<Arc<Quote>>) -> Self {
+        Self {
+            route: route.into(),
+            quotes,
+            description: None,
+            path: None,
+            query: BoundQuery::All,
+            body_bytes_max: None,
+            offer_ttl: OFFER_TTL,
+            authorization_is_taken: false,
+        }
+    }
+}

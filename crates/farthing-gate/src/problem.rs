@@ -1,0 +1,162 @@
+//! The only place that knows status codes of refusals.
+
+use std::time::Duration;
+
+use farthing_core::{Refusal, Rejection};
+use farthing_mpp::{Problem, ProblemType};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
+
+use crate::Body;
+use crate::body::full;
+
+#[cfg(test)]
+mod tests;
+
+/// How long to wait before asking again when it is our turn to mend something.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What a refusal looks like from outside.
+pub(crate) struct Answer {
+    pub(crate) problem: Problem,
+    pub(crate) retry_after: Option<Duration>,
+}
+
+impl Answer {
+    /// Whether fresh challenges belong to it.
+    pub(crate) fn wants_challenges(&self) -> bool {
+        self.problem.status == 402
+    }
+
+    /// The response, without challenges.
+    pub(crate) fn response(&self) -> Response<Body> {
+        let mut response = Response::new(full(self.problem.to_json()));
+        let status = StatusCode::from_u16(self.problem.status);
+        *response.status_mut() = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let fields = response.headers_mut();
+        fields.insert(CONTENT_TYPE, HeaderValue::from_static(Problem::MEDIA_TYPE));
+        fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(wait) = self.retry_after {
+            // Rounded up: a client that waits as told must not come too early.
+            let seconds = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0));
+            fields.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        response
+    }
+}
+
+/// No credential came, and the resource costs something.
+pub(crate) fn payment_required() -> Answer {
+    payer(ProblemType::PaymentRequired, "This resource costs money; answer one of the challenges.")
+}
+
+/// Why a credential bought nothing, and what to do next.
+pub(crate) fn refused(refusal: Refusal) -> Answer {
+    match refusal {
+        Refusal::Payer(rejection) => rejected(rejection),
+        Refusal::Replayed => payer(
+            ProblemType::InvalidChallenge,
+            "This challenge was answered before; each can be answered once. Answer a fresh one.",
+        ),
+        Refusal::Short => payer(
+            ProblemType::PaymentInsufficient,
+            "The account does not hold the price. Fund it, then send the same credential again.",
+        ),
+        Refusal::Declined => payer(
+            ProblemType::VerificationFailed,
+            "The payment was declined. Answer a fresh challenge with another payment.",
+        ),
+        Refusal::Conflict => ours(
+            409,
+            "Conflict",
+            "This Idempotency-Key was used for another payment. Nothing was taken this time.",
+            None,
+        ),
+        Refusal::InProgress => ours(
+            503,
+            "Payment In Progress",
+            "This payment is being settled or answered. Send the same credential again later; do not pay again.",
+            Some(RETRY),
+        ),
+        Refusal::TryAgain => ours(
+            503,
+            "Payment Not Completed",
+            "The payment could not be completed now. Send the same credential again later; do not pay again.",
+            Some(RETRY),
+        ),
+    }
+}
+
+fn rejected(rejection: Rejection) -> Answer {
+    match rejection {
+        Rejection::Malformed => payer(
+            ProblemType::MalformedCredential,
+            "The credential cannot be read. Answer a fresh challenge.",
+        ),
+        Rejection::Ambiguous => {
+            let mut answer = payer(
+                ProblemType::MalformedCredential,
+                "The request carries more than one credential. Send exactly one.",
+            );
+            answer.problem.status = 400;
+            answer
+        }
+        Rejection::Foreign => payer(
+            ProblemType::InvalidChallenge,
+            "The challenge is not one of ours for this request. Answer a fresh one.",
+        ),
+        Rejection::Expired => {
+            payer(ProblemType::PaymentExpired, "The challenge has expired. Answer a fresh one.")
+        }
+        Rejection::Unsupported => payer(
+            ProblemType::MethodUnsupported,
+            "The payment method is not accepted here. Answer one of the challenges.",
+        ),
+        Rejection::Insufficient => payer(
+            ProblemType::PaymentInsufficient,
+            "The payment is for less than the price. Answer a fresh challenge in full.",
+        ),
+        Rejection::Invalid => payer(
+            ProblemType::VerificationFailed,
+            "The payment does not verify. Answer a fresh challenge.",
+        ),
+    }
+}
+
+/// The client asks too often.
+pub(crate) fn too_often(wait: Duration) -> Answer {
+    ours(429, "Too Many Requests", "Too many requests from this address; slow down.", Some(wait))
+}
+
+/// The body is longer than what a payment can be bound to.
+pub(crate) fn body_too_long() -> Answer {
+    ours(413, "Content Too Large", "The body is longer than this route reads.", None)
+}
+
+/// The body broke off.
+pub(crate) fn body_broken() -> Answer {
+    ours(400, "Bad Request", "The body could not be read to its end.", None)
+}
+
+/// The `Idempotency-Key` is not one.
+pub(crate) fn bad_idempotency_key() -> Answer {
+    ours(400, "Bad Request", "Idempotency-Key is one value of 1 to 255 printable characters.", None)
+}
+
+/// The route has a price that no rail can carry.
+pub(crate) fn unpayable() -> Answer {
+    ours(
+        500,
+        "Price Not Payable",
+        "The seller has set a price that none of its rails can carry. Nothing was taken.",
+        None,
+    )
+}
+
+fn payer(problem: ProblemType, detail: &str) -> Answer {
+    Answer { problem: Problem::new(problem, detail), retry_after: None }
+}
+
+fn ours(status: u16, title: &str, detail: &str, retry_after: Option<Duration>) -> Answer {
+    Answer { problem: Problem::untyped(status, title, detail), retry_after }
+}

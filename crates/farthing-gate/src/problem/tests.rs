@@ -1,0 +1,45 @@
+use std::time::Duration;
+
+use farthing_core::{Refusal, Rejection};
+
+use super::{payment_required, refused, too_often};
+
+/// CORE.S10 and the table of §4.2: whose fault it is decides the status; our outage is never a 402.
+#[test]
+fn refusals_have_the_status_of_whose_turn_it_is() {
+    use Rejection::{Ambiguous, Expired, Foreign, Insufficient, Invalid, Malformed, Unsupported};
+    for (refusal, status, slug) in [
+        (Refusal::Payer(Malformed), 402, "malformed-credential"),
+        (Refusal::Payer(Ambiguous), 400, "malformed-credential"),
+        (Refusal::Payer(Foreign), 402, "invalid-challenge"),
+        (Refusal::Payer(Expired), 402, "payment-expired"),
+        (Refusal::Payer(Unsupported), 400, "method-unsupported"),
+        (Refusal::Payer(Insufficient), 402, "payment-insufficient"),
+        (Refusal::Payer(Invalid), 402, "verification-failed"),
+        (Refusal::Replayed, 402, "invalid-challenge"),
+        (Refusal::Short, 402, "payment-insufficient"),
+        (Refusal::Declined, 402, "verification-failed"),
+        (Refusal::Conflict, 409, "about:blank"),
+        (Refusal::InProgress, 503, "about:blank"),
+        (Refusal::TryAgain, 503, "about:blank"),
+    ] {
+        let answer = refused(refusal);
+        assert_eq!(answer.problem.status, status, "{refusal:?}");
+        assert!(answer.problem.uri.ends_with(slug), "{refusal:?}: {}", answer.problem.uri);
+        assert_eq!(answer.wants_challenges(), status == 402);
+        let response = answer.response();
+        assert_eq!(response.status(), status);
+        assert_eq!(response.headers()["cache-control"], "no-store");
+        assert_eq!(response.headers().contains_key("retry-after"), status == 503);
+    }
+    assert_eq!(payment_required().problem.status, 402);
+}
+
+#[test]
+fn a_wait_is_rounded_up() {
+    let response = too_often(Duration::from_millis(1_200)).response();
+    assert_eq!(
+        (response.status().as_u16(), &response.headers()["retry-after"]),
+        (429, &"2".parse().unwrap())
+    );
+}

@@ -1,0 +1,311 @@
+//! The layer and the service it makes.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use farthing_core::{Admission, Ask, Posted, ReceiptFacts, Refusal, Scope};
+use farthing_ledger::{Outcome, TraceId};
+use farthing_money::{Amount, Timestamp};
+use farthing_mpp::{BodyDigest, Credential, field_text};
+use farthing_protocols::mpp::PAYMENT_AUTHORIZATION;
+use http::header::AUTHORIZATION;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, Method, Request, Response};
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::body::{self, Unread, boxed, full};
+use crate::problem::{self, Answer};
+use crate::{
+    Body, BoxError, ClientAddress, Decision, Gate, PriceTag, Pricing, Tag, Verdict, cache,
+};
+
+/// The client's name for one purchase of something that must not happen twice.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// The longest such name.
+const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+
+/// Wraps a service with a [`Gate`].
+pub struct GateLayer<P> {
+    gate: Gate,
+    pricing: Arc<P>,
+}
+
+impl<P> GateLayer<P> {
+    pub(crate) fn new(gate: Gate, pricing: P) -> Self {
+        Self { gate, pricing: Arc::new(pricing) }
+    }
+}
+
+impl<P> Clone for GateLayer<P> {
+    fn clone(&self) -> Self {
+        Self { gate: self.gate.clone(), pricing: Arc::clone(&self.pricing) }
+    }
+}
+
+impl<S, P> Layer<S> for GateLayer<P> {
+    type Service = GateService<S, P>;
+
+    fn layer(&self, inner: S) -> GateService<S, P> {
+        GateService { inner, layer: self.clone() }
+    }
+}
+
+/// A service behind a [`Gate`].
+pub struct GateService<S, P> {
+    inner: S,
+    layer: GateLayer<P>,
+}
+
+impl<S: Clone, P> Clone for GateService<S, P> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), layer: self.layer.clone() }
+    }
+}
+
+/// What was bought, for the service behind the gate: an extension of the request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Purchase {
+    /// Names the payment's story.
+    pub trace: TraceId,
+    /// Who paid, as the rail has verified it.
+    pub payer: String,
+    /// How much.
+    pub amount: Amount,
+    /// The payment method.
+    pub method: String,
+}
+
+impl<S, P, B, R> Service<Request<B>> for GateService<S, P>
+where
+    S: Service<Request<Body>, Response = Response<R>> + Clone + Send + 'static,
+    S::Future: Send,
+    P: Pricing,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+    R: http_body::Body<Data = Bytes> + Send + 'static,
+    R::Error: Into<BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        // The service that was polled ready is the one to call; a clone takes its place.
+        let clone = self.inner.clone();
+        let inner = std::mem::replace(&mut self.inner, clone);
+        let gate = self.layer.gate.clone();
+        let (mut head, body) = request.into_parts();
+        match self.layer.pricing.price(&head) {
+            Tag::Free => {
+                take_credentials(&mut head.headers);
+                Box::pin(pass(inner, Request::from_parts(head, boxed(body))))
+            }
+            Tag::Unpayable => Box::pin(async { Ok(problem::unpayable().response()) }),
+            Tag::Priced(tag) => Box::pin(sell(gate, tag, inner, head, body)),
+        }
+    }
+}
+
+/// Lets a free request through.
+async fn pass<S, R>(mut inner: S, request: Request<Body>) -> Result<Response<Body>, S::Error>
+where
+    S: Service<Request<Body>, Response = Response<R>>,
+    R: http_body::Body<Data = Bytes> + Send + 'static,
+    R::Error: Into<BoxError>,
+{
+    Ok(inner.call(request).await?.map(boxed))
+}
+
+/// Lets a priced request through if it is paid.
+async fn sell<S, B, R>(
+    gate: Gate,
+    tag: PriceTag,
+    mut inner: S,
+    mut head: Parts,
+    body: B,
+) -> Result<Response<Body>, S::Error>
+where
+    S: Service<Request<Body>, Response = Response<R>>,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+    R: http_body::Body<Data = Bytes> + Send + 'static,
+    R::Error: Into<BoxError>,
+{
+    let (posted, body) = match decide(&gate, tag, &head, body).await {
+        Ok(paid) => paid,
+        Err(response) => return Ok(response),
+    };
+    take_credentials(&mut head.headers);
+    head.extensions.insert(purchase(&posted));
+    let response = inner.call(Request::from_parts(head, body)).await?;
+    Ok(deliver(&gate, *posted, response.map(boxed)))
+}
+
+/// Decides a priced request: a payment and the body to hand on, or the answer to give instead.
+async fn decide<B>(
+    gate: &Gate,
+    tag: PriceTag,
+    head: &Parts,
+    body: B,
+) -> Result<(Box<Posted>, Body), Response<Body>>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let started = gate.clock().now();
+    let tell = |route: &str, verdict| {
+        let took = gate.clock().now().since(started);
+        gate.observer().decided(&Decision { route, verdict, took });
+    };
+    let unfit = |route: &str, answer: &Answer| {
+        tell(route, Verdict::Unfit);
+        answer.response()
+    };
+    if let Err(wait) = within_limit(gate, head, started) {
+        tell(&tag.route, Verdict::Limited);
+        return Err(problem::too_often(wait).response());
+    }
+    let key = idempotency_key(head).map_err(|answer| unfit(&tag.route, &answer))?;
+    let (digest, body) =
+        bind_body(&tag, body).await.map_err(|answer| unfit(&tag.route, &answer))?;
+    let ask = Arc::new(ask(tag, head, key, digest));
+    let (answer, verdict) = match admit(gate, &ask, &head.headers).await {
+        Ok(Admission::Deliver(posted)) => {
+            tell(&ask.scope.route, Verdict::Paid(posted.payment()));
+            return Ok((posted, body));
+        }
+        Ok(Admission::Challenge) => (problem::payment_required(), Verdict::Challenged),
+        Err(refusal) => (problem::refused(refusal), Verdict::Refused(refusal)),
+    };
+    let response = gate.respond(&answer, &ask, &head.headers);
+    tell(&ask.scope.route, verdict);
+    Err(response)
+}
+
+/// Runs [`farthing_core::Till::admit`] to its end, even if the client goes away meanwhile: a
+/// settlement that is under way must not be dropped half-way.
+async fn admit(gate: &Gate, ask: &Arc<Ask>, fields: &HeaderMap) -> Result<Admission, Refusal> {
+    let now = gate.clock().now();
+    // The common case needs no task: nothing presented, nothing to run to its end.
+    if !carries_credential(fields) {
+        return gate.till().admit(ask, fields, now).await;
+    }
+    let (gate, ask, fields) = (gate.clone(), Arc::clone(ask), fields.clone());
+    let task = tokio::spawn(async move { gate.till().admit(&ask, &fields, now).await });
+    // A panic in there is ours; the books hold whatever was claimed.
+    task.await.unwrap_or(Err(Refusal::TryAgain))
+}
+
+fn ask(tag: PriceTag, head: &Parts, key: Option<String>, body: Option<[u8; 32]>) -> Ask {
+    Ask {
+        scope: Scope {
+            route: tag.route,
+            method: head.method.as_str().to_owned(),
+            path: tag.path.unwrap_or_else(|| head.uri.path().to_owned()),
+            query: tag.query.of(head.uri.query().unwrap_or_default()),
+            body,
+        },
+        quotes: tag.quotes,
+        description: tag.description,
+        offer_ttl: tag.offer_ttl,
+        authorization_is_taken: tag.authorization_is_taken,
+        idempotency_key: key,
+    }
+}
+
+/// Reads the body if payments of the route are bound to it, and leaves it alone otherwise.
+async fn bind_body<B>(tag: &PriceTag, body: B) -> Result<(Option<[u8; 32]>, Body), Answer>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let Some(bytes_max) = tag.body_bytes_max else { return Ok((None, boxed(body))) };
+    let bytes = body::read(body, bytes_max).await.map_err(|unread| match unread {
+        Unread::TooLong => problem::body_too_long(),
+        Unread::Broken => problem::body_broken(),
+    })?;
+    let digest = *BodyDigest::of(&bytes).as_bytes();
+    Ok((Some(digest), full(bytes)))
+}
+
+/// Attaches the receipt and marks the payment delivered, if the seller answered.
+///
+/// A server error is not an answer: the payment stays undelivered, and the same credential can be
+/// presented again (§5.3: no receipt on an error).
+fn deliver(gate: &Gate, posted: Posted, mut response: Response<Body>) -> Response<Body> {
+    let status = response.status();
+    cache::make_private(response.headers_mut());
+    remove_forged_receipts(response.headers_mut());
+    if status.is_server_error() {
+        return response;
+    }
+    if status.is_success() {
+        let facts = ReceiptFacts { payment: posted.payment(), settlement: posted.settlement() };
+        let wire = posted.payment().protocol.clone();
+        for protocol in gate.till().protocols.iter().filter(|it| it.name() == wire) {
+            protocol.write_receipt(&facts, response.headers_mut());
+        }
+    }
+    posted.delivered(Outcome { status: status.as_u16() }, gate.clock().now());
+    response
+}
+
+/// Only the gate issues receipts.
+fn remove_forged_receipts(fields: &mut HeaderMap) {
+    fields.remove(farthing_protocols::mpp::PAYMENT_RECEIPT);
+}
+
+fn purchase(posted: &Posted) -> Purchase {
+    let payment = posted.payment();
+    Purchase {
+        trace: payment.trace,
+        payer: payment.payer.clone(),
+        amount: payment.amount.clone(),
+        method: payment.method.clone(),
+    }
+}
+
+fn within_limit(gate: &Gate, head: &Parts, now: Timestamp) -> Result<(), std::time::Duration> {
+    match (gate.limiter(), head.extensions.get::<ClientAddress>()) {
+        (Some(limiter), Some(client)) => limiter.take(client.0, now),
+        (Some(_) | None, _) => Ok(()),
+    }
+}
+
+/// The client's `Idempotency-Key`, where the method is one that could do something twice.
+fn idempotency_key(head: &Parts) -> Result<Option<String>, Answer> {
+    let unsafe_methods = [Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+    if !unsafe_methods.contains(&head.method) {
+        return Ok(None);
+    }
+    let mut values = head.headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default();
+    let fits = (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&text.len()) && values.next().is_none();
+    if fits { Ok(Some(text.to_owned())) } else { Err(problem::bad_idempotency_key()) }
+}
+
+fn carries_credential(fields: &HeaderMap) -> bool {
+    fields.contains_key(AUTHORIZATION) || fields.contains_key(PAYMENT_AUTHORIZATION)
+}
+
+/// Takes payment credentials off a request, and leaves a user's own login where it is.
+fn take_credentials(fields: &mut HeaderMap) {
+    fields.remove(PAYMENT_AUTHORIZATION);
+    let pays = |value: &http::HeaderValue| {
+        let text = field_text(value.as_bytes());
+        text.split(',').any(|part| Credential::token(part).is_some())
+    };
+    if fields.get_all(AUTHORIZATION).iter().any(pays) {
+        fields.remove(AUTHORIZATION);
+    }
+}

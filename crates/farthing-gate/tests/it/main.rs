@@ -1,0 +1,9 @@
+//! The gate around a service, on the test rail, with the books as the oracle.
+
+#![allow(clippy::unwrap_used, clippy::arithmetic_side_effects)]
+
+mod binding;
+mod http_rules;
+mod races;
+mod shop;
+mod time;
