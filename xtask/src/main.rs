@@ -1,1 +1,3 @@
+//! Development tasks: `cargo xtask TASK`, or `./x TASK` from outside.
+
 fn main() {}

@@ -45,6 +45,12 @@ pub use refusal::{Refusal, Rejection};
 pub use stage::{Checked, Held, Posted, Presented, Settled, identity};
 pub use store::{Store, StoreError};
 
+/// Tells the time. Roles hold one; everything below them is told.
+pub trait Clock: Send + Sync {
+    /// Now.
+    fn now(&self) -> farthing_money::Timestamp;
+}
+
 /// A JSON object: the one shape that requests and payloads have on every wire.
 pub type Object = serde_json::Map<String, serde_json::Value>;
 

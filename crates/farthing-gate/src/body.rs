@@ -15,6 +15,13 @@ pub type Body = UnsyncBoxBody<Bytes, BodyError>;
 #[error(transparent)]
 pub struct BodyError(BoxError);
 
+impl BodyError {
+    /// Wraps an error.
+    pub fn new(error: impl Into<BoxError>) -> Self {
+        Self(error.into())
+    }
+}
+
 /// A body made here.
 pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
@@ -26,7 +33,7 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    body.map_err(|error| BodyError(error.into())).boxed_unsync()
+    body.map_err(BodyError::new).boxed_unsync()
 }
 
 /// Why a body was not read.

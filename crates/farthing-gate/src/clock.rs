@@ -2,13 +2,8 @@
 
 use std::time::SystemTime;
 
+use farthing_core::Clock;
 use farthing_money::Timestamp;
-
-/// Tells the time. A port, so that tests can tell another.
-pub trait Clock: Send + Sync {
-    /// Now.
-    fn now(&self) -> Timestamp;
-}
 
 /// The operating system's clock.
 #[derive(Clone, Copy, Debug, Default)]

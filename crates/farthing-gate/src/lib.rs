@@ -30,7 +30,8 @@ mod query;
 mod service;
 
 pub use body::{Body, BodyError, BoxError};
-pub use clock::{Clock, SystemClock};
+pub use clock::SystemClock;
+pub use farthing_core::Clock;
 pub use gate::{Gate, GateBuilder};
 pub use limiter::{ClientAddress, RateLimit};
 pub use observe::{Decision, Observer, Verdict};

@@ -17,9 +17,9 @@ mod tests;
 pub struct Transfer {
     /// Names the transfer; derived from what it is for.
     pub id: TransferId,
-    /// The account that gives.
+    /// The account debited: what we owe shrinks there, or what we own and spent grows.
     pub debit: Account,
-    /// The account that takes.
+    /// The account credited: what we owe grows there, or what we own shrinks.
     pub credit: Account,
     /// How much, in atoms of the accounts' asset.
     #[serde(with = "atoms_text")]

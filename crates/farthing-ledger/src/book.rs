@@ -37,11 +37,11 @@ pub struct ClaimRequest {
 /// One part of a payment's money.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leg {
-    /// The account that gives.
+    /// The account debited.
     pub from: Source,
-    /// The account that takes.
+    /// The account credited.
     pub to: Account,
-    /// How much, in atoms of the taking account's asset.
+    /// How much, in atoms of the credited account's asset.
     pub atoms: u128,
 }
 

@@ -1,0 +1,648 @@
+//! The configuration: a TOML file, read into something that works or refused with the place that
+//! does not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use farthing_gate::{BoundQuery, RateLimit};
+use farthing_ledger::Holder;
+use farthing_money::{Amount, Asset, AssetId, Assets};
+use farthing_mpp::discovery::ServiceInfo;
+use farthing_mpp::{Secret, Secrets};
+use farthing_protocols::mpp::Mpp;
+use http::{Method, Uri};
+use serde_json::Value;
+use toml::Spanned;
+
+use crate::management::AdminToken;
+use crate::path::canonical;
+
+mod raw;
+
+#[cfg(test)]
+mod tests;
+
+/// The longest body that payments can be bound to unless the route says otherwise.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// A configuration that can be started.
+#[derive(Clone)]
+pub struct Config {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// The protection space challenges are issued for.
+    pub realm: String,
+    /// What challenges are bound with.
+    pub secrets: Secrets,
+    /// TLS from files; none for plain HTTP.
+    pub tls: Option<TlsConfig>,
+    /// What the discovery document says of the service.
+    pub service: ServiceText,
+    /// The management listener, if there is one.
+    pub admin: Option<AdminConfig>,
+    /// Where the book is kept.
+    pub store: StoreConfig,
+    /// The assets prices are in.
+    pub assets: Assets,
+    /// The ways to be paid.
+    pub rails: Vec<RailConfig>,
+    /// Who is paid.
+    pub seller: Holder,
+    /// What is sold.
+    pub routes: Vec<RouteConfig>,
+    /// How often one address may ask.
+    pub limit: Option<RateLimit>,
+    /// How long running requests may take to finish when the gateway stops.
+    pub shutdown_grace: Duration,
+}
+
+/// What the discovery document says of the service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceText {
+    /// Its title.
+    pub title: String,
+    /// Its version.
+    pub version: String,
+    /// A sentence about it.
+    pub description: Option<String>,
+    /// Categories and links.
+    pub info: ServiceInfo,
+}
+
+/// TLS from files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// The certificate chain, PEM.
+    pub certificate: PathBuf,
+    /// The private key, PEM.
+    pub key: PathBuf,
+}
+
+/// The management listener.
+#[derive(Clone)]
+pub struct AdminConfig {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// What operators show to make entries; without it, nobody can.
+    pub token: Option<AdminToken>,
+}
+
+/// Where the book is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreConfig {
+    /// In memory, and gone with the process.
+    Memory,
+    /// In a SQLite file.
+    Sqlite(PathBuf),
+}
+
+/// A way to be paid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RailConfig {
+    /// Accounts in the book.
+    Prepaid,
+    /// The rail for tests and demos, which moves no real money.
+    Test,
+}
+
+impl RailConfig {
+    /// The payment method.
+    #[must_use]
+    pub const fn method(&self) -> &'static str {
+        match self {
+            Self::Prepaid => "prepaid",
+            Self::Test => "test",
+        }
+    }
+}
+
+/// Where requests go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamConfig {
+    /// Scheme, authority and base path.
+    pub url: Uri,
+    /// How long to wait for a connection.
+    pub connect_timeout: Duration,
+    /// How long to wait for the head of the answer.
+    pub response_timeout: Duration,
+}
+
+/// Something that is sold, or given away.
+#[derive(Clone, Debug)]
+pub struct RouteConfig {
+    /// Its name, in logs, in books and in what a payment is bound to.
+    pub name: Arc<str>,
+    /// The methods it is sold for.
+    pub methods: BTreeSet<String>,
+    /// The path pattern, like `/weather/{city}` or `/files/{*path}`.
+    pub path: String,
+    /// Where requests go on.
+    pub upstream: Arc<UpstreamConfig>,
+    /// What it costs, in each asset it is sold for; empty if it is free.
+    pub prices: Vec<Amount>,
+    /// Prices that depend on the query; the first that applies counts.
+    pub variants: Vec<Variant>,
+    /// The rails it can be paid on.
+    pub rails: Vec<RailConfig>,
+    /// Words for people, by language; the empty language is the default.
+    pub description: BTreeMap<String, Arc<str>>,
+    /// The part of the query that is bought.
+    pub query: BoundQuery,
+    /// Whether payments are bound to the body.
+    pub body: BodyPolicy,
+    /// Whether `Authorization` belongs to the upstream's own users.
+    pub authorization_is_taken: bool,
+    /// How long an offer stands.
+    pub offer_ttl: Duration,
+    /// The schema of the request body, for the discovery document.
+    pub input_schema: Option<Value>,
+    /// An example of the request body, for the discovery document.
+    pub input_example: Option<Value>,
+}
+
+impl RouteConfig {
+    /// Whether it costs nothing.
+    #[must_use]
+    pub fn is_free(&self) -> bool {
+        self.prices.is_empty()
+    }
+}
+
+/// Whether payments of a route are bound to the request's body. A bound body is read whole before
+/// anything is decided; any other streams through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyPolicy {
+    /// Any body may follow the payment.
+    Any,
+    /// Bodies are bound, of at most this many bytes: those of every method, or of `POST`, `PUT` and
+    /// `PATCH` only, which is what §5.1.2 asks for.
+    Bind {
+        /// The longest body read.
+        bytes_max: usize,
+        /// Whether the bodies of other methods are bound too.
+        every_method: bool,
+    },
+}
+
+impl BodyPolicy {
+    /// The longest body that is read for a request of this method; nothing if it is not bound.
+    #[must_use]
+    pub fn bytes_max(self, method: &Method) -> Option<usize> {
+        let carries = [Method::POST, Method::PUT, Method::PATCH].contains(method);
+        match self {
+            Self::Bind { bytes_max, every_method } if every_method || carries => Some(bytes_max),
+            Self::Bind { .. } | Self::Any => None,
+        }
+    }
+}
+
+/// A price that applies to some queries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Variant {
+    /// The parameters and values it applies to, all of them.
+    pub query: BTreeMap<String, String>,
+    /// What it costs then.
+    pub prices: Vec<Amount>,
+}
+
+/// What is wrong with a configuration, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}, column {column}: {what}")]
+pub struct ConfigError {
+    /// The line, counting from 1.
+    pub line: usize,
+    /// The column, counting from 1.
+    pub column: usize,
+    /// What is wrong there, and what to write instead.
+    pub what: String,
+}
+
+/// Looks up an environment variable.
+pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+impl Config {
+    /// Reads a configuration that stands in `folder`, which relative paths in it start from. Secrets
+    /// come from `environment` or from files, never from the text.
+    ///
+    /// # Errors
+    ///
+    /// The first [`ConfigError`], with its place in the text.
+    pub fn parse(
+        text: &str,
+        folder: &Path,
+        environment: Environment<'_>,
+    ) -> Result<Self, ConfigError> {
+        let raw: raw::Raw = toml::from_str(text).map_err(|error| {
+            let at = error.span().map_or(0, |span| span.start);
+            at_byte(text, at, error.message())
+        })?;
+        Reader { text, folder, environment }.read(&raw)
+    }
+}
+
+fn at_byte(text: &str, at: usize, what: &str) -> ConfigError {
+    let before = text.get(..at).unwrap_or_default();
+    let line = before.matches('\n').count().saturating_add(1);
+    let last = before.rsplit('\n').next().unwrap_or_default();
+    ConfigError { line, column: last.chars().count().saturating_add(1), what: what.to_owned() }
+}
+
+/// Turns what was written into what was meant.
+struct Reader<'a> {
+    text: &'a str,
+    folder: &'a Path,
+    environment: Environment<'a>,
+}
+
+type Read<T> = Result<T, ConfigError>;
+
+impl Reader<'_> {
+    fn fault<T>(&self, at: &Spanned<T>, what: impl AsRef<str>) -> ConfigError {
+        at_byte(self.text, at.span().start, what.as_ref())
+    }
+
+    fn read(&self, raw: &raw::Raw) -> Read<Config> {
+        let assets = self.assets(&raw.assets)?;
+        let rails = self.rails(&raw.rails)?;
+        let gateway = &raw.gateway;
+        let secrets = self.secrets(&gateway.secrets)?;
+        let realm = gateway.realm.as_ref().clone();
+        Mpp::new(&realm, secrets.clone())
+            .map_err(|error| self.fault(&gateway.realm, error.to_string()))?;
+        let seller = Holder::new(raw.seller.name.as_ref())
+            .map_err(|error| self.fault(&raw.seller.name, error.to_string()))?;
+        let upstreams = self.upstreams(&raw.upstreams)?;
+        let context = RouteContext { assets: &assets, rails: &rails, upstreams: &upstreams };
+        let routes = raw.routes.iter().map(|route| self.route(route, &context));
+        let routes = routes.collect::<Read<Vec<_>>>()?;
+        self.distinct_names(&raw.routes)?;
+        crate::router::Router::check(&routes).map_err(|clash| {
+            let at = raw.routes.get(clash.route).map_or(0, |it| it.get_ref().path.span().start);
+            at_byte(self.text, at, &clash.what)
+        })?;
+        let listen = self.listen(gateway)?;
+        let limit = raw.limits.as_ref().map(|limits| RateLimit {
+            per_second: limits.requests_per_second,
+            burst: limits.burst.unwrap_or(limits.requests_per_second),
+        });
+        Ok(Config {
+            listen,
+            realm,
+            secrets,
+            tls: gateway.tls.as_ref().map(|tls| TlsConfig {
+                certificate: self.folder.join(&tls.get_ref().certificate),
+                key: self.folder.join(&tls.get_ref().key),
+            }),
+            service: ServiceText {
+                title: gateway.title.clone().unwrap_or_else(|| gateway.realm.get_ref().clone()),
+                version: gateway.version.clone().unwrap_or_else(|| "1".to_owned()),
+                description: gateway.description.clone(),
+                info: ServiceInfo {
+                    categories: gateway.categories.clone(),
+                    docs: gateway.docs.clone(),
+                },
+            },
+            admin: raw.admin.as_ref().map(|admin| self.admin(admin)).transpose()?,
+            store: self.store(&raw.store)?,
+            assets,
+            rails,
+            seller,
+            routes,
+            limit,
+            shutdown_grace: Duration::from_millis(gateway.shutdown_grace_ms.unwrap_or(30_000)),
+        })
+    }
+
+    /// The scheme allows challenges over TLS only (§11.2); plain HTTP is for one's own machine.
+    fn listen(&self, gateway: &raw::Gateway) -> Read<SocketAddr> {
+        let listen = *gateway.listen.get_ref();
+        if gateway.tls.is_none() && !listen.ip().is_loopback() && !gateway.plain_http {
+            return Err(self.fault(
+                &gateway.listen,
+                "payment needs TLS: set [gateway.tls], or plain_http = true behind a proxy that \
+                 terminates it, or listen on 127.0.0.1",
+            ));
+        }
+        Ok(listen)
+    }
+
+    fn secrets(&self, names: &Spanned<Vec<Spanned<String>>>) -> Read<Secrets> {
+        let secret = |name: &Spanned<String>| {
+            let text = self.secret(name)?;
+            Secret::new(text).map_err(|error| self.fault(name, error.to_string()))
+        };
+        let mut keys = names.get_ref().iter().map(secret).collect::<Read<Vec<_>>>()?.into_iter();
+        let signing = keys.next().ok_or_else(|| {
+            self.fault(names, "at least one secret is needed, such as \"env:FARTHING_SECRET\"")
+        })?;
+        Ok(Secrets::new(signing, keys.collect()))
+    }
+
+    /// Looks a secret up where the file says it is.
+    fn secret(&self, name: &Spanned<String>) -> Read<String> {
+        let place = name.get_ref();
+        if let Some(variable) = place.strip_prefix("env:") {
+            return (self.environment)(variable).filter(|text| !text.is_empty()).ok_or_else(|| {
+                self.fault(name, format!("the environment variable {variable} is not set"))
+            });
+        }
+        let Some(path) = place.strip_prefix("file:") else {
+            return Err(self.fault(
+                name,
+                "a secret is named, not written here: \"env:NAME\" or \"file:/path\"",
+            ));
+        };
+        let text = std::fs::read_to_string(self.folder.join(path))
+            .map_err(|error| self.fault(name, format!("the file cannot be read: {error}")))?;
+        Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+    }
+
+    fn assets(&self, raw: &BTreeMap<String, Spanned<raw::Asset>>) -> Read<Assets> {
+        raw.iter()
+            .map(|(name, asset)| {
+                AssetId::new(name)
+                    .and_then(|id| Asset::new(id, asset.get_ref().decimals))
+                    .map_err(|error| self.fault(asset, error.to_string()))
+            })
+            .collect()
+    }
+
+    fn rails(&self, raw: &BTreeMap<String, Spanned<raw::Rail>>) -> Read<Vec<RailConfig>> {
+        raw.iter()
+            .map(|(name, rail)| match name.as_str() {
+                "prepaid" => Ok(RailConfig::Prepaid),
+                "test" => Ok(RailConfig::Test),
+                _ => Err(self.fault(
+                    rail,
+                    format!("there is no rail called {name}; this build has prepaid and test"),
+                )),
+            })
+            .collect()
+    }
+
+    fn store(&self, raw: &Spanned<raw::Store>) -> Read<StoreConfig> {
+        match raw.get_ref() {
+            raw::Store { sqlite: Some(path), memory: None | Some(false) } => {
+                Ok(StoreConfig::Sqlite(self.folder.join(path)))
+            }
+            raw::Store { sqlite: None, memory: Some(true) } => Ok(StoreConfig::Memory),
+            raw::Store { .. } => Err(self.fault(
+                raw,
+                "a book is kept in one place: sqlite = \"book.db\", or memory = true to lose it \
+                 with the process",
+            )),
+        }
+    }
+
+    fn admin(&self, raw: &Spanned<raw::Admin>) -> Read<AdminConfig> {
+        let admin = raw.get_ref();
+        if !admin.listen.ip().is_loopback() && !admin.plain_http {
+            return Err(self.fault(
+                raw,
+                "the management listener speaks plain HTTP: listen on 127.0.0.1, or set \
+                 plain_http = true on a network that only operators reach",
+            ));
+        }
+        let token = admin.token.as_ref().map(|name| {
+            let text = self.secret(name)?;
+            AdminToken::new(text).map_err(|error| self.fault(name, error.to_string()))
+        });
+        Ok(AdminConfig { listen: admin.listen, token: token.transpose()? })
+    }
+
+    fn upstreams(
+        &self,
+        raw: &BTreeMap<String, Spanned<raw::Upstream>>,
+    ) -> Read<BTreeMap<String, Arc<UpstreamConfig>>> {
+        raw.iter()
+            .map(|(name, spanned)| {
+                let upstream = spanned.get_ref();
+                let wrong = || {
+                    self.fault(
+                        &upstream.url,
+                        "an upstream is http://host:port or https://host, with a path if need be",
+                    )
+                };
+                let url: Uri = upstream.url.get_ref().parse().map_err(|_| wrong())?;
+                let known = matches!(url.scheme_str(), Some("http" | "https"));
+                if !known || url.authority().is_none() || url.query().is_some() {
+                    return Err(wrong());
+                }
+                let millis = |set: Option<u64>, default| {
+                    set.map_or(Duration::from_secs(default), Duration::from_millis)
+                };
+                let upstream = UpstreamConfig {
+                    url,
+                    connect_timeout: millis(upstream.connect_timeout_ms, 5),
+                    response_timeout: millis(upstream.response_timeout_ms, 60),
+                };
+                Ok((name.clone(), Arc::new(upstream)))
+            })
+            .collect()
+    }
+
+    fn route(&self, raw: &Spanned<raw::Route>, context: &RouteContext<'_>) -> Read<RouteConfig> {
+        let route = raw.get_ref();
+        let name = route.name.get_ref();
+        if Holder::new(name).is_err() {
+            return Err(self.fault(&route.name, "a route's name is one printable word"));
+        }
+        if canonical(&pattern_sample(route.path.get_ref())).is_err() {
+            return Err(self.fault(
+                &route.path,
+                "a path is written in its plain spelling, like /weather/{city}",
+            ));
+        }
+        let prices = route.price.as_ref().map(|price| self.prices(price, context.assets));
+        let prices = prices.transpose()?.unwrap_or_default();
+        if route.free != prices.is_empty() {
+            return Err(self.fault(raw, "a route is either free = true or has a price"));
+        }
+        let upstream = context.upstreams.get(route.upstream.get_ref()).ok_or_else(|| {
+            self.fault(&route.upstream, "there is no upstream of this name in [upstreams]")
+        })?;
+        let rails = self.route_rails(route, context.rails)?;
+        self.payable(raw, &prices, &rails)?;
+        Ok(RouteConfig {
+            name: name.as_str().into(),
+            methods: self.methods(route)?,
+            path: route.path.get_ref().clone(),
+            upstream: Arc::clone(upstream),
+            variants: self.variants(route, &prices, context.assets)?,
+            prices,
+            rails,
+            description: self.description(route)?,
+            query: self.query(route)?,
+            body: self.body(route)?,
+            authorization_is_taken: route.authorization_is_taken,
+            offer_ttl: Duration::from_secs(route.offer_ttl_s.unwrap_or(300).max(1)),
+            input_schema: route.input_schema.clone(),
+            input_example: route.input_example.clone(),
+        })
+    }
+
+    fn methods(&self, route: &raw::Route) -> Read<BTreeSet<String>> {
+        let mut methods = BTreeSet::new();
+        for name in &route.methods {
+            let method = Method::from_bytes(name.get_ref().as_bytes());
+            let known = method.is_ok_and(|it| it != Method::CONNECT && it != Method::TRACE);
+            if !known || name.get_ref().to_ascii_uppercase() != *name.get_ref() {
+                return Err(self.fault(name, "a method is written like GET or POST"));
+            }
+            methods.insert(name.get_ref().clone());
+        }
+        if methods.is_empty() {
+            return Err(self.fault(&route.name, "a route needs at least one method"));
+        }
+        // Whoever may read a resource may ask for its head, at the same price.
+        if methods.contains("GET") {
+            methods.insert("HEAD".to_owned());
+        }
+        Ok(methods)
+    }
+
+    fn prices(&self, raw: &Spanned<raw::Price>, assets: &Assets) -> Read<Vec<Amount>> {
+        raw.get_ref().as_slice().iter().map(|price| self.price(raw, price, assets)).collect()
+    }
+
+    fn price(&self, raw: &Spanned<raw::Price>, text: &str, assets: &Assets) -> Read<Amount> {
+        let (number, name) = text.split_once(' ').ok_or_else(|| {
+            self.fault(raw, "a price is a number and an asset, like \"0.25 usd\"")
+        })?;
+        let asset = AssetId::new(name.trim()).ok().and_then(|id| assets.get(&id));
+        let asset = asset.ok_or_else(|| {
+            self.fault(raw, format!("there is no asset called {} in [assets]", name.trim()))
+        })?;
+        let amount = asset.parse(number).map_err(|error| self.fault(raw, error.to_string()))?;
+        if amount.is_zero() {
+            return Err(self.fault(raw, "a price of nothing is written as free = true"));
+        }
+        Ok(amount)
+    }
+
+    fn query(&self, route: &raw::Route) -> Read<BoundQuery> {
+        let Some(raw) = &route.query else { return Ok(BoundQuery::All) };
+        match raw.get_ref() {
+            raw::Query::Names(names) => Ok(BoundQuery::Only(names.clone())),
+            raw::Query::Word(word) if word == "all" => Ok(BoundQuery::All),
+            raw::Query::Word(word) if word == "none" => Ok(BoundQuery::None),
+            raw::Query::Word(_) => {
+                Err(self.fault(raw, "query is \"all\", \"none\" or a list of parameters"))
+            }
+        }
+    }
+
+    fn route_rails(&self, route: &raw::Route, rails: &[RailConfig]) -> Read<Vec<RailConfig>> {
+        let Some(names) = &route.rails else { return Ok(rails.to_vec()) };
+        names
+            .iter()
+            .map(|name| {
+                let known = rails.iter().find(|rail| rail.method() == name.get_ref());
+                known
+                    .cloned()
+                    .ok_or_else(|| self.fault(name, "there is no rail of this name in [rails]"))
+            })
+            .collect()
+    }
+
+    fn payable<T>(&self, at: &Spanned<T>, prices: &[Amount], rails: &[RailConfig]) -> Read<()> {
+        if !prices.is_empty() && rails.is_empty() {
+            return Err(self.fault(at, "a priced route needs a rail; add one to [rails]"));
+        }
+        Ok(())
+    }
+
+    fn variants(
+        &self,
+        route: &raw::Route,
+        prices: &[Amount],
+        assets: &Assets,
+    ) -> Read<Vec<Variant>> {
+        let variant = |raw: &Spanned<raw::Variant>| {
+            let variant = raw.get_ref();
+            let own = self.prices(&variant.price, assets)?;
+            if own.is_empty() || prices.is_empty() {
+                return Err(self.fault(raw, "a variant of a priced route has a price"));
+            }
+            Ok(Variant { query: variant.query.clone(), prices: own })
+        };
+        let variants = route.when.iter().map(variant).collect::<Read<Vec<_>>>()?;
+        let query = self.query(route)?;
+        let bound = |name: &String| match &query {
+            BoundQuery::All => true,
+            BoundQuery::Only(names) => names.contains(name),
+            BoundQuery::None => false,
+        };
+        for (raw, variant) in route.when.iter().zip(&variants) {
+            if !variant.query.keys().all(bound) {
+                return Err(self.fault(
+                    raw,
+                    "a parameter that decides the price must be part of what is bought: add it \
+                     to query",
+                ));
+            }
+        }
+        Ok(variants)
+    }
+
+    fn description(&self, route: &raw::Route) -> Read<BTreeMap<String, Arc<str>>> {
+        let Some(raw) = &route.description else { return Ok(BTreeMap::new()) };
+        let texts = match raw.get_ref() {
+            raw::Description::One(text) => BTreeMap::from([(String::new(), text.clone())]),
+            raw::Description::ByLanguage(texts) => texts.clone(),
+        };
+        if texts.values().any(|text| text.chars().any(char::is_control)) {
+            return Err(self.fault(raw, "a description is one line of text"));
+        }
+        Ok(texts.into_iter().map(|(language, text)| (language, text.into())).collect())
+    }
+
+    fn body(&self, route: &raw::Route) -> Read<BodyPolicy> {
+        let bytes_max = route.body_bytes_max.unwrap_or(BODY_BYTES_MAX);
+        let bind = |every_method| Ok(BodyPolicy::Bind { bytes_max, every_method });
+        let Some(word) = &route.body else { return bind(false) };
+        match word.get_ref().as_str() {
+            "bind" => bind(true),
+            "any" => Ok(BodyPolicy::Any),
+            _ => Err(self.fault(word, "body is \"bind\" or \"any\"")),
+        }
+    }
+
+    fn distinct_names(&self, routes: &[Spanned<raw::Route>]) -> Read<()> {
+        let mut seen = BTreeSet::new();
+        for route in routes {
+            let name = &route.get_ref().name;
+            if !seen.insert(name.get_ref()) {
+                return Err(self.fault(name, "two routes have this name"));
+            }
+        }
+        Ok(())
+    }
+}
+
+struct RouteContext<'a> {
+    assets: &'a Assets,
+    rails: &'a [RailConfig],
+    upstreams: &'a BTreeMap<String, Arc<UpstreamConfig>>,
+}
+
+/// A path that a pattern would match, to see whether the pattern is spelled plainly.
+fn pattern_sample(pattern: &str) -> String {
+    let mut sample = String::new();
+    let mut inside = false;
+    for char in pattern.chars() {
+        match char {
+            '{' => {
+                inside = true;
+                sample.push('x');
+            }
+            '}' => inside = false,
+            _ if inside => {}
+            _ => sample.push(char),
+        }
+    }
+    sample
+}

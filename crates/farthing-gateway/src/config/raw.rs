@@ -1,0 +1,167 @@
+//! The configuration as it is written. Unknown fields are refused, so that a typo is not silence.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use farthing_mpp::discovery::Docs;
+use serde::Deserialize;
+use serde_json::Value;
+use toml::Spanned;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Raw {
+    pub(super) gateway: Gateway,
+    pub(super) admin: Option<Spanned<Admin>>,
+    pub(super) store: Spanned<Store>,
+    #[serde(default)]
+    pub(super) assets: BTreeMap<String, Spanned<Asset>>,
+    #[serde(default)]
+    pub(super) rails: BTreeMap<String, Spanned<Rail>>,
+    pub(super) seller: Seller,
+    pub(super) limits: Option<Limits>,
+    #[serde(default)]
+    pub(super) upstreams: BTreeMap<String, Spanned<Upstream>>,
+    #[serde(default)]
+    pub(super) routes: Vec<Spanned<Route>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Gateway {
+    pub(super) listen: Spanned<SocketAddr>,
+    pub(super) realm: Spanned<String>,
+    pub(super) secrets: Spanned<Vec<Spanned<String>>>,
+    pub(super) tls: Option<Spanned<Tls>>,
+    #[serde(default)]
+    pub(super) plain_http: bool,
+    pub(super) title: Option<String>,
+    pub(super) version: Option<String>,
+    pub(super) description: Option<String>,
+    #[serde(default)]
+    pub(super) categories: Vec<String>,
+    #[serde(default)]
+    pub(super) docs: Docs,
+    pub(super) shutdown_grace_ms: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tls {
+    pub(super) certificate: PathBuf,
+    pub(super) key: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Admin {
+    pub(super) listen: SocketAddr,
+    pub(super) token: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) plain_http: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Store {
+    pub(super) sqlite: Option<PathBuf>,
+    pub(super) memory: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Asset {
+    pub(super) decimals: u8,
+}
+
+/// No rail of this build needs a setting of its own.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Rail {}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Seller {
+    pub(super) name: Spanned<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Limits {
+    pub(super) requests_per_second: u32,
+    pub(super) burst: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Upstream {
+    pub(super) url: Spanned<String>,
+    pub(super) connect_timeout_ms: Option<u64>,
+    pub(super) response_timeout_ms: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Route {
+    pub(super) name: Spanned<String>,
+    pub(super) methods: Vec<Spanned<String>>,
+    pub(super) path: Spanned<String>,
+    pub(super) upstream: Spanned<String>,
+    #[serde(default)]
+    pub(super) free: bool,
+    pub(super) price: Option<Spanned<Price>>,
+    #[serde(default)]
+    pub(super) when: Vec<Spanned<Variant>>,
+    pub(super) rails: Option<Vec<Spanned<String>>>,
+    pub(super) description: Option<Spanned<Description>>,
+    pub(super) query: Option<Spanned<Query>>,
+    pub(super) body: Option<Spanned<String>>,
+    pub(super) body_bytes_max: Option<usize>,
+    #[serde(default)]
+    pub(super) authorization_is_taken: bool,
+    pub(super) offer_ttl_s: Option<u64>,
+    pub(super) input_schema: Option<Value>,
+    pub(super) input_example: Option<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Variant {
+    pub(super) query: BTreeMap<String, String>,
+    pub(super) price: Spanned<Price>,
+}
+
+/// A value with alternatives is spanned whole: serde tries them on a copy, which has no places.
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "a price is a number and an asset, like \"0.25 usd\", or a list of such"
+)]
+pub(super) enum Price {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Price {
+    pub(super) fn as_slice(&self) -> &[String] {
+        match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Many(many) => many,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a description is a text, or a table of texts by language")]
+pub(super) enum Description {
+    One(String),
+    ByLanguage(BTreeMap<String, String>),
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "query is \"all\", \"none\" or a list of parameters")]
+pub(super) enum Query {
+    Word(String),
+    Names(Vec<String>),
+}

@@ -1,0 +1,230 @@
+use std::path::Path;
+use std::time::Duration;
+
+use farthing_gate::BoundQuery;
+use http::Method;
+
+use super::{BodyPolicy, Config, ConfigError, RailConfig, StoreConfig};
+
+const SECRET: &str = "q7Jx0v2mZk9TtY5cRbW3nLhE8sUaPdGf";
+
+const WHOLE: &str = r#"
+[gateway]
+listen = "127.0.0.1:8402"
+realm = "api.example"
+secrets = ["env:NEW_SECRET", "env:OLD_SECRET"]
+title = "Weather"
+
+[admin]
+listen = "127.0.0.1:9402"
+token = "env:ADMIN_TOKEN"
+
+[store]
+sqlite = "book.db"
+
+[assets.usd]
+decimals = 2
+
+[rails.prepaid]
+[rails.test]
+
+[seller]
+name = "weather-inc"
+
+[limits]
+requests_per_second = 50
+
+[upstreams.weather]
+url = "http://127.0.0.1:9000/v1"
+response_timeout_ms = 2500
+
+[[routes]]
+name = "forecast"
+methods = ["GET", "POST"]
+path = "/forecast/{city}"
+upstream = "weather"
+price = "0.25 usd"
+rails = ["prepaid"]
+query = ["days"]
+description = { "" = "A forecast", de = "Eine Vorhersage" }
+offer_ttl_s = 120
+[[routes.when]]
+query = { days = "14" }
+price = "0.50 usd"
+
+[[routes]]
+name = "terms"
+methods = ["GET"]
+path = "/terms"
+upstream = "weather"
+free = true
+"#;
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(text, Path::new("/etc/farthing"), &|name| match name {
+        "NEW_SECRET" => Some(SECRET.to_owned()),
+        "OLD_SECRET" => Some(SECRET.chars().rev().collect()),
+        "ADMIN_TOKEN" => Some(SECRET.to_lowercase()),
+        "SHORT" => Some("short".to_owned()),
+        "EMPTY" => Some(String::new()),
+        "PLACEHOLDER" => Some("change-me-before-going-to-production".to_owned()),
+        "REPEATED" => Some("ab".repeat(20)),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_whole_configuration_is_read() {
+    let config = parse(WHOLE).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(config.realm, "api.example");
+    assert_eq!(config.store, StoreConfig::Sqlite("/etc/farthing/book.db".into()));
+    assert_eq!(config.rails, [RailConfig::Prepaid, RailConfig::Test]);
+    assert_eq!(config.shutdown_grace, Duration::from_secs(30));
+    assert!(config.admin.unwrap().token.is_some());
+    let [forecast, terms] = config.routes.as_slice() else { panic!() };
+    assert_eq!(forecast.rails, [RailConfig::Prepaid]);
+    assert_eq!(forecast.prices[0].atoms(), 25);
+    assert_eq!(forecast.variants[0].prices[0].atoms(), 50);
+    assert_eq!(forecast.query, BoundQuery::Only(vec!["days".into()]));
+    assert_eq!(forecast.upstream.response_timeout, Duration::from_millis(2_500));
+    assert_eq!(forecast.offer_ttl, Duration::from_mins(2));
+    assert!(terms.is_free());
+}
+
+/// CORE.S06: bodies of POST, PUT and PATCH are bound unless the file says otherwise.
+#[test]
+fn bodies_are_bound_by_default() {
+    let policy = |more: &str| {
+        let text = WHOLE.replacen("offer_ttl_s = 120", more, 1);
+        parse(&text).unwrap_or_else(|error| panic!("{error}")).routes[0].body
+    };
+    let usual = policy("");
+    assert_eq!(usual.bytes_max(&Method::POST), Some(1024 * 1024));
+    assert_eq!(usual.bytes_max(&Method::PATCH), Some(1024 * 1024));
+    assert_eq!(usual.bytes_max(&Method::GET), None);
+    assert_eq!(policy("body = \"bind\"").bytes_max(&Method::GET), Some(1024 * 1024));
+    assert_eq!(policy("body_bytes_max = 9").bytes_max(&Method::PUT), Some(9));
+    assert_eq!(policy("body = \"any\""), BodyPolicy::Any);
+}
+
+/// Replaces one text of the whole configuration by another and expects the error, placed between
+/// the head of the table and what was put there.
+#[track_caller]
+fn check(was: &str, is: &str, expected: &str) {
+    let text = WHOLE.replacen(was, is, 1);
+    assert_ne!(text, WHOLE, "the change changes something");
+    let Err(error) = parse(&text) else { panic!("accepted: {is}") };
+    assert!(error.what.contains(expected), "{error}");
+    let at = WHOLE.find(was).unwrap();
+    let lines = |text: &str| text.matches('\n').count();
+    let (table, _) = WHOLE[..=at].rsplit_once("\n[").unwrap();
+    // The line after the one that ends before the table's head.
+    let places = lines(table).saturating_add(2)..=lines(&format!("{}{is}\n", &WHOLE[..at]));
+    assert!(places.contains(&error.line), "{error}");
+}
+
+/// C-10: a missing, empty, short, default or written-out secret keeps the gateway from starting.
+#[test]
+fn a_weak_secret_is_refused_where_it_is_named() {
+    let new = "\"env:NEW_SECRET\"";
+    check(new, "\"env:ABSENT\"", "the environment variable ABSENT is not set");
+    check(new, "\"env:EMPTY\"", "the environment variable EMPTY is not set");
+    check(new, "\"env:SHORT\"", "the secret has 5 bytes and needs at least 32");
+    check(new, "\"env:PLACEHOLDER\"", "the secret is a placeholder");
+    check(new, "\"env:REPEATED\"", "the secret is a placeholder");
+    check(new, &format!("\"{SECRET}\""), "a secret is named, not written here");
+    check(new, "\"file:/nowhere/secret\"", "the file cannot be read");
+    check("\"env:OLD_SECRET\"", "\"env:SHORT\"", "the secret has 5 bytes");
+    check("[\"env:NEW_SECRET\", \"env:OLD_SECRET\"]", "[]", "at least one secret is needed");
+    check("secrets = [\"env:NEW_SECRET\", \"env:OLD_SECRET\"]\n", "", "missing field `secrets`");
+    check("\"env:ADMIN_TOKEN\"", "\"env:SHORT\"", "an admin token has at least 32 characters");
+}
+
+/// C-10: a secret's own text is never repeated, even when it is refused.
+#[test]
+fn a_refused_secret_is_not_repeated() {
+    let text = WHOLE.replacen("env:NEW_SECRET", SECRET, 1);
+    let Err(error) = parse(&text) else { panic!() };
+    assert!(!error.to_string().contains(SECRET), "{error}");
+}
+
+#[test]
+fn a_secret_can_stand_in_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("secret");
+    std::fs::write(&path, format!("{SECRET}\n")).unwrap();
+    let text = WHOLE.replacen("env:NEW_SECRET", &format!("file:{}", path.display()), 1);
+    assert!(parse(&text).is_ok());
+}
+
+#[test]
+fn a_rail_that_cannot_be_built_is_refused() {
+    check("[rails.test]", "[rails.gold]", "there is no rail called gold");
+    check("[rails.test]", "[rails.test]\nspeed = 2", "unknown field `speed`");
+    check("rails = [\"prepaid\"]", "rails = [\"tempo\"]", "there is no rail of this name");
+    check("rails = [\"prepaid\"]", "rails = []", "a priced route needs a rail");
+}
+
+/// CORE.S13: plain HTTP is for this machine only, unless the operator says that something else
+/// terminates TLS.
+#[test]
+fn plain_http_stays_at_home() {
+    let (home, away) = ("\"127.0.0.1:8402\"", "\"0.0.0.0:8402\"");
+    check(home, away, "payment needs TLS");
+    let meant = format!("{away}\nplain_http = true");
+    assert!(parse(&WHOLE.replacen(home, &meant, 1)).is_ok());
+    let tls = format!("{away}\ntls = {{ certificate = \"c.pem\", key = \"k.pem\" }}");
+    assert!(parse(&WHOLE.replacen(home, &tls, 1)).is_ok());
+    assert!(parse(&WHOLE.replacen(home, "\"[::1]:8402\"", 1)).is_ok());
+    check("listen = \"127.0.0.1:9402\"", "listen = \"0.0.0.0:9402\"", "speaks plain HTTP");
+}
+
+#[test]
+fn a_mistake_is_said_where_it_stands() {
+    check("realm = \"api.example\"", "realm = \"a|b\"", "a realm is printable ASCII");
+    check("title = \"Weather\"", "titel = \"Weather\"", "unknown field `titel`");
+    check("sqlite = \"book.db\"", "", "a book is kept in one place");
+    check("sqlite = \"book.db\"", "sqlite = \"b\"\nmemory = true", "a book is kept in one place");
+    check("decimals = 2", "decimals = 200", "decimals");
+    check("name = \"weather-inc\"", "name = \"weather inc\"", "");
+    check("http://127.0.0.1:9000/v1", "127.0.0.1:9000", "an upstream is http://host:port");
+    check("http://127.0.0.1:9000/v1", "unix:/run/x", "an upstream is http://host:port");
+    check("upstream = \"weather\"", "upstream = \"wether\"", "there is no upstream of this name");
+    check("\"GET\", \"POST\"", "\"get\"", "a method is written like GET or POST");
+    check("\"GET\", \"POST\"", "\"CONNECT\"", "a method is written like GET or POST");
+    check("\"0.25 usd\"", "\"0.255 usd\"", "");
+    check("\"0.25 usd\"", "\"0.25\"", "a price is a number and an asset");
+    check("\"0.25 usd\"", "\"0.25 gbp\"", "there is no asset called gbp");
+    check("\"0.25 usd\"", "0.25", "");
+    check("price = \"0.25 usd\"", "", "a route is either free = true or has a price");
+    check("free = true", "", "a route is either free = true or has a price");
+    check("free = true", "free = true\nprice = \"1 usd\"", "a route is either free");
+    check("{ days = \"14\" }", "{ city = \"Rome\" }", "must be part of what is bought");
+    check("query = [\"days\"]", "query = \"some\"", "query is \"all\", \"none\" or a list");
+    check("\"A forecast\"", "\"A\\nforecast\"", "a description is one line of text");
+    check("offer_ttl_s = 120", "body = \"some\"", "body is \"bind\" or \"any\"");
+    check("name = \"terms\"", "name = \"forecast\"", "two routes have this name");
+    check("[seller]", "[sellr]", "");
+    check("[limits]", "[limits", "");
+}
+
+/// W-06: a pattern stands in the one spelling that requests are matched in, and no two routes can
+/// both match one request.
+#[test]
+fn patterns_are_plain_and_distinct() {
+    let plain = "a path is written in its plain spelling";
+    for odd in ["forecast", "/a//b", "/a/../b", "/a;x=1", "/a%2fb", "/fore cast"] {
+        check("\"/forecast/{city}\"", &format!("\"{odd}\""), plain);
+    }
+    check("\"/terms\"", "\"/forecast/{town}\"", "");
+    check("\"/terms\"", "\"/forecast/{city}\"", "GET /forecast/{city} belongs to another route");
+    assert!(parse(&WHOLE.replacen("\"/terms\"", "\"/forecast/terms\"", 1)).is_ok());
+}
+
+/// M-08: zero is not a price; what costs nothing is configured as free.
+#[test]
+fn zero_is_not_a_price() {
+    check("\"0.25 usd\"", "\"0 usd\"", "");
+    check("\"0.25 usd\"", "\"0.00 usd\"", "");
+    check("\"0.25 usd\"", "\"-0.25 usd\"", "");
+}

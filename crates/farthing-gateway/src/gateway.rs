@@ -1,0 +1,554 @@
+//! The running gateway.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use farthing_core::{Protocol, Quote, Rail, Store};
+use farthing_gate::{
+    Body, ClientAddress, Clock, GateBuilder, GateService, PriceTag, Pricing, SystemClock, Tag,
+    normalise_query,
+};
+use farthing_money::Amount;
+use farthing_protocols::mpp::{Mpp, UnfitRealm};
+use farthing_rail_prepaid::PrepaidRail;
+use farthing_rail_test::{Dial, TestRail};
+use farthing_store_memory::MemoryStore;
+use farthing_store_sqlite::{OpenError, Options, SqliteStore};
+use http::header::{
+    ACCEPT_LANGUAGE, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap,
+};
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::config::{BodyPolicy, Config, RailConfig, RouteConfig, StoreConfig};
+use crate::connection::{self, Peer, TlsSlot};
+use crate::management::{self, Office};
+use crate::metrics::Metrics;
+use crate::path::canonical;
+use crate::proxy::{Matched, Proxy, full, problem};
+use crate::router::{Found, Router};
+use crate::{discovery, tls};
+
+/// How long a discovery document may be kept (§4.7).
+const DISCOVERY_CACHE: &str = "max-age=300";
+
+/// A running gateway.
+pub struct Gateway {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    admin_address: Option<SocketAddr>,
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    site: RwLock<Arc<Site>>,
+    tls: TlsSlot,
+    metrics: Arc<Metrics>,
+    store: OpenStore,
+    /// What a reload cannot change.
+    fixed: Fixed,
+}
+
+#[derive(Clone, PartialEq)]
+struct Fixed {
+    listen: SocketAddr,
+    admin: Option<SocketAddr>,
+    store: StoreConfig,
+    tls: bool,
+}
+
+impl Fixed {
+    fn of(config: &Config) -> Self {
+        Self {
+            listen: config.listen,
+            admin: config.admin.as_ref().map(|admin| admin.listen),
+            store: config.store.clone(),
+            tls: config.tls.is_some(),
+        }
+    }
+}
+
+/// The open book, wherever it is kept.
+#[derive(Clone)]
+pub enum OpenStore {
+    /// In memory.
+    Memory(Arc<MemoryStore>),
+    /// In a file.
+    Sqlite(Arc<SqliteStore>),
+}
+
+impl OpenStore {
+    fn open(config: &StoreConfig) -> Result<Self, OpenError> {
+        let now = SystemClock.now();
+        Ok(match config {
+            StoreConfig::Memory => Self::Memory(Arc::new(MemoryStore::new(now))),
+            StoreConfig::Sqlite(path) => {
+                Self::Sqlite(Arc::new(SqliteStore::open(path, Options::default(), now)?))
+            }
+        })
+    }
+
+    /// The port to it.
+    #[must_use]
+    pub fn port(&self) -> Arc<dyn Store> {
+        match self {
+            Self::Memory(store) => store.clone(),
+            Self::Sqlite(store) => store.clone(),
+        }
+    }
+
+    /// Whether it can be written.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        match self {
+            Self::Memory(_) => true,
+            Self::Sqlite(store) => store.is_running(),
+        }
+    }
+
+    /// How many requests wait for it.
+    #[must_use]
+    pub fn queue_len(&self) -> usize {
+        match self {
+            Self::Memory(_) => 0,
+            Self::Sqlite(store) => store.queue_len(),
+        }
+    }
+
+    /// Resolves when it cannot be written any more.
+    pub async fn stopped(&self) {
+        match self {
+            Self::Memory(_) => std::future::pending().await,
+            Self::Sqlite(store) => store.stopped().await,
+        }
+    }
+}
+
+/// Everything that a reload swaps.
+struct Site {
+    router: Router,
+    service: GateService<Proxy, Prices>,
+    openapi: bytes::Bytes,
+    llms: bytes::Bytes,
+}
+
+impl Gateway {
+    /// Opens the book, builds the rails and listens.
+    ///
+    /// # Errors
+    ///
+    /// A [`StartError`]; nothing listens then.
+    pub async fn start(config: &Config) -> Result<Self, StartError> {
+        let metrics = Metrics::new();
+        let tls = config.tls.as_ref().map(tls::server).transpose()?;
+        let store = OpenStore::open(&config.store)?;
+        let site = Site::build(config, &store, &metrics)?;
+        let bind = |address| async move {
+            let bound = TcpListener::bind(address).await;
+            bound.map_err(|error| StartError::Listen { address, error })
+        };
+        let listener = bind(config.listen).await?;
+        let address = listener.local_addr().map_err(StartError::Io)?;
+        let (stop, stopping) = watch::channel(false);
+        let shared = Arc::new(Shared {
+            site: RwLock::new(Arc::new(site)),
+            tls: Arc::new(RwLock::new(tls)),
+            metrics: Arc::clone(&metrics),
+            store: store.clone(),
+            fixed: Fixed::of(config),
+        });
+        let mut tasks = Vec::new();
+        let mut admin_address = None;
+        if let Some(admin) = &config.admin {
+            let listener = bind(admin.listen).await?;
+            admin_address = Some(listener.local_addr().map_err(StartError::Io)?);
+            let router = management::router(Office {
+                store,
+                metrics: Arc::clone(&metrics),
+                token: admin.token.clone(),
+                assets: config.assets.clone(),
+            });
+            let mut stopping = stopping.clone();
+            tasks.push(tokio::spawn(async move {
+                let stopped = async move { drop(stopping.wait_for(|stop| *stop).await) };
+                // An error here is the listener's end, which the shutdown brings about anyway.
+                let _ = axum::serve(listener, router).with_graceful_shutdown(stopped).await;
+            }));
+        }
+        let handler = {
+            let shared = Arc::clone(&shared);
+            move |request, peer| handle(shared.current(), request, peer)
+        };
+        let tls = Arc::clone(&shared.tls);
+        let grace = config.shutdown_grace;
+        tasks.push(tokio::spawn(connection::serve(
+            listener, tls, metrics, stopping, grace, handler,
+        )));
+        Ok(Self { shared, address, admin_address, stop, tasks })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where it is managed.
+    #[must_use]
+    pub const fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin_address
+    }
+
+    /// The open book.
+    #[must_use]
+    pub fn store(&self) -> &OpenStore {
+        &self.shared.store
+    }
+
+    /// Swaps routes, prices, upstreams, secrets, rails and certificates. Requests that are being
+    /// served finish as they began.
+    ///
+    /// # Errors
+    ///
+    /// A [`ReloadError`]; the old configuration stays in force then.
+    pub fn reload(&self, config: &Config) -> Result<(), ReloadError> {
+        if Fixed::of(config) != self.shared.fixed {
+            return Err(ReloadError::Fixed);
+        }
+        let tls = config.tls.as_ref().map(tls::server).transpose().map_err(StartError::from)?;
+        let site = Site::build(config, &self.shared.store, &self.shared.metrics)?;
+        *self.shared.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
+        *self.shared.site.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(site);
+        Ok(())
+    }
+
+    /// Stops: no new connections, running requests finish within the grace period, and everything
+    /// that was acknowledged is on disk.
+    pub async fn stop(self) {
+        // Nobody listening means everything has ended already.
+        let _ = self.stop.send(true);
+        for task in self.tasks {
+            // A task that panicked has nothing left to finish.
+            let _ = task.await;
+        }
+    }
+}
+
+impl Shared {
+    fn current(&self) -> Arc<Site> {
+        Arc::clone(&self.site.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Site {
+    fn build(
+        config: &Config,
+        store: &OpenStore,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, StartError> {
+        let rails: Vec<Arc<dyn Rail>> = config.rails.iter().map(|it| rail(it, config)).collect();
+        let mpp = Mpp::new(&config.realm, config.secrets.clone())?;
+        let protocols: Vec<Arc<dyn Protocol>> = vec![Arc::new(mpp)];
+        let mut builder =
+            GateBuilder::new(protocols).rails(rails.clone()).observer(metrics.clone());
+        if let Some(limit) = config.limit {
+            builder = builder.limit(limit);
+        }
+        let gate = builder.store(store.port());
+        let prices = Prices::build(config, &rails)?;
+        let proxy = Proxy::new(&config.routes, config.assets.clone(), Arc::clone(metrics));
+        let service = gate.layer(prices).layer(proxy.map_err(StartError::Io)?);
+        let offers = |route: &RouteConfig| {
+            let own: Vec<&dyn Rail> = rails_of(route, &rails).map(AsRef::as_ref).collect();
+            let carried =
+                |rail: &dyn Rail, amount: &Amount| rail.quote(amount, &config.seller).is_ok();
+            discovery::offers(route, &own, &carried)
+        };
+        let openapi = discovery::openapi(&config.service, &config.routes, &offers);
+        let llms = discovery::llms_txt(&config.service, &config.routes, &config.assets);
+        Ok(Self {
+            router: Router::new(&config.routes),
+            service,
+            openapi: openapi.to_string().into(),
+            llms: llms.into(),
+        })
+    }
+}
+
+fn rail(config: &RailConfig, whole: &Config) -> Arc<dyn Rail> {
+    match config {
+        RailConfig::Prepaid => Arc::new(PrepaidRail::new(whole.assets.clone())),
+        RailConfig::Test => Arc::new(TestRail::new(whole.assets.clone(), Dial::default())),
+    }
+}
+
+fn rails_of<'a>(
+    route: &'a RouteConfig,
+    rails: &'a [Arc<dyn Rail>],
+) -> impl Iterator<Item = &'a Arc<dyn Rail>> {
+    let own = |rail: &&Arc<dyn Rail>| route.rails.iter().any(|it| it.method() == rail.method());
+    rails.iter().filter(own)
+}
+
+/// The tag of every route, made once.
+struct Prices(BTreeMap<Arc<str>, RoutePrices>);
+
+struct RoutePrices {
+    usual: Tag,
+    variants: Vec<(BTreeMap<String, String>, Tag)>,
+    body: BodyPolicy,
+    description: BTreeMap<String, Arc<str>>,
+}
+
+impl Prices {
+    fn build(config: &Config, rails: &[Arc<dyn Rail>]) -> Result<Self, StartError> {
+        let mut prices = BTreeMap::new();
+        for route in &config.routes {
+            let tag = |amounts: &[Amount]| tag(config, route, rails, amounts);
+            let variant =
+                |variant: &crate::Variant| Ok((variant.query.clone(), tag(&variant.prices)?));
+            let entry = RoutePrices {
+                usual: tag(&route.prices)?,
+                variants: route.variants.iter().map(variant).collect::<Result<_, StartError>>()?,
+                body: route.body,
+                description: route.description.clone(),
+            };
+            prices.insert(Arc::clone(&route.name), entry);
+        }
+        Ok(Self(prices))
+    }
+}
+
+/// What a route costs in `amounts`: every rail that carries one of them, and at least one rail for
+/// each.
+fn tag(
+    config: &Config,
+    route: &RouteConfig,
+    rails: &[Arc<dyn Rail>],
+    amounts: &[Amount],
+) -> Result<Tag, StartError> {
+    if amounts.is_empty() {
+        return Ok(Tag::Free);
+    }
+    let mut quotes = Vec::new();
+    for amount in amounts {
+        let before = quotes.len();
+        for rail in rails_of(route, rails) {
+            let Ok(request) = rail.quote(amount, &config.seller) else { continue };
+            let (amount, payee) = (amount.clone(), config.seller.clone());
+            let quote = Quote::new(rail.method(), "charge", amount, payee, &request);
+            quotes.push(Arc::new(quote));
+        }
+        if quotes.len() == before {
+            let price = config.assets.print(amount);
+            return Err(StartError::Unpayable { route: route.name.to_string(), price });
+        }
+    }
+    Ok(Tag::Priced(PriceTag {
+        query: route.query.clone(),
+        offer_ttl: route.offer_ttl,
+        authorization_is_taken: route.authorization_is_taken,
+        ..PriceTag::new(&route.name, quotes)
+    }))
+}
+
+impl Pricing for Prices {
+    fn price(&self, head: &Parts) -> Tag {
+        let Some(matched) = head.extensions.get::<Matched>() else { return Tag::Free };
+        let Some(prices) = self.0.get(&matched.route.name) else { return Tag::Free };
+        let query = head.uri.query().unwrap_or_default();
+        let applies = |(wanted, _): &&(BTreeMap<String, String>, Tag)| {
+            wanted.iter().all(|(name, value)| parameter(query, name).as_deref() == Some(value))
+        };
+        let variant = prices.variants.iter().find(applies).map(|(_, tag)| tag);
+        let mut tag = variant.unwrap_or(&prices.usual).clone();
+        if let Tag::Priced(priced) = &mut tag {
+            priced.path = Some(matched.path.matched.clone());
+            priced.body_bytes_max = prices.body.bytes_max(&head.method);
+            priced.description = in_language(&prices.description, &head.headers);
+        }
+        tag
+    }
+}
+
+/// The value of a query parameter, decoded and encoded again in one spelling.
+fn parameter(query: &str, name: &str) -> Option<String> {
+    let normal = normalise_query(query);
+    let wanted = normalise_query(&format!("{name}="));
+    let value = normal.split('&').find_map(|pair| pair.strip_prefix(wanted.as_str()))?;
+    Some(percent_decoded(value))
+}
+
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
+        let decoded = match byte {
+            b'%' => digit(rest.next()).zip(digit(rest.next())),
+            _ => None,
+        };
+        let decoded =
+            decoded.and_then(|(a, b)| u8::try_from(a.checked_mul(16)?.checked_add(b)?).ok());
+        bytes.push(decoded.unwrap_or(byte));
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Whether a parameter that decides the price stands twice with different values, so that the
+/// upstream might read another one than the gateway did.
+fn is_ambiguous(route: &RouteConfig, query: &str) -> bool {
+    let normal = normalise_query(query);
+    let names = route.variants.iter().flat_map(|variant| variant.query.keys());
+    names.into_iter().any(|name| {
+        let wanted = normalise_query(name);
+        let of_name = |pair: &&str| pair.split('=').next() == Some(wanted.as_str());
+        normal.split('&').filter(of_name).count() > 1
+    })
+}
+
+/// The description in the language the client prefers (§10.2), or in the default one.
+fn in_language(texts: &BTreeMap<String, Arc<str>>, fields: &HeaderMap) -> Option<Arc<str>> {
+    let accepted = fields.get(ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
+    let mut ranges: Vec<(u16, &str)> = accepted
+        .unwrap_or_default()
+        .split(',')
+        .filter_map(|range| {
+            let (language, weight) = range.split_once(";q=").unwrap_or((range, "1"));
+            Some((quality(weight.trim())?, language.trim()))
+        })
+        .collect();
+    ranges.sort_by_key(|(quality, _)| std::cmp::Reverse(*quality));
+    let primary = |range: &str| range.split('-').next().unwrap_or_default().to_ascii_lowercase();
+    let preferred = ranges
+        .iter()
+        .filter(|(quality, _)| *quality > 0)
+        .find_map(|(_, range)| texts.get(*range).or_else(|| texts.get(&primary(range))));
+    preferred.or_else(|| texts.get("")).or_else(|| texts.values().next()).cloned()
+}
+
+/// A weight in thousandths.
+fn quality(text: &str) -> Option<u16> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let fraction: u16 = format!("{fraction:0<3}").get(..3)?.parse().ok()?;
+    match whole {
+        "0" => Some(fraction),
+        "1" => Some(1_000),
+        _ => None,
+    }
+}
+
+/// Answers one request.
+async fn handle(site: Arc<Site>, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+    let Ok(path) = canonical(request.uri().path()) else {
+        let detail = "The path is not in its plain spelling; another server might read it as \
+                      another path.";
+        return problem(StatusCode::BAD_REQUEST, detail);
+    };
+    if let Some(answer) = discover(&site, &request, &path.matched) {
+        return answer;
+    }
+    let route = match site.router.find(&path.matched, request.method().as_str()) {
+        Found::Route(route) => route,
+        Found::OtherMethods(methods) => {
+            let detail = "The path has other methods; see Allow.";
+            let mut answer = problem(StatusCode::METHOD_NOT_ALLOWED, detail);
+            if let Ok(allow) = HeaderValue::try_from(methods.join(", ")) {
+                answer.headers_mut().insert(ALLOW, allow);
+            }
+            return answer;
+        }
+        Found::Nothing => {
+            let detail = "Nothing is sold here; /openapi.json lists what is.";
+            return problem(StatusCode::NOT_FOUND, detail);
+        }
+    };
+    if is_ambiguous(&route, request.uri().query().unwrap_or_default()) {
+        let detail = "A query parameter that decides the price stands twice; send it once.";
+        return problem(StatusCode::BAD_REQUEST, detail);
+    }
+    let mut request = request;
+    let fields = request.extensions_mut();
+    fields.insert(ClientAddress(peer.address.ip()));
+    fields.insert(Matched { route, path, https: peer.https });
+    let mut service = site.service.clone();
+    match service.call(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}
+
+/// The documents the gateway serves itself.
+fn discover(site: &Site, request: &Request<Incoming>, path: &str) -> Option<Response<Body>> {
+    let (body, media_type) = match path {
+        "/openapi.json" => (&site.openapi, "application/json"),
+        "/llms.txt" => (&site.llms, "text/plain; charset=utf-8"),
+        _ => return None,
+    };
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        let mut answer = problem(StatusCode::METHOD_NOT_ALLOWED, "This document can only be read.");
+        answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return Some(answer);
+    }
+    let mut response = Response::new(full(body.clone()));
+    let fields = response.headers_mut();
+    fields.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    fields.insert(CACHE_CONTROL, HeaderValue::from_static(DISCOVERY_CACHE));
+    fields.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    Some(response)
+}
+
+/// Why the gateway does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The book cannot be opened.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// The realm cannot be challenged for.
+    #[error(transparent)]
+    Realm(#[from] UnfitRealm),
+    /// The certificate or its key does not work.
+    #[error(transparent)]
+    Tls(#[from] tls::TlsError),
+    /// A price cannot be paid on any rail of its route.
+    #[error("route {route}: no rail of the route can carry {price}")]
+    Unpayable {
+        /// The route.
+        route: String,
+        /// The price.
+        price: String,
+    },
+    /// The address is taken, or not ours.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        #[source]
+        error: std::io::Error,
+    },
+    /// The system says no.
+    #[error(transparent)]
+    Io(std::io::Error),
+}
+
+/// Why a reload changed nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// Something changed that needs a restart.
+    #[error(
+        "addresses, the store, and turning TLS on or off need a restart; the rest can be reloaded"
+    )]
+    Fixed,
+    /// The new configuration could not be started either.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}

@@ -1,0 +1,35 @@
+//! The reverse proxy in front of a seller's API.
+//!
+//! ```text
+//! listener (TLS) ─► path, in one spelling ─► route ─► gate ─► upstream
+//!                      │400                   │404     │402     └ learns trace, payer, amount;
+//!                      │                      │405     │          never sees a credential
+//! ```
+//!
+//! A [`Config`] is a file that was read and found whole; [`Gateway::start`] opens the book, builds
+//! the rails and listens. [`Gateway::reload`] swaps routes, prices, upstreams, secrets and
+//! certificates under running requests; what cannot be swapped is said so and nothing changes.
+//!
+//! **Architecture invariant:** a path reaches the router in one spelling or not at all, so that the
+//! gateway and the upstream cannot read one request as two different ones.
+//!
+//! **Architecture invariant:** nothing is proxied that no route names; a path that is priced for
+//! one method is not free for another.
+
+mod config;
+mod connection;
+mod discovery;
+mod gateway;
+mod management;
+mod metrics;
+mod path;
+mod proxy;
+mod router;
+mod tls;
+
+pub use config::{
+    AdminConfig, BodyPolicy, Config, ConfigError, RailConfig, RouteConfig, StoreConfig, TlsConfig,
+    UpstreamConfig, Variant,
+};
+pub use gateway::{Gateway, OpenStore, ReloadError, StartError};
+pub use management::{AdminToken, FundRequest, KeyRequest, Made};

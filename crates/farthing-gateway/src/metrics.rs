@@ -1,0 +1,135 @@
+//! What is counted.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use farthing_gate::{Decision, Observer, Verdict};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+/// Bounds of the decision's histogram, in seconds: from a challenge to a slow chain.
+const SECONDS: [f64; 14] = [
+    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0,
+];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByVerdict {
+    route: String,
+    verdict: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByAsset {
+    asset: String,
+    method: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByStatus {
+    route: String,
+    status: String,
+}
+
+/// Everything that is counted. No label names a person, a key or a credential.
+pub(crate) struct Metrics {
+    registry: Registry,
+    decisions: Family<ByVerdict, Counter>,
+    paid_atoms: Family<ByAsset, Counter<u64, AtomicU64>>,
+    decision_seconds: Histogram,
+    upstream: Family<ByStatus, Counter>,
+    connections: Gauge,
+    store_up: Gauge,
+    store_queue: Gauge,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Arc<Self> {
+        let mut registry = Registry::with_prefix("farthing");
+        let metrics = Self {
+            decisions: Family::default(),
+            paid_atoms: Family::default(),
+            decision_seconds: Histogram::new(SECONDS),
+            upstream: Family::default(),
+            connections: Gauge::default(),
+            store_up: Gauge::default(),
+            store_queue: Gauge::default(),
+            registry: Registry::default(),
+        };
+        let help = "Decisions on requests of priced routes";
+        registry.register("decisions", help, metrics.decisions.clone());
+        registry.register("paid_atoms", "Money taken, in atoms", metrics.paid_atoms.clone());
+        registry.register_with_unit(
+            "decision",
+            "Time to decide, the upstream's work not included",
+            Unit::Seconds,
+            metrics.decision_seconds.clone(),
+        );
+        registry.register("upstream_answers", "Answers of upstreams", metrics.upstream.clone());
+        registry.register("connections", "Open connections", metrics.connections.clone());
+        registry.register("store_up", "Whether the book can be written", metrics.store_up.clone());
+        let help = "Requests that wait for the book";
+        registry.register("store_queue", help, metrics.store_queue.clone());
+        Arc::new(Self { registry, ..metrics })
+    }
+
+    pub(crate) fn answered(&self, route: &str, status: u16) {
+        let labels = ByStatus { route: route.to_owned(), status: status.to_string() };
+        self.upstream.get_or_create(&labels).inc();
+    }
+
+    pub(crate) fn connected(&self) {
+        self.connections.inc();
+    }
+
+    pub(crate) fn disconnected(&self) {
+        self.connections.dec();
+    }
+
+    /// The metrics as text, with the store's state at this moment.
+    pub(crate) fn text(&self, store_up: bool, queue: usize) -> String {
+        self.store_up.set(i64::from(store_up));
+        self.store_queue.set(i64::try_from(queue).unwrap_or(i64::MAX));
+        let mut text = String::new();
+        // Writing to a `String` cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+impl Observer for Metrics {
+    fn decided(&self, decision: &Decision<'_>) {
+        let verdict = decision.verdict;
+        let labels =
+            ByVerdict { route: decision.route.to_owned(), verdict: verdict.label().to_owned() };
+        self.decisions.get_or_create(&labels).inc();
+        self.decision_seconds.observe(decision.took.as_secs_f64());
+        let micros = u64::try_from(decision.took.as_micros()).unwrap_or(u64::MAX);
+        if let Verdict::Paid(payment) = verdict {
+            let asset = payment.amount.asset().to_string();
+            let labels = ByAsset { asset, method: payment.method.clone() };
+            let atoms = u64::try_from(payment.amount.atoms()).unwrap_or(u64::MAX);
+            self.paid_atoms.get_or_create(&labels).inc_by(atoms);
+            tracing::info!(
+                route = decision.route,
+                verdict = verdict.label(),
+                trace = %payment.trace,
+                method = payment.method,
+                amount = ?payment.amount,
+                took_us = micros,
+                "decided"
+            );
+        } else {
+            tracing::debug!(
+                route = decision.route,
+                verdict = verdict.label(),
+                took_us = micros,
+                "decided"
+            );
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The gateway on real sockets, with the journal on disk as the oracle.
+
+#![allow(clippy::unwrap_used, clippy::arithmetic_side_effects)]
+
+mod discovery;
+mod forwarding;
+mod life;
+mod management;
+mod selling;
+mod shop;
+mod spoofing;

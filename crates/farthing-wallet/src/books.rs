@@ -1,0 +1,191 @@
+//! The wallet's book: the same as a seller's, with its accounts mirrored.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use farthing_core::{Clock, Store, identity};
+use farthing_ledger::{
+    Account, AccountKind, Cap, Claim, ClaimError, ClaimRequest, Fingerprint, Holder, Leg, Money,
+    Outcome, Payment, PaymentId, Proof, Settlement, Source, TraceId, VoidReason,
+};
+use farthing_money::{AssetId, Timestamp};
+use farthing_store_sqlite::{OpenError, Options, SqliteStore};
+
+use crate::{Choice, PayRequest, Rules};
+
+/// How long to wait for another process of the same wallet to be done with the book.
+const BUSY_WAIT: Duration = Duration::from_secs(10);
+
+/// How long to pause between two attempts.
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
+
+/// The wallet's book. Opened for each step, so that several processes can share it.
+pub struct Books {
+    path: PathBuf,
+    clock: Arc<dyn Clock>,
+}
+
+impl Books {
+    /// The book at `path`.
+    #[must_use]
+    pub fn new(path: &Path, clock: Arc<dyn Clock>) -> Self {
+        Self { path: path.to_owned(), clock }
+    }
+
+    /// Holds the price of a choice, under the owner's total caps, before anything is signed.
+    ///
+    /// # Crash safety
+    ///
+    /// The hold is on disk when this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`BooksError::OverTotal`] when the total cap would be passed; nothing is held then.
+    pub async fn hold(
+        &self,
+        choice: &Choice,
+        request: &PayRequest,
+        rules: &Rules,
+        trace: TraceId,
+    ) -> Result<PaymentId, BooksError> {
+        let claim = claim(choice, request, rules, trace, self.clock.now())?;
+        let id = claim.payment.id;
+        let store = self.open().await?;
+        match store.claim(claim, self.clock.now()).await {
+            Ok(Claim::Fresh) => Ok(id),
+            Ok(Claim::Pending | Claim::Undelivered(_) | Claim::Spent) => {
+                Err(BooksError::PaidBefore)
+            }
+            Err(ClaimError::OverCap) => Err(BooksError::OverTotal),
+            Err(
+                ClaimError::Overdrawn
+                | ClaimError::UnknownKey
+                | ClaimError::Duplicate
+                | ClaimError::Legs
+                | ClaimError::Unavailable,
+            ) => Err(BooksError::Unavailable),
+        }
+    }
+
+    /// Writes down that the seller was paid and answered with `status`.
+    ///
+    /// # Errors
+    ///
+    /// A [`BooksError`]; the hold stays.
+    pub async fn paid(
+        &self,
+        payment: PaymentId,
+        reference: &str,
+        status: u16,
+    ) -> Result<(), BooksError> {
+        let now = self.clock.now();
+        let store = self.open().await?;
+        let settlement = Settlement { reference: reference.to_owned(), settled_at: now };
+        let posted = store.post(payment, settlement, now).await;
+        posted.map_err(|_| BooksError::Unavailable)?;
+        store.deliver(payment, Outcome { status }, now);
+        Ok(())
+    }
+
+    /// Gives a hold up whose credential cannot be spent any more.
+    ///
+    /// # Errors
+    ///
+    /// A [`BooksError`]; the hold stays.
+    pub async fn release(&self, payment: PaymentId) -> Result<(), BooksError> {
+        let store = self.open().await?;
+        let voided = store.void(payment, VoidReason::Expired, self.clock.now()).await;
+        voided.map_err(|_| BooksError::Unavailable)
+    }
+
+    async fn open(&self) -> Result<SqliteStore, BooksError> {
+        let mut waited = Duration::ZERO;
+        loop {
+            match SqliteStore::open(&self.path, Options::default(), self.clock.now()) {
+                Ok(store) => return Ok(store),
+                Err(OpenError::Locked) if waited < BUSY_WAIT => {
+                    tokio::time::sleep(BUSY_PAUSE).await;
+                    waited = waited.saturating_add(BUSY_PAUSE);
+                }
+                Err(error) => return Err(BooksError::Open(error)),
+            }
+        }
+    }
+}
+
+/// What a purchase is in the wallet's book: what was spent grows, what is left in the purse shrinks.
+fn claim(
+    choice: &Choice,
+    request: &PayRequest,
+    rules: &Rules,
+    trace: TraceId,
+    now: Timestamp,
+) -> Result<ClaimRequest, BooksError> {
+    let Choice { invitation, price, payer } = choice;
+    let asset = price.amount.asset();
+    let purse = purse(asset);
+    let payee = holder(&price.recipient)?;
+    let spent = Account::new(AccountKind::Spent, payee.clone(), asset.clone());
+    let identity = identity(invitation.protocol, &invitation.challenge);
+    let expires_at = invitation.expires_at.unwrap_or(now);
+    let cap =
+        rules.total.get(asset).map(|&credits_max| Cap { account: purse.clone(), credits_max });
+    Ok(ClaimRequest {
+        payment: Payment {
+            id: PaymentId::of(&identity),
+            trace,
+            protocol: invitation.protocol.to_owned(),
+            method: invitation.method.clone(),
+            intent: invitation.intent.clone(),
+            challenge: invitation.challenge.clone(),
+            amount: price.amount.clone(),
+            payer: payer.account(),
+            payee,
+            route: format!("{} {}{}", request.method, request.origin(), request.url.path()),
+            scope: request.intent().to_string(),
+            credential: Fingerprint::of("invitation", &[invitation.echo.as_bytes()]),
+            expires_at,
+        },
+        proofs: vec![Proof { fingerprint: identity, keep_until: Some(expires_at) }],
+        idempotency: None,
+        legs: vec![Leg { from: Source::Account(spent), to: purse, atoms: price.amount.atoms() }],
+        money: Money::Rail,
+        caps: cap.into_iter().collect(),
+    })
+}
+
+/// The wallet's money in one asset.
+pub(crate) fn purse(asset: &AssetId) -> Account {
+    // A name of printable letters is always a holder.
+    let holder = Holder::new("wallet").ok();
+    let holder = holder.unwrap_or_else(|| unreachable!("\"wallet\" is a holder's name"));
+    Account::new(AccountKind::Purse, holder, asset.clone())
+}
+
+/// A recipient as a holder in the book; a name that cannot be one stands there as its digest.
+fn holder(recipient: &str) -> Result<Holder, BooksError> {
+    Holder::new(recipient)
+        .or_else(|_| {
+            let digest = Fingerprint::of("recipient", &[recipient.as_bytes()]);
+            Holder::new(&format!("sha256:{digest}"))
+        })
+        .map_err(|_| BooksError::Unavailable)
+}
+
+/// Why the book did not take a step.
+#[derive(Debug, thiserror::Error)]
+pub enum BooksError {
+    /// The owner's total cap would be passed.
+    #[error("the payment would pass the wallet's total cap")]
+    OverTotal,
+    /// This very offer was paid before.
+    #[error("this offer was paid before; ask the seller again for another")]
+    PaidBefore,
+    /// The book cannot be opened.
+    #[error("the wallet's book: {0}")]
+    Open(#[from] OpenError),
+    /// The book does not answer.
+    #[error("the wallet's book does not answer")]
+    Unavailable,
+}

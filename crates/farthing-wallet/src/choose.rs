@@ -1,0 +1,210 @@
+//! Which offer to pay, if any. Pure.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use farthing_core::{Invitation, Payer, Price, Unpayable};
+use farthing_money::{Amount, AssetId, Timestamp};
+use url::Url;
+
+use crate::PayRequest;
+use crate::request::is_loopback;
+
+#[cfg(test)]
+mod tests;
+
+/// What the owner allows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// The most a single payment may cost, by asset. What has no cap is not paid.
+    pub per_payment: BTreeMap<AssetId, u128>,
+    /// The most that may be spent in total, by asset. Held under it in the wallet's book.
+    pub total: BTreeMap<AssetId, u128>,
+    /// The longest an offer may stay valid: a signature that outlives its purpose is a risk.
+    pub validity_max: Duration,
+    /// What the owner knows of single sellers, by origin.
+    pub sellers: BTreeMap<String, SellerRules>,
+}
+
+/// What the owner knows of one seller.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SellerRules {
+    /// The realm it challenges for, where that is not its host name.
+    pub realm: Option<String>,
+    /// Whom it may name as recipient; empty means anybody.
+    pub recipients: Vec<String>,
+}
+
+/// An offer that may be paid, and by what.
+pub struct Choice {
+    /// The offer.
+    pub invitation: Invitation,
+    /// What it asks for.
+    pub price: Price,
+    /// Who will pay it.
+    pub payer: Arc<dyn Payer>,
+}
+
+/// Why an offer is not paid.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Objection {
+    /// The wallet has no way to pay it.
+    #[error("{0}")]
+    Unpayable(#[from] Unpayable),
+    /// It does not say until when it is valid, or too long.
+    #[error("the offer does not expire, or too late")]
+    Validity,
+    /// It has expired.
+    #[error("the offer has expired")]
+    Expired,
+    /// It is for another realm than the host that made it.
+    #[error("the offer is for realm {realm:?}, and the request goes to {host:?}")]
+    Realm {
+        /// The realm it names.
+        realm: String,
+        /// The host that made it.
+        host: String,
+    },
+    /// It is bound to another body than the request's.
+    #[error("the offer is bound to another body")]
+    Body,
+    /// It pays somebody the owner did not name.
+    #[error("the offer pays {0:?}, whom the wallet's owner has not named for this seller")]
+    Recipient(String),
+    /// The owner has set no cap for the asset.
+    #[error("the wallet's owner has set no cap for {0}")]
+    NoCap(AssetId),
+    /// The caller has capped this payment in another asset.
+    #[error("this payment is capped in {limit}, and the offer is in {asset}")]
+    OtherAsset {
+        /// What the caller pays in.
+        limit: AssetId,
+        /// What the offer asks for.
+        asset: AssetId,
+    },
+    /// It costs more than a single payment may.
+    #[error("the offer costs {price} atoms and the cap is {cap} atoms of {asset}")]
+    OverCap {
+        /// The price.
+        price: u128,
+        /// The cap.
+        cap: u128,
+        /// Both are in this.
+        asset: AssetId,
+    },
+}
+
+/// Chooses the offer to pay: the cheapest of the asset of the first offer, in the seller's order,
+/// that passes every rule.
+///
+/// What an offer says in words plays no part, and neither does anything in the body of the answer.
+/// `limit` is the caller's own cap on this one payment, in any asset it names.
+///
+/// # Errors
+///
+/// The objection to each offer, in the seller's order; none if there were no offers.
+pub fn choose(
+    invitations: Vec<Invitation>,
+    request: &PayRequest,
+    payers: &[Arc<dyn Payer>],
+    rules: &Rules,
+    limit: Option<&Amount>,
+    now: Timestamp,
+) -> Result<Choice, Vec<(Invitation, Objection)>> {
+    let mut objections = Vec::new();
+    let mut best: Option<Choice> = None;
+    for invitation in invitations {
+        match examine(&invitation, request, payers, rules, limit, now) {
+            Ok((payer, price)) => {
+                let cheaper = best.as_ref().is_none_or(|best| {
+                    price.amount.compare(&best.price.amount) == Ok(std::cmp::Ordering::Less)
+                });
+                if cheaper {
+                    best = Some(Choice { invitation, price, payer });
+                }
+            }
+            Err(objection) => objections.push((invitation, objection)),
+        }
+    }
+    best.ok_or(objections)
+}
+
+/// Checks one offer against every rule (§11.6).
+fn examine(
+    invitation: &Invitation,
+    request: &PayRequest,
+    payers: &[Arc<dyn Payer>],
+    rules: &Rules,
+    limit: Option<&Amount>,
+    now: Timestamp,
+) -> Result<(Arc<dyn Payer>, Price), Objection> {
+    let payer = payers.iter().find(|payer| payer.method() == invitation.method);
+    let payer = payer.ok_or(Unpayable::Method)?;
+    let price = payer.price(invitation)?;
+    let seller = rules.sellers.get(&request.origin());
+    check_validity(invitation, rules, now)?;
+    check_realm(invitation, &request.url, seller)?;
+    if invitation.body.is_some_and(|body| body != request.body_digest()) {
+        return Err(Objection::Body);
+    }
+    let named = seller.map(|seller| &seller.recipients).filter(|named| !named.is_empty());
+    if named.is_some_and(|named| !named.contains(&price.recipient)) {
+        return Err(Objection::Recipient(price.recipient));
+    }
+    check_cap(&price.amount, rules, limit)?;
+    Ok((Arc::clone(payer), price))
+}
+
+fn check_validity(invitation: &Invitation, rules: &Rules, now: Timestamp) -> Result<(), Objection> {
+    let expires_at = invitation.expires_at.ok_or(Objection::Validity)?;
+    if expires_at <= now {
+        return Err(Objection::Expired);
+    }
+    if expires_at > now.after(rules.validity_max) {
+        return Err(Objection::Validity);
+    }
+    Ok(())
+}
+
+/// A realm is the host that was asked, or a domain above it; whatever else the owner has named.
+fn check_realm(
+    invitation: &Invitation,
+    url: &Url,
+    seller: Option<&SellerRules>,
+) -> Result<(), Objection> {
+    let host = url.host_str().unwrap_or_default();
+    let realm = invitation.realm.as_str();
+    let known = if let Some(named) = seller.and_then(|seller| seller.realm.as_deref()) {
+        realm == named
+    } else {
+        let above = host.strip_suffix(realm).is_some_and(|sub| sub.ends_with('.'));
+        let domain = above && realm.contains('.');
+        realm == host || domain || (realm == "localhost" && is_loopback(url))
+    };
+    if known {
+        return Ok(());
+    }
+    Err(Objection::Realm { realm: realm.to_owned(), host: host.to_owned() })
+}
+
+fn check_cap(price: &Amount, rules: &Rules, limit: Option<&Amount>) -> Result<(), Objection> {
+    let asset = price.asset();
+    let owners = rules.per_payment.get(asset).copied();
+    let callers = limit.filter(|limit| limit.asset() == asset).map(Amount::atoms);
+    if let Some(limit) = limit
+        && limit.asset() != asset
+    {
+        // A caller who caps one asset does not mean to pay any price in another.
+        return Err(Objection::OtherAsset { limit: limit.asset().clone(), asset: asset.clone() });
+    }
+    let cap = match (owners, callers) {
+        (Some(owners), Some(callers)) => owners.min(callers),
+        (Some(cap), None) => cap,
+        (None, _) => return Err(Objection::NoCap(asset.clone())),
+    };
+    if price.atoms() > cap {
+        return Err(Objection::OverCap { price: price.atoms(), cap, asset: asset.clone() });
+    }
+    Ok(())
+}

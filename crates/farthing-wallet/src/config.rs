@@ -1,0 +1,105 @@
+//! The wallet's configuration: a TOML file its owner writes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use farthing_money::{Asset, AssetId, Assets};
+use serde::Deserialize;
+
+use crate::{Rules, SellerRules};
+
+#[cfg(test)]
+mod tests;
+
+/// How long an offer may stay valid unless the owner says otherwise.
+const VALIDITY_MAX_S: u64 = 3_600;
+
+/// What the owner of a wallet has decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WalletConfig {
+    /// The key to pay with.
+    pub key: String,
+    /// The assets the wallet knows.
+    pub assets: Assets,
+    /// What it may pay.
+    pub rules: Rules,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    key: String,
+    validity_max_s: Option<u64>,
+    #[serde(default)]
+    assets: BTreeMap<String, RawAsset>,
+    #[serde(default)]
+    sellers: BTreeMap<String, RawSeller>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawAsset {
+    decimals: u8,
+    per_payment_max: Option<String>,
+    total_max: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSeller {
+    realm: Option<String>,
+    #[serde(default)]
+    recipients: Vec<String>,
+}
+
+impl WalletConfig {
+    /// Reads a configuration.
+    ///
+    /// # Errors
+    ///
+    /// A [`WalletConfigError`] that says what to mend.
+    pub fn parse(text: &str) -> Result<Self, WalletConfigError> {
+        let raw: Raw =
+            toml::from_str(text).map_err(|error| WalletConfigError(error.to_string()))?;
+        let mut assets = Vec::new();
+        let mut rules = Rules {
+            validity_max: Duration::from_secs(raw.validity_max_s.unwrap_or(VALIDITY_MAX_S)),
+            ..Rules::default()
+        };
+        for (name, setting) in raw.assets {
+            let asset = AssetId::new(&name).and_then(|id| Asset::new(id, setting.decimals));
+            let asset =
+                asset.map_err(|error| WalletConfigError(format!("[assets.{name}]: {error}")))?;
+            for (written, caps) in [
+                (&setting.per_payment_max, &mut rules.per_payment),
+                (&setting.total_max, &mut rules.total),
+            ] {
+                let Some(written) = written else { continue };
+                let cap = asset.parse(written).map_err(|error| {
+                    WalletConfigError(format!("[assets.{name}]: {written}: {error}"))
+                })?;
+                caps.insert(asset.id().clone(), cap.atoms());
+            }
+            assets.push(asset);
+        }
+        for (origin, seller) in raw.sellers {
+            let url: url::Url = origin.parse().map_err(|_| {
+                WalletConfigError(format!("[sellers.{origin:?}]: a seller is named by its origin"))
+            })?;
+            if url.origin().ascii_serialization() != origin {
+                let right = url.origin().ascii_serialization();
+                return Err(WalletConfigError(format!(
+                    "[sellers.{origin:?}]: the origin is spelled {right:?}"
+                )));
+            }
+            let seller = SellerRules { realm: seller.realm, recipients: seller.recipients };
+            rules.sellers.insert(origin, seller);
+        }
+        Ok(Self { key: raw.key, assets: assets.into_iter().collect(), rules })
+    }
+}
+
+/// What is wrong with a wallet's configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct WalletConfigError(String);

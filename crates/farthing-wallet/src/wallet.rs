@@ -1,0 +1,491 @@
+//! Paying.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use farthing_core::{Buyer, Clock, Invitation, Object, PayError, Payer};
+use farthing_keys::SecretKey;
+use farthing_ledger::{PaymentId, TraceId};
+use farthing_money::Amount;
+use http::header::{RETRY_AFTER, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use crate::choose::{Choice, Objection, Rules, choose};
+use crate::memory::NewOutstanding;
+use crate::outcome::PaidFor;
+use crate::request::{UnsafeUrl, check_url};
+use crate::{
+    Books, BooksError, Memory, MemoryError, Outcome, Outstanding, PayRequest, Preview,
+    PreviewOffer, Refused, StoredReceipt,
+};
+
+/// How often one credential is sent before the wallet leaves it for later.
+const ATTEMPTS_MAX: u32 = 5;
+
+/// The longest the wallet waits between two attempts.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// The longest body read, in bytes.
+const BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// A wallet, unlocked.
+pub struct Wallet {
+    /// The ways to pay, in the owner's order of preference.
+    pub payers: Vec<Arc<dyn Payer>>,
+    /// The wires it reads.
+    pub buyers: Vec<Arc<dyn Buyer>>,
+    /// What the owner allows.
+    pub rules: Rules,
+    /// Its book.
+    pub books: Books,
+    /// Its memory.
+    pub memory: Memory,
+    /// What it seals its memory with.
+    pub key: SecretKey,
+    /// Its clock.
+    pub clock: Arc<dyn Clock>,
+    /// Its connections. Must not follow redirects: see [`Wallet::client`].
+    pub http: reqwest::Client,
+    /// How long to wait before a credential is sent a second time, where the seller does not say;
+    /// twice as long before the third, and so on. [`Wallet::PAUSE`] is a good one.
+    pub pause: Duration,
+}
+
+/// What the caller wants of one payment.
+#[derive(Clone, Debug, Default)]
+pub struct PayOptions {
+    /// The most this payment may cost; only its asset is paid in then.
+    pub limit: Option<Amount>,
+    /// Pays again although an earlier payment for the same request was never resolved.
+    pub pay_again: bool,
+}
+
+impl Wallet {
+    /// A good pause before a credential is sent a second time.
+    pub const PAUSE: Duration = Duration::from_millis(200);
+
+    /// Connections as a wallet wants them: no redirect is followed, since a credential belongs to
+    /// the origin that asked for it, and a body comes as it was sent.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the system's TLS settings say.
+    pub fn client() -> Result<reqwest::Client, reqwest::Error> {
+        reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(Duration::from_secs(10))
+            .read_timeout(Duration::from_mins(2))
+            .build()
+    }
+
+    /// Makes a request and pays for it if need be, once.
+    ///
+    /// # Idempotency
+    ///
+    /// If an earlier attempt at the same request left a credential whose end is not known, that one
+    /// is sent again and no other is made. While another attempt at the same request is running, in
+    /// whichever process, this one waits to see how it ends.
+    ///
+    /// # Errors
+    ///
+    /// A [`PayFailure`], which says whether money may have moved.
+    pub async fn pay(
+        &self,
+        request: &PayRequest,
+        options: &PayOptions,
+    ) -> Result<Outcome, PayFailure> {
+        check_url(&request.url)?;
+        self.sweep().await?;
+        let _ours = self.memory.lock(&request.intent()).await?;
+        if let Some(outstanding) = self.memory.outstanding_for(&request.intent())?
+            && !outstanding.refused
+        {
+            if outstanding.expires_at > self.clock.now() {
+                return self.resume(request, &outstanding).await;
+            }
+            if !options.pay_again {
+                return Err(PayFailure::Unresolved { payment: outstanding.payment });
+            }
+        }
+        let asked = self.send(request, None).await.map_err(PayFailure::Unreachable)?;
+        if asked.status != StatusCode::PAYMENT_REQUIRED {
+            return Ok(Outcome {
+                status: asked.status,
+                fields: asked.fields,
+                body: asked.body,
+                paid: None,
+            });
+        }
+        let choice =
+            self.choose(request, options, &asked.fields).map_err(PayFailure::Objections)?;
+        self.purchase(request, choice).await
+    }
+
+    /// Asks, and says what would be paid. Signs nothing, holds nothing, sends no credential.
+    ///
+    /// # Errors
+    ///
+    /// [`PayFailure::Unsafe`] or [`PayFailure::Unreachable`].
+    pub async fn preview(
+        &self,
+        request: &PayRequest,
+        options: &PayOptions,
+    ) -> Result<Result<Preview, Outcome>, PayFailure> {
+        check_url(&request.url)?;
+        let asked = self.send(request, None).await.map_err(PayFailure::Unreachable)?;
+        if asked.status != StatusCode::PAYMENT_REQUIRED {
+            let Answer { status, fields, body } = asked;
+            return Ok(Err(Outcome { status, fields, body, paid: None }));
+        }
+        let (chosen, objections) = match self.choose(request, options, &asked.fields) {
+            Ok(choice) => (Some(choice), Vec::new()),
+            Err(objections) => (None, objections),
+        };
+        let offers = self.invitations(&asked.fields).into_iter().map(|invitation| {
+            let price = self.payers.iter().find_map(|payer| payer.price(&invitation).ok());
+            let objection = objections.iter().find(|(it, _)| it.challenge == invitation.challenge);
+            PreviewOffer {
+                chosen: chosen
+                    .as_ref()
+                    .is_some_and(|it| it.invitation.challenge == invitation.challenge),
+                objection: objection.map(|(_, objection)| objection.to_string()),
+                amount: price.as_ref().map(|price| price.amount.clone()),
+                recipient: price.map(|price| price.recipient),
+                method: invitation.method,
+                intent: invitation.intent,
+                realm: invitation.realm,
+                expires_at: invitation.expires_at,
+            }
+        });
+        Ok(Ok(Preview { offers: offers.collect() }))
+    }
+
+    /// Gives up what cannot be spent any more and was refused by its seller.
+    async fn sweep(&self) -> Result<(), PayFailure> {
+        let now = self.clock.now();
+        for outstanding in self.memory.all_outstanding()? {
+            if outstanding.refused && outstanding.expires_at <= now {
+                self.books.release(outstanding.payment).await?;
+                self.memory.forget(outstanding.payment)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn invitations(&self, fields: &HeaderMap) -> Vec<Invitation> {
+        self.buyers.iter().flat_map(|buyer| buyer.read_offers(fields)).collect()
+    }
+
+    fn choose(
+        &self,
+        request: &PayRequest,
+        options: &PayOptions,
+        fields: &HeaderMap,
+    ) -> Result<Choice, Vec<(Invitation, Objection)>> {
+        let invitations = self.invitations(fields);
+        let (limit, now) = (options.limit.as_ref(), self.clock.now());
+        choose(invitations, request, &self.payers, &self.rules, limit, now)
+    }
+
+    /// Holds, signs, remembers, and presents.
+    async fn purchase(&self, request: &PayRequest, choice: Choice) -> Result<Outcome, PayFailure> {
+        let trace = TraceId::new(self.clock.now(), rand::random());
+        let payment = self.books.hold(&choice, request, &self.rules, trace).await?;
+        let Choice { invitation, price, payer } = choice;
+        let signed = self.sign(&invitation, payer.as_ref()).await;
+        let (header, value) = match signed {
+            Ok(field) => field,
+            Err(error) => {
+                // Nothing was signed, so nothing can be spent: unless the rail itself has sent it.
+                if error != PayError::Unknown {
+                    self.books.release(payment).await?;
+                }
+                return Err(PayFailure::Rail(error));
+            }
+        };
+        let credential = value.to_str().unwrap_or_default();
+        let expires_at = invitation.expires_at.unwrap_or_else(|| self.clock.now());
+        self.memory.remember(
+            &NewOutstanding {
+                payment,
+                intent: request.intent(),
+                origin: &request.origin(),
+                header: header.as_str(),
+                credential,
+                expires_at,
+            },
+            &self.key,
+        )?;
+        let paid = PaidFor {
+            payment,
+            trace: Some(trace),
+            amount: Some(price.amount),
+            recipient: Some(price.recipient),
+            resumed: false,
+            kept_until: None,
+            receipt: None,
+        };
+        self.present(request, (header, value), paid, expires_at).await
+    }
+
+    async fn sign(
+        &self,
+        invitation: &Invitation,
+        payer: &dyn Payer,
+    ) -> Result<(HeaderName, HeaderValue), PayError> {
+        let paid = payer.pay(invitation).await?;
+        let buyer = self.buyers.iter().find(|buyer| buyer.name() == invitation.protocol);
+        let buyer = buyer.ok_or(PayError::Invitation(farthing_core::Unpayable::Method))?;
+        buyer.write_credential(invitation, &paid)
+    }
+
+    /// Sends a credential of an earlier attempt again.
+    async fn resume(
+        &self,
+        request: &PayRequest,
+        outstanding: &Outstanding,
+    ) -> Result<Outcome, PayFailure> {
+        // The intent names the URL, so the origin can only differ if somebody meddled with it.
+        if outstanding.origin != request.origin() {
+            return Err(PayFailure::Unresolved { payment: outstanding.payment });
+        }
+        let unresolved = || PayFailure::Unresolved { payment: outstanding.payment };
+        let header = HeaderName::try_from(outstanding.header.as_str()).map_err(|_| unresolved())?;
+        let credential = outstanding.credential(&self.key)?;
+        let mut value = HeaderValue::try_from(credential).map_err(|_| unresolved())?;
+        value.set_sensitive(true);
+        let paid = PaidFor {
+            payment: outstanding.payment,
+            trace: None,
+            amount: None,
+            recipient: None,
+            resumed: true,
+            kept_until: None,
+            receipt: None,
+        };
+        self.present(request, (header, value), paid, outstanding.expires_at).await
+    }
+
+    /// Presents a credential until its end is known, or leaves it for later.
+    async fn present(
+        &self,
+        request: &PayRequest,
+        field: (HeaderName, HeaderValue),
+        mut paid: PaidFor,
+        expires_at: farthing_money::Timestamp,
+    ) -> Result<Outcome, PayFailure> {
+        let payment = paid.payment;
+        let mut pause = self.pause;
+        for attempt in 1..=ATTEMPTS_MAX {
+            let (wait, why) = match self.send(request, Some(&field)).await {
+                Ok(answer) if is_passing(answer.status) => {
+                    (retry_after(&answer.fields).unwrap_or(pause), answer.status.to_string())
+                }
+                Ok(answer) if answer.status == StatusCode::PAYMENT_REQUIRED => {
+                    self.memory.refused(payment)?;
+                    let detail = problem_detail(&answer.body);
+                    let status = answer.status;
+                    let held_until = expires_at;
+                    return Err(PayFailure::Refused(Refused {
+                        payment,
+                        status,
+                        detail,
+                        held_until,
+                    }));
+                }
+                Ok(answer) if answer.status.is_server_error() => {
+                    // The seller fails and may or may not have taken the payment: its credential
+                    // is kept, so that asking again does not pay again.
+                    paid.kept_until = Some(expires_at);
+                    let Answer { status, fields, body } = answer;
+                    return Ok(Outcome { status, fields, body, paid: Some(paid) });
+                }
+                Ok(answer) => {
+                    paid.receipt = self.settle(request, payment, &answer).await?;
+                    let Answer { status, fields, body } = answer;
+                    return Ok(Outcome { status, fields, body, paid: Some(paid) });
+                }
+                Err(error) => (pause, error.to_string()),
+            };
+            let wait = wait.min(PAUSE_MAX);
+            tracing::info!(%payment, attempt, why, "no answer yet; the same credential goes again");
+            if attempt < ATTEMPTS_MAX && self.clock.now().after(wait) < expires_at {
+                tokio::time::sleep(wait).await;
+                pause = pause.saturating_mul(2);
+            }
+        }
+        Err(PayFailure::Unknown { payment, held_until: expires_at })
+    }
+
+    /// The seller has answered: the money is spent, the receipt is kept, the credential is erased.
+    async fn settle(
+        &self,
+        request: &PayRequest,
+        payment: PaymentId,
+        answer: &Answer,
+    ) -> Result<Option<Object>, PayFailure> {
+        let receipt = self.buyers.iter().find_map(|buyer| buyer.read_receipt(&answer.fields));
+        let reference = receipt.as_ref().and_then(|it| it.get("reference")?.as_str());
+        let reference = reference.unwrap_or("without a receipt");
+        self.books.paid(payment, reference, answer.status.as_u16()).await?;
+        if let Some(receipt) = &receipt {
+            self.memory.keep_receipt(&StoredReceipt {
+                payment,
+                at: self.clock.now(),
+                url: request.url.to_string(),
+                receipt: receipt.clone(),
+            })?;
+        }
+        self.memory.forget(payment)?;
+        Ok(receipt)
+    }
+
+    /// Sends the request, with a credential or without. No redirect is followed.
+    async fn send(
+        &self,
+        request: &PayRequest,
+        credential: Option<&(HeaderName, HeaderValue)>,
+    ) -> Result<Answer, SendError> {
+        let mut fields = request.fields.clone();
+        if !fields.contains_key(USER_AGENT) {
+            let agent = concat!("farthing/", env!("CARGO_PKG_VERSION"));
+            fields.insert(USER_AGENT, HeaderValue::from_static(agent));
+        }
+        let methods: Vec<_> = self.payers.iter().map(|payer| (payer.method(), "charge")).collect();
+        for buyer in &self.buyers {
+            buyer.write_preferences(&methods, &mut fields);
+        }
+        if let Some((name, value)) = credential {
+            fields.insert(name, value.clone());
+        }
+        let outgoing = self
+            .http
+            .request(request.method.clone(), request.url.clone())
+            .headers(fields)
+            .body(request.body.clone());
+        let mut response = outgoing.send().await?;
+        let (status, fields) = (response.status(), response.headers().clone());
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await? {
+            if body.len().saturating_add(chunk.len()) > BODY_BYTES_MAX {
+                return Err(SendError::TooLong);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Answer { status, fields, body: body.into() })
+    }
+}
+
+struct Answer {
+    status: StatusCode,
+    fields: HeaderMap,
+    body: bytes::Bytes,
+}
+
+/// Why no answer came. It never repeats the request, which may carry a credential.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// The connection failed.
+    #[error("{0}")]
+    Connection(String),
+    /// The answer is longer than a wallet reads.
+    #[error("the answer is longer than 256 MiB")]
+    TooLong,
+}
+
+impl From<reqwest::Error> for SendError {
+    fn from(error: reqwest::Error) -> Self {
+        let error = error.without_url();
+        let mut text = error.to_string();
+        let mut cause = std::error::Error::source(&error);
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        Self::Connection(text)
+    }
+}
+
+/// An answer that says "later" and not "no".
+fn is_passing(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT
+    )
+}
+
+fn retry_after(fields: &HeaderMap) -> Option<Duration> {
+    let seconds = fields.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// What a problem document says is wrong; for people only.
+fn problem_detail(body: &[u8]) -> Option<String> {
+    let value: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let detail = value.get("detail")?.as_str()?;
+    Some(detail.chars().filter(|char| !char.is_control()).take(300).collect())
+}
+
+/// Why a request was not answered as a paid one.
+#[derive(Debug, thiserror::Error)]
+pub enum PayFailure {
+    /// Money may not travel to the URL. Nothing was sent.
+    #[error(transparent)]
+    Unsafe(#[from] UnsafeUrl),
+    /// The seller could not be reached. Nothing was signed.
+    #[error("the seller cannot be reached: {0}")]
+    Unreachable(#[source] SendError),
+    /// No offer may be paid. Nothing was signed.
+    #[error("no offer may be paid{}", objections(.0))]
+    Objections(Vec<(Invitation, Objection)>),
+    /// The book did not take the hold, or a later step.
+    #[error(transparent)]
+    Books(#[from] BooksError),
+    /// The memory fails.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// The rail made no proof.
+    #[error(transparent)]
+    Rail(PayError),
+    /// The seller was paid and did not take it.
+    #[error("the seller did not take the payment{}", detail(.0))]
+    Refused(Refused),
+    /// Nobody knows whether the seller took the payment. Asking again sends the same credential.
+    #[error(
+        "no answer came; {payment} may or may not have been taken. Run the same command again: it \
+         sends the same credential and does not pay twice"
+    )]
+    Unknown {
+        /// The payment.
+        payment: PaymentId,
+        /// Until when the credential can be sent again, and its price is held.
+        held_until: farthing_money::Timestamp,
+    },
+    /// An earlier payment for the same request was never resolved, and its credential has expired.
+    #[error(
+        "an earlier payment for this request, {payment}, was never answered and can no longer be \
+         sent; ask the seller, or pay again with --pay-again"
+    )]
+    Unresolved {
+        /// The payment.
+        payment: PaymentId,
+    },
+}
+
+fn objections(objections: &[(Invitation, Objection)]) -> String {
+    if objections.is_empty() {
+        return ": the seller makes no offer that can be read".to_owned();
+    }
+    let line = |(invitation, objection): &(Invitation, Objection)| {
+        format!("\n  {}/{}: {objection}", invitation.method, invitation.intent)
+    };
+    objections.iter().map(line).collect()
+}
+
+fn detail(refused: &Refused) -> String {
+    let said = refused.detail.as_deref().map(|it| format!(": {it}")).unwrap_or_default();
+    format!(" ({}){said}; its price stays held until {}", refused.status, refused.held_until)
+}

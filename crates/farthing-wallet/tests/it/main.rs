@@ -1,0 +1,9 @@
+//! The wallet against sellers: honest ones with books of their own, and others.
+
+#![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, clippy::unnecessary_wraps)]
+
+mod honest;
+mod lost;
+mod paying;
+mod refusing;
+mod scene;
