@@ -221,7 +221,7 @@ pub struct ConfigError {
 }
 
 /// Looks up an environment variable.
-pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 impl Config {
     /// Reads a configuration that stands in `folder`, which relative paths in it start from. Secrets
@@ -235,12 +235,69 @@ impl Config {
         folder: &Path,
         environment: Environment<'_>,
     ) -> Result<Self, ConfigError> {
-        let raw: raw::Raw = toml::from_str(text).map_err(|error| {
-            let at = error.span().map_or(0, |span| span.start);
-            at_byte(text, at, error.message())
-        })?;
+        let raw = raw::Raw::parse(text)?;
         Reader { text, folder, environment }.read(&raw)
     }
+}
+
+/// The part of a configuration that says where the books are: all that reading them needs, and no
+/// secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BookConfig {
+    /// Where the book is kept.
+    pub store: StoreConfig,
+    /// The assets amounts are printed in.
+    pub assets: Assets,
+    /// Where a running gateway is managed.
+    pub admin: Option<SocketAddr>,
+    /// Where the admin token is found, such as `env:NAME`.
+    pub admin_token: Option<String>,
+}
+
+impl BookConfig {
+    /// Reads where the books are from a configuration that stands in `folder`.
+    ///
+    /// # Errors
+    ///
+    /// The first [`ConfigError`], with its place in the text.
+    pub fn parse(text: &str, folder: &Path) -> Result<Self, ConfigError> {
+        let raw = raw::Raw::parse(text)?;
+        let reader = Reader { text, folder, environment: &|_| None };
+        let admin = raw.admin.as_ref().map(Spanned::get_ref);
+        Ok(Self {
+            store: reader.store(&raw.store)?,
+            assets: reader.assets(&raw.assets)?,
+            admin: admin.map(|admin| admin.listen),
+            admin_token: admin.and_then(|admin| admin.token.as_ref()?.get_ref().clone().into()),
+        })
+    }
+}
+
+impl raw::Raw {
+    fn parse(text: &str) -> Result<Self, ConfigError> {
+        toml::from_str(text).map_err(|error| {
+            let at = error.span().map_or(0, |span| span.start);
+            at_byte(text, at, error.message())
+        })
+    }
+}
+
+/// Looks a secret up where `place` says it is: `env:NAME`, or `file:PATH` from `folder` on.
+///
+/// # Errors
+///
+/// What is wrong, in words; never the secret.
+pub fn look_up(place: &str, folder: &Path, environment: Environment<'_>) -> Result<String, String> {
+    if let Some(variable) = place.strip_prefix("env:") {
+        let found = environment(variable).filter(|text| !text.is_empty());
+        return found.ok_or_else(|| format!("the environment variable {variable} is not set"));
+    }
+    let Some(path) = place.strip_prefix("file:") else {
+        return Err("a secret is named, not written here: \"env:NAME\" or \"file:/path\"".into());
+    };
+    let text = std::fs::read_to_string(folder.join(path))
+        .map_err(|error| format!("the file cannot be read: {error}"))?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 fn at_byte(text: &str, at: usize, what: &str) -> ConfigError {
@@ -343,21 +400,8 @@ impl Reader<'_> {
 
     /// Looks a secret up where the file says it is.
     fn secret(&self, name: &Spanned<String>) -> Read<String> {
-        let place = name.get_ref();
-        if let Some(variable) = place.strip_prefix("env:") {
-            return (self.environment)(variable).filter(|text| !text.is_empty()).ok_or_else(|| {
-                self.fault(name, format!("the environment variable {variable} is not set"))
-            });
-        }
-        let Some(path) = place.strip_prefix("file:") else {
-            return Err(self.fault(
-                name,
-                "a secret is named, not written here: \"env:NAME\" or \"file:/path\"",
-            ));
-        };
-        let text = std::fs::read_to_string(self.folder.join(path))
-            .map_err(|error| self.fault(name, format!("the file cannot be read: {error}")))?;
-        Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+        look_up(name.get_ref(), self.folder, self.environment)
+            .map_err(|what| self.fault(name, what))
     }
 
     fn assets(&self, raw: &BTreeMap<String, Spanned<raw::Asset>>) -> Read<Assets> {

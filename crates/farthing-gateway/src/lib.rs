@@ -28,8 +28,8 @@ mod router;
 mod tls;
 
 pub use config::{
-    AdminConfig, BodyPolicy, Config, ConfigError, RailConfig, RouteConfig, StoreConfig, TlsConfig,
-    UpstreamConfig, Variant,
+    AdminConfig, BodyPolicy, BookConfig, Config, ConfigError, Environment, RailConfig, RouteConfig,
+    StoreConfig, TlsConfig, UpstreamConfig, Variant, look_up,
 };
 pub use gateway::{Gateway, OpenStore, ReloadError, StartError};
 pub use management::{AdminToken, FundRequest, KeyRequest, Made};

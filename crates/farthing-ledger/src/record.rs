@@ -36,6 +36,12 @@ impl Record {
         serde_json::to_string(self).unwrap_or_default()
     }
 
+    /// What happened, in a few words for people.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        crate::report::sentence(&self.event)
+    }
+
     /// Reads a record.
     ///
     /// # Errors

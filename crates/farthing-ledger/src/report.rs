@@ -77,7 +77,7 @@ impl Story {
         let steps = records.iter().map(|record| Step {
             at: record.at,
             seq: Some(record.seq),
-            what: sentence(&record.event),
+            what: record.summary(),
             transfers: record.transfers.clone(),
         });
         Some(Self {
@@ -114,7 +114,7 @@ fn standing(records: &[Record]) -> StoryStanding {
     })
 }
 
-fn sentence(event: &Event) -> String {
+pub(crate) fn sentence(event: &Event) -> String {
     match event {
         Event::Claimed { settlement: Some(settlement), .. } => {
             format!("claimed and posted, reference {}", settlement.reference)

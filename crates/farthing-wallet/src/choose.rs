@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farthing_core::{Invitation, Payer, Price, Unpayable};
-use farthing_money::{Amount, AssetId, Timestamp};
+use farthing_money::{Amount, AssetId, Assets, Timestamp};
 use url::Url;
 
 use crate::PayRequest;
@@ -84,15 +84,34 @@ pub enum Objection {
         asset: AssetId,
     },
     /// It costs more than a single payment may.
-    #[error("the offer costs {price} atoms and the cap is {cap} atoms of {asset}")]
+    #[error("the offer costs {} atoms and the cap is {} atoms of {}", price.atoms(), cap.atoms(), cap.asset())]
     OverCap {
         /// The price.
-        price: u128,
+        price: Amount,
         /// The cap.
-        cap: u128,
-        /// Both are in this.
-        asset: AssetId,
+        cap: Amount,
     },
+}
+
+impl Objection {
+    /// The objection for people, with amounts as `assets` print them.
+    #[must_use]
+    pub fn explain(&self, assets: &Assets) -> String {
+        match self {
+            Self::OverCap { price, cap } => {
+                let (price, cap) = (assets.print(price), assets.print(cap));
+                format!("the offer costs {price} and the cap is {cap}")
+            }
+            Self::Unpayable(_)
+            | Self::Validity
+            | Self::Expired
+            | Self::Realm { .. }
+            | Self::Body
+            | Self::Recipient(_)
+            | Self::NoCap(_)
+            | Self::OtherAsset { .. } => self.to_string(),
+        }
+    }
 }
 
 /// Chooses the offer to pay: the cheapest of the asset of the first offer, in the seller's order,
@@ -204,7 +223,8 @@ fn check_cap(price: &Amount, rules: &Rules, limit: Option<&Amount>) -> Result<()
         (None, _) => return Err(Objection::NoCap(asset.clone())),
     };
     if price.atoms() > cap {
-        return Err(Objection::OverCap { price: price.atoms(), cap, asset: asset.clone() });
+        let cap = Amount::new(asset.clone(), cap);
+        return Err(Objection::OverCap { price: price.clone(), cap });
     }
     Ok(())
 }

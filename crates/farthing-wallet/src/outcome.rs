@@ -5,7 +5,9 @@ use farthing_core::Object;
 use farthing_ledger::{PaymentId, TraceId};
 use farthing_money::{Amount, Timestamp};
 use http::{HeaderMap, StatusCode};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+
+use crate::Objection;
 
 /// The seller's answer, and what was paid for it.
 #[derive(Debug)]
@@ -65,7 +67,8 @@ pub struct PreviewOffer {
     /// Whether this one would be paid.
     pub chosen: bool,
     /// Why it would not.
-    pub objection: Option<String>,
+    #[serde(serialize_with = "in_words")]
+    pub objection: Option<Objection>,
 }
 
 /// A seller that was paid and did not take it.
@@ -79,4 +82,12 @@ pub struct Refused {
     pub detail: Option<String>,
     /// Until when the credential could still be spent, and its price is held.
     pub held_until: Timestamp,
+}
+
+#[expect(clippy::ref_option, reason = "the shape serde asks for")]
+fn in_words<S: Serializer>(
+    objection: &Option<Objection>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    objection.as_ref().map(ToString::to_string).serialize(serializer)
 }

@@ -148,7 +148,7 @@ impl Wallet {
                 chosen: chosen
                     .as_ref()
                     .is_some_and(|it| it.invitation.challenge == invitation.challenge),
-                objection: objection.map(|(_, objection)| objection.to_string()),
+                objection: objection.map(|(_, objection)| objection.clone()),
                 amount: price.as_ref().map(|price| price.amount.clone()),
                 recipient: price.map(|price| price.recipient),
                 method: invitation.method,

@@ -138,5 +138,5 @@ async fn a_preview_pays_nothing() {
     let request = get(&seller.server.url("/report"));
     let preview = owner.wallet().preview(&request, &PayOptions::default()).await.unwrap().unwrap();
     assert!(!preview.offers[0].chosen);
-    assert!(preview.offers[0].objection.as_ref().unwrap().contains("the cap is 100"));
+    assert!(preview.offers[0].objection.as_ref().unwrap().to_string().contains("the cap is 100"));
 }

@@ -1,0 +1,183 @@
+//! `farthing ledger` and `farthing trace`: reading books, a gateway's or the wallet's own.
+
+use std::path::Path;
+
+use farthing_core::identity;
+use farthing_gateway::{BookConfig, StoreConfig};
+use farthing_ledger::{
+    Account, Audit, Balance, PaymentId, Record, Story, Transfer, audit as recompute,
+};
+use farthing_money::{Amount, Assets};
+use farthing_store_sqlite::Reader;
+use serde_json::json;
+
+use crate::cli::{Book, Ledger, Trace};
+use crate::failure::{Done, Failure};
+use crate::home::Home;
+use crate::wallet::print_json;
+
+/// How many records are read at once.
+const PAGE: u32 = 1_000;
+
+/// The wire protocols whose challenges a payment can be found by.
+const PROTOCOLS: [&str; 1] = ["mpp"];
+
+pub(crate) fn run(command: Ledger) -> Done {
+    match command {
+        Ledger::Balances { book, json } => balances(&Opened::open(&book)?, json),
+        Ledger::Journal { book, from, json } => journal(&Opened::open(&book)?, from, json),
+        Ledger::Verify { book, json } => verify(&Opened::open(&book)?, json),
+    }
+}
+
+/// A book, open for reading, and the assets its amounts are in.
+struct Opened {
+    reader: Reader,
+    assets: Assets,
+}
+
+impl Opened {
+    fn open(book: &Book) -> Result<Self, Failure> {
+        let (path, assets) = if book.wallet {
+            let home = Home::find()?;
+            (home.book(), home.config()?.assets)
+        } else {
+            let config = read_config(&book.config)?;
+            match config.store {
+                StoreConfig::Sqlite(path) => (path, config.assets),
+                StoreConfig::Memory => {
+                    return Err(Failure::usage("the configuration keeps its book in memory"));
+                }
+            }
+        };
+        let named = |error| Failure::other(format_args!("{}: {error}", path.display()));
+        Ok(Self { reader: Reader::open(&path).map_err(named)?, assets })
+    }
+
+    fn audit(&self) -> Result<Audit, Failure> {
+        let journal = self.reader.journal().map_err(Failure::other)?;
+        recompute(&journal).map_err(|fault| Failure::other(format_args!("not sound: {fault}")))
+    }
+}
+
+/// Reads where a gateway's books are.
+pub(crate) fn read_config(path: &Path) -> Result<BookConfig, Failure> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::usage(format_args!("{}: {error}", path.display())))?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    BookConfig::parse(&text, folder)
+        .map_err(|error| Failure::usage(format_args!("{}: {error}", path.display())))
+}
+
+/// Recomputed from the journal, never read from a projection.
+fn balances(book: &Opened, json: bool) -> Done {
+    let audit = book.audit()?;
+    if json {
+        return print_json(&serde_json::to_value(&audit.accounts).map_err(Failure::other)?);
+    }
+    println!("{:<48} {:>20} {:>20}", "account", "balance", "pending");
+    for (account, balance) in &audit.accounts {
+        let (posted, pending) = read_as_people_do(account, balance);
+        let name = account.to_string();
+        let (posted, pending) = (signed(book, account, posted), signed(book, account, pending));
+        println!("{name:<48} {posted:>20} {pending:>20}");
+    }
+    print_totals(&audit, &book.assets);
+    Ok(())
+}
+
+/// An account's balance and what is pending on it, with the sign people expect: whether it is
+/// negative, and how much.
+fn read_as_people_do(account: &Account, balance: &Balance) -> ((bool, u128), (bool, u128)) {
+    let difference = |plus: u128, minus: u128| (minus > plus, plus.abs_diff(minus));
+    let Balance { debits_posted, debits_pending, credits_posted, credits_pending } = *balance;
+    if account.kind.is_credit_normal() {
+        (difference(credits_posted, debits_posted), difference(credits_pending, debits_pending))
+    } else {
+        (difference(debits_posted, credits_posted), difference(debits_pending, credits_pending))
+    }
+}
+
+fn signed(book: &Opened, account: &Account, (negative, atoms): (bool, u128)) -> String {
+    let sign = if negative { "-" } else { "" };
+    let amount = book.assets.print(&Amount::new(account.asset.clone(), atoms));
+    format!("{sign}{amount}")
+}
+
+fn print_totals(audit: &Audit, assets: &Assets) {
+    for (debits, credits) in audit.totals.values() {
+        let (debits, credits) = (assets.print(debits), assets.print(credits));
+        println!("debits {debits} = credits {credits}");
+    }
+}
+
+fn journal(book: &Opened, from: u64, json: bool) -> Done {
+    let mut next = from;
+    loop {
+        let page = book.reader.records(next, PAGE).map_err(Failure::other)?;
+        let Some(last) = page.last() else { return Ok(()) };
+        next = last.seq.saturating_add(1);
+        for record in &page {
+            if json {
+                println!("{}", record.to_json());
+            } else {
+                print_record(record, &book.assets);
+            }
+        }
+    }
+}
+
+fn print_record(record: &Record, assets: &Assets) {
+    let trace = record.trace.map(|trace| trace.to_string()).unwrap_or_default();
+    println!("#{:<7} {}  {trace:<36}  {}", record.seq, record.at, record.summary());
+    for Transfer { debit, credit, atoms, .. } in &record.transfers {
+        let amount = assets.print(&Amount::new(debit.asset.clone(), *atoms));
+        println!("{:>9}{amount:>20}  from {debit} to {credit}", "");
+    }
+}
+
+fn verify(book: &Opened, json: bool) -> Done {
+    let audit = book.audit()?;
+    if json {
+        return print_json(&json!({ "sound": true, "audit": audit }));
+    }
+    let Audit { records, claimed, pending, voided, undelivered, delivered, .. } = &audit;
+    println!(
+        "sound: {records} records, {claimed} payments ({delivered} delivered, {undelivered} owed \
+         an answer, {pending} pending, {voided} voided)"
+    );
+    print_totals(&audit, &book.assets);
+    Ok(())
+}
+
+/// `farthing trace`.
+pub(crate) fn trace(args: &Trace) -> Done {
+    let book = Opened::open(&args.book)?;
+    let unknown =
+        || Failure::other(format_args!("{}: no payment of this name in the book", args.id));
+    let trace = match args.id.parse() {
+        Ok(trace) => trace,
+        Err(_) => trace_of(&book.reader, &args.id)?.ok_or_else(unknown)?,
+    };
+    let records = book.reader.of_trace(trace).map_err(Failure::other)?;
+    let story = Story::tell(&records).ok_or_else(unknown)?;
+    if args.json {
+        return print_json(&serde_json::to_value(&story).map_err(Failure::other)?);
+    }
+    print!("{}", story.print(&book.assets));
+    Ok(())
+}
+
+/// The trace of a payment, by its own id or by its challenge's.
+fn trace_of(reader: &Reader, id: &str) -> Result<Option<farthing_ledger::TraceId>, Failure> {
+    if let Ok(payment) = id.parse::<PaymentId>() {
+        return reader.trace_of_payment(payment).map_err(Failure::other);
+    }
+    for protocol in PROTOCOLS {
+        let found = reader.trace_of(&identity(protocol, id)).map_err(Failure::other)?;
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,232 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Machine payments: sell an API by the call, and pay for one.
+#[derive(Parser)]
+#[command(name = "farthing", version, propagate_version = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Sell: run the gateway in front of an API
+    Serve(Serve),
+    /// Pay: fetch a URL, and pay for it if it costs something
+    Pay(Box<Pay>),
+    /// Keys, receipts and what is outstanding
+    #[command(subcommand)]
+    Wallet(Wallet),
+    /// Prepaid accounts at a gateway: fund them, and let keys spend them
+    #[command(subcommand)]
+    Prepaid(Prepaid),
+    /// The books: balances, the journal, and whether they are sound
+    #[command(subcommand)]
+    Ledger(Ledger),
+    /// One payment's story, from the challenge to the answer
+    Trace(Trace),
+    /// See it all work: an API, a gateway, a wallet and their books, in a folder that is thrown away
+    Demo,
+    /// Answer one request of the MPP SDKs' common conformance suite on standard input
+    Conformance,
+}
+
+#[derive(Args)]
+pub(crate) struct Serve {
+    /// The configuration
+    #[arg(short, long, default_value = "farthing.toml")]
+    pub(crate) config: PathBuf,
+    /// Read the configuration, say whether it can be started, and stop
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// How log lines are written
+    #[arg(long, value_enum, default_value_t = LogFormat::Json)]
+    pub(crate) log_format: LogFormat,
+    /// What is logged: a level, or levels by module such as `info,farthing_gateway=debug`
+    #[arg(long, env = "FARTHING_LOG", default_value = "info")]
+    pub(crate) log: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// One JSON object a line
+    Json,
+    /// For people
+    Text,
+}
+
+#[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "curl's flags are what they are")]
+pub(crate) struct Pay {
+    /// What to fetch
+    pub(crate) url: String,
+    /// The method; GET, or POST where there is data
+    #[arg(short = 'X', long = "request", value_name = "METHOD")]
+    pub(crate) method: Option<String>,
+    /// A header field, `Name: value`
+    #[arg(short = 'H', long = "header", value_name = "FIELD")]
+    pub(crate) fields: Vec<String>,
+    /// A body; `@FILE` reads a file, `@-` standard input; several are joined with `&`
+    #[arg(short = 'd', long = "data", value_name = "DATA", conflicts_with = "json")]
+    pub(crate) data: Vec<String>,
+    /// A JSON body, with the header fields that belong to it
+    #[arg(long, value_name = "DATA")]
+    pub(crate) json: Option<String>,
+    /// Print the head of the answer too
+    #[arg(short = 'i', long = "include")]
+    pub(crate) include: bool,
+    /// Write the answer's body to a file
+    #[arg(short = 'o', long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Say what happens
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+    /// Say nothing but the answer and errors
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub(crate) silent: bool,
+    /// The most this may cost, such as "0.25 usd"; the wallet's own caps hold besides
+    #[arg(long, value_name = "AMOUNT")]
+    pub(crate) max_amount: Option<String>,
+    /// Show the offers and what would be paid, and pay nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Pay again although an earlier payment for the same request was never resolved
+    #[arg(long = "pay-again")]
+    pub(crate) again: bool,
+    /// The key to pay with, instead of the one in the wallet's configuration
+    #[arg(long, value_name = "NAME")]
+    pub(crate) key: Option<String>,
+    /// Write what was paid, or the offers of a dry run, as one line of JSON to a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Wallet {
+    /// Make a key
+    New {
+        /// Its name
+        #[arg(default_value = "main")]
+        name: String,
+    },
+    /// Take over a key that was made elsewhere: 32 bytes in hexadecimal on standard input
+    Import {
+        /// Its name
+        name: String,
+    },
+    /// List the keys
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the receipts, the latest first
+    Receipts {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the payments whose end is not known
+    Outstanding {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Prepaid {
+    /// Put money into an account
+    Fund {
+        /// Whose account
+        account: String,
+        /// How much, such as "12.50 usd"
+        amount: String,
+        /// Your own name for it, such as an invoice number; the same one counts once
+        #[arg(long)]
+        reference: String,
+        #[command(flatten)]
+        at: Gateway,
+    },
+    /// Let a key spend an account
+    Attach {
+        /// The key, `did:key:z6Mk…`
+        key: String,
+        /// Whose account
+        account: String,
+        #[command(flatten)]
+        at: Gateway,
+    },
+    /// Stop a key from spending
+    Detach {
+        /// The key, `did:key:z6Mk…`
+        key: String,
+        #[command(flatten)]
+        at: Gateway,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Gateway {
+    /// The gateway's configuration: its book if the gateway is stopped, its admin address if it runs
+    #[arg(short, long, default_value = "farthing.toml")]
+    pub(crate) config: PathBuf,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Ledger {
+    /// What every account holds
+    Balances {
+        #[command(flatten)]
+        book: Book,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Everything that ever happened, in order
+    Journal {
+        #[command(flatten)]
+        book: Book,
+        /// Begin with this record
+        #[arg(long, default_value_t = 1)]
+        from: u64,
+        /// As JSON, one record a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Recompute everything from the first record on
+    Verify {
+        #[command(flatten)]
+        book: Book,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Trace {
+    /// A trace, a payment (`pay_…`) or a challenge
+    pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) book: Book,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Whose book is read.
+#[derive(Args)]
+#[group(multiple = false)]
+pub(crate) struct Book {
+    /// A gateway's book, by its configuration
+    #[arg(short, long, default_value = "farthing.toml")]
+    pub(crate) config: PathBuf,
+    /// The wallet's own book
+    #[arg(short, long)]
+    pub(crate) wallet: bool,
+}

@@ -1,0 +1,45 @@
+//! `farthing`, one binary: sell an API by the call, pay for one, and read the books of both.
+
+mod book;
+mod cli;
+mod conformance;
+mod demo;
+mod failure;
+mod home;
+mod pay;
+mod prepaid;
+mod serve;
+mod wallet;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+use failure::{Done, Failure};
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(command: Command) -> Done {
+    match command {
+        Command::Serve(args) => concurrently(serve::run(args)),
+        Command::Pay(args) => concurrently(pay::run(*args)),
+        Command::Wallet(command) => wallet::run(command),
+        Command::Prepaid(command) => concurrently(prepaid::run(command)),
+        Command::Ledger(command) => book::run(command),
+        Command::Trace(args) => book::trace(&args),
+        Command::Demo => concurrently(demo::run()),
+        Command::Conformance => conformance::run(),
+    }
+}
+
+/// Runs a command that waits for sockets.
+fn concurrently(command: impl Future<Output = Done>) -> Done {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.map_err(Failure::other)?.block_on(command)
+}

@@ -1,0 +1,277 @@
+//! `farthing pay`.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use farthing_core::{Invitation, PayError};
+use farthing_gate::SystemClock;
+use farthing_money::Assets;
+use farthing_protocols::mpp::MppBuyer;
+use farthing_rail_prepaid::PrepaidPayer;
+use farthing_wallet::{
+    Books, BooksError, Memory, Objection, Outcome, PayFailure, PayOptions, PayRequest, Preview,
+    Wallet,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use serde::Serialize;
+use url::Url;
+
+use crate::cli::Pay;
+use crate::failure::{Done, Exit, Failure};
+use crate::home::{Home, passphrase};
+use crate::prepaid::parse_amount;
+
+pub(crate) async fn run(args: Pay) -> Done {
+    let home = Home::find()?;
+    let request = request(&args)?;
+    let config = home.config()?;
+    let limit = args.max_amount.as_deref().map(|text| parse_amount(text, &config.assets));
+    let options = PayOptions { limit: limit.transpose()?, pay_again: args.again };
+    // Whatever cannot be written is found out before anything is paid.
+    let output = args.output.as_deref().map(writable).transpose()?;
+    let report = args.report.as_deref().map(writable).transpose()?;
+    let assets = config.assets.clone();
+    let wallet = open(&home, config, args.key.as_deref())?;
+    if args.dry_run {
+        return match wallet
+            .preview(&request, &options)
+            .await
+            .map_err(|error| failure(error, &assets))?
+        {
+            Ok(preview) => show_preview(&preview, &assets, report.as_ref()),
+            Err(outcome) => show(&args, &outcome, (output.as_ref(), report.as_ref()), &assets),
+        };
+    }
+    let outcome = wallet.pay(&request, &options).await.map_err(|error| failure(error, &assets))?;
+    show(&args, &outcome, (output.as_ref(), report.as_ref()), &assets)
+}
+
+/// Unlocks the key and opens everything else.
+fn open(
+    home: &Home,
+    config: farthing_wallet::WalletConfig,
+    key: Option<&str>,
+) -> Result<Wallet, Failure> {
+    let name = key.unwrap_or(&config.key);
+    // A key that is not there is not worth typing a passphrase for.
+    home.keys().info(name)?;
+    let key = home.keys().unlock(name, &passphrase(&format!("The passphrase of {name}: "))?)?;
+    let clock = Arc::new(SystemClock);
+    Ok(Wallet {
+        payers: vec![Arc::new(PrepaidPayer::new(key.expose(), config.assets))],
+        buyers: vec![Arc::new(MppBuyer)],
+        rules: config.rules,
+        books: Books::new(&home.book(), clock.clone()),
+        memory: Memory::open(&home.memory()).map_err(Failure::other)?,
+        key,
+        clock,
+        http: Wallet::client().map_err(Failure::other)?,
+        pause: Wallet::PAUSE,
+    })
+}
+
+fn request(args: &Pay) -> Result<PayRequest, Failure> {
+    let mut url: Url = args
+        .url
+        .parse()
+        .map_err(|error| Failure::usage(format_args!("{:?}: {error}", args.url)))?;
+    url.set_fragment(None);
+    let mut fields = HeaderMap::new();
+    for field in &args.fields {
+        let (name, value) = field_of(field)?;
+        fields.append(name, value);
+    }
+    let body = match &args.json {
+        Some(json) => {
+            for name in ["content-type", "accept"] {
+                let json = HeaderValue::from_static("application/json");
+                fields.entry(name).or_insert(json);
+            }
+            Some(data(json)?)
+        }
+        None if args.data.is_empty() => None,
+        None => {
+            let form = HeaderValue::from_static("application/x-www-form-urlencoded");
+            fields.entry("content-type").or_insert(form);
+            let parts = args.data.iter().map(|part| data(part)).collect::<Result<Vec<_>, _>>()?;
+            Some(parts.join(&b'&').into())
+        }
+    };
+    let method = match &args.method {
+        Some(name) => Method::from_bytes(name.as_bytes())
+            .map_err(|_| Failure::usage(format_args!("{name:?} is not a method")))?,
+        None if body.is_some() => Method::POST,
+        None => Method::GET,
+    };
+    Ok(PayRequest { method, url, fields, body: body.unwrap_or_default() })
+}
+
+/// Reads `Name: value`. Credentials are the wallet's own business.
+fn field_of(text: &str) -> Result<(HeaderName, HeaderValue), Failure> {
+    let malformed = || Failure::usage(format_args!("{text:?}: a header field is \"Name: value\""));
+    let (name, value) = text.split_once(':').ok_or_else(malformed)?;
+    let name: HeaderName = name.trim().parse().map_err(|_| malformed())?;
+    let value: HeaderValue = value.trim().parse().map_err(|_| malformed())?;
+    let pays = farthing_mpp::Credential::token(value.to_str().unwrap_or_default()).is_some();
+    if pays || name.as_str() == "payment-authorization" {
+        return Err(Failure::usage(
+            "the wallet makes payment credentials itself; leave that field",
+        ));
+    }
+    Ok((name, value))
+}
+
+/// Data as it stands, or from where `@` points.
+fn data(text: &str) -> Result<Bytes, Failure> {
+    let Some(place) = text.strip_prefix('@') else { return Ok(text.to_owned().into()) };
+    let mut bytes = Vec::new();
+    let read = match place {
+        "-" => std::io::stdin().read_to_end(&mut bytes),
+        path => File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)),
+    };
+    read.map_err(|error| Failure::usage(format_args!("{place}: {error}")))?;
+    Ok(bytes.into())
+}
+
+/// Opens a file for writing and leaves what stands in it alone for now.
+fn writable(path: &Path) -> Result<File, Failure> {
+    let opened = OpenOptions::new().create(true).write(true).truncate(false).open(path);
+    opened.map_err(|error| Failure::usage(format_args!("{}: {error}", path.display())))
+}
+
+/// Writes a whole file, over whatever stood in it.
+fn overwrite(mut file: &File, bytes: &[u8]) -> std::io::Result<()> {
+    file.set_len(0)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Prints the answer, and says what was paid for it.
+fn show(
+    args: &Pay,
+    outcome: &Outcome,
+    (output, report): (Option<&File>, Option<&File>),
+    assets: &Assets,
+) -> Done {
+    let unwritten = |error: std::io::Error| match &outcome.paid {
+        Some(paid) => Failure::other(format_args!(
+            "{} was paid and its answer could not be written: {error}",
+            paid.payment
+        )),
+        None => Failure::other(error),
+    };
+    if !args.silent {
+        tell(args, outcome, assets);
+    }
+    if let Some(report) = report {
+        write_report(report, &outcome.paid).map_err(unwritten)?;
+    }
+    let mut out = std::io::stdout().lock();
+    if args.include {
+        out.write_all(head(outcome).as_bytes()).map_err(unwritten)?;
+    }
+    match output {
+        Some(file) => overwrite(file, &outcome.body).map_err(unwritten)?,
+        None => out.write_all(&outcome.body).and_then(|()| out.flush()).map_err(unwritten)?,
+    }
+    if outcome.status.is_client_error() || outcome.status.is_server_error() {
+        return Err(Failure::new(
+            Exit::Answer,
+            format_args!("the seller answered {}", outcome.status),
+        ));
+    }
+    Ok(())
+}
+
+fn tell(args: &Pay, outcome: &Outcome, assets: &Assets) {
+    if args.verbose {
+        eprint!("{}", head(outcome).replace("\r\n", "\n"));
+    }
+    let Some(paid) = &outcome.paid else { return };
+    let amount = paid.amount.as_ref().map(|amount| assets.print(amount)).unwrap_or_default();
+    let recipient = paid.recipient.as_deref().unwrap_or("the seller");
+    if let Some(until) = paid.kept_until {
+        eprintln!(
+            "farthing: {} may have been taken; the same command sends the same credential until {until}",
+            paid.payment
+        );
+    } else if paid.resumed {
+        eprintln!("farthing: {} of an earlier attempt was answered", paid.payment);
+    } else {
+        eprintln!("farthing: paid {amount} to {recipient}, {}", paid.payment);
+    }
+}
+
+fn head(outcome: &Outcome) -> String {
+    let mut text = format!("HTTP {}\r\n", outcome.status);
+    for (name, value) in &outcome.fields {
+        text.push_str(name.as_str());
+        text.push_str(": ");
+        text.push_str(&String::from_utf8_lossy(value.as_bytes()));
+        text.push_str("\r\n");
+    }
+    text.push_str("\r\n");
+    text
+}
+
+fn write_report(file: &File, what: &impl Serialize) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(what)?;
+    line.push(b'\n');
+    overwrite(file, &line)
+}
+
+fn show_preview(preview: &Preview, assets: &Assets, report: Option<&File>) -> Done {
+    if let Some(report) = report {
+        write_report(report, preview).map_err(Failure::other)?;
+    }
+    for offer in &preview.offers {
+        let mark = if offer.chosen { "pay" } else { "  -" };
+        let amount = offer.amount.as_ref().map(|amount| assets.print(amount));
+        println!(
+            "{mark} {:>16} to {} by {}/{} for {}",
+            amount.as_deref().unwrap_or("?"),
+            offer.recipient.as_deref().unwrap_or("?"),
+            offer.method,
+            offer.intent,
+            offer.realm
+        );
+        if let Some(objection) = &offer.objection {
+            println!("      {}", objection.explain(assets));
+        }
+    }
+    if preview.offers.iter().any(|offer| offer.chosen) {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Rules, "none of the offers would be paid"))
+}
+
+/// Whether money may have moved decides the exit code.
+fn failure(error: PayFailure, assets: &Assets) -> Failure {
+    let exit = match &error {
+        PayFailure::Unsafe(_) => Exit::Usage,
+        PayFailure::Unreachable(_) => Exit::Unreachable,
+        PayFailure::Objections(_) | PayFailure::Books(BooksError::OverTotal) => Exit::Rules,
+        PayFailure::Refused(_) => Exit::Refused,
+        PayFailure::Unknown { .. }
+        | PayFailure::Unresolved { .. }
+        | PayFailure::Rail(PayError::Unknown) => Exit::Unknown,
+        PayFailure::Memory(_)
+        | PayFailure::Books(
+            BooksError::PaidBefore | BooksError::Open(_) | BooksError::Unavailable,
+        )
+        | PayFailure::Rail(PayError::Invitation(_) | PayError::Unsent) => Exit::Other,
+    };
+    if let PayFailure::Objections(objections) = &error
+        && !objections.is_empty()
+    {
+        let line = |(offer, objection): &(Invitation, Objection)| {
+            format!("\n  {}/{}: {}", offer.method, offer.intent, objection.explain(assets))
+        };
+        let lines: String = objections.iter().map(line).collect();
+        return Failure::new(exit, format_args!("no offer may be paid{lines}"));
+    }
+    Failure::new(exit, error)
+}

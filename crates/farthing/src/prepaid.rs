@@ -1,0 +1,131 @@
+//! `farthing prepaid`.
+
+use std::path::Path;
+
+use farthing_core::{Clock, Store};
+use farthing_gate::SystemClock;
+use farthing_gateway::{BookConfig, FundRequest, KeyRequest, Made, StoreConfig, look_up};
+use farthing_ledger::{Entry, Holder, SpendingKey};
+use farthing_money::{Amount, Assets};
+use farthing_rail_prepaid::parse_did_key;
+use farthing_store_sqlite::{OpenError, Options, SqliteStore};
+use reqwest::Method;
+use serde::Serialize;
+
+use crate::book::read_config;
+use crate::cli::{Gateway, Prepaid};
+use crate::failure::{Done, Failure};
+
+/// Makes an operator's entry: in the book itself, or through the gateway that has it open.
+pub(crate) async fn run(command: Prepaid) -> Done {
+    match command {
+        Prepaid::Fund { account, amount, reference, at } => {
+            let config = read_config(&at.config)?;
+            let amount = parse_amount(&amount, &config.assets)?;
+            let account = holder(&account)?;
+            let request = FundRequest {
+                account: account.clone(),
+                amount: printed_number(&config.assets, &amount),
+                asset: amount.asset().clone(),
+                reference: reference.clone(),
+            };
+            let entry = Entry::Fund { holder: account, amount, reference };
+            enter(&at, &config, entry, (Method::POST, "fund"), &request).await
+        }
+        Prepaid::Attach { key, account, at } => {
+            let config = read_config(&at.config)?;
+            let holder = holder(&account)?;
+            let entry = Entry::AttachKey { key: spending_key(&key)?, holder: holder.clone() };
+            let request = KeyRequest { key, account: Some(holder) };
+            enter(&at, &config, entry, (Method::POST, "keys"), &request).await
+        }
+        Prepaid::Detach { key, at } => {
+            let config = read_config(&at.config)?;
+            let entry = Entry::DetachKey { key: spending_key(&key)? };
+            let request = KeyRequest { key, account: None };
+            enter(&at, &config, entry, (Method::DELETE, "keys"), &request).await
+        }
+    }
+}
+
+async fn enter(
+    at: &Gateway,
+    config: &BookConfig,
+    entry: Entry,
+    endpoint: (Method, &str),
+    request: &impl Serialize,
+) -> Done {
+    let StoreConfig::Sqlite(path) = &config.store else {
+        return Err(Failure::usage("the configuration keeps its book in memory"));
+    };
+    let now = SystemClock.now();
+    let new = match SqliteStore::open(path, Options::default(), now) {
+        Ok(store) => store.enter(entry, now).await.map_err(Failure::other)?,
+        Err(OpenError::Locked) => ask(at, config, endpoint, request).await?,
+        Err(error) => return Err(Failure::other(error)),
+    };
+    println!("{}", if new { "done" } else { "done before; nothing has changed" });
+    Ok(())
+}
+
+/// Asks the gateway that has the book open.
+async fn ask(
+    at: &Gateway,
+    config: &BookConfig,
+    (method, path): (Method, &str),
+    request: &impl Serialize,
+) -> Result<bool, Failure> {
+    let (Some(admin), Some(place)) = (config.admin, &config.admin_token) else {
+        return Err(Failure::usage(
+            "a gateway has the book open: set listen and token in [admin] to reach it, or stop it",
+        ));
+    };
+    let folder = at.config.parent().unwrap_or(Path::new("."));
+    let token = look_up(place, folder, &|name| std::env::var(name).ok());
+    let token = token.map_err(|what| Failure::usage(format_args!("[admin] token: {what}")))?;
+    let url = format!("http://{admin}/v1/prepaid/{path}");
+    let body = serde_json::to_vec(request).map_err(Failure::other)?;
+    let asked = reqwest::Client::new()
+        .request(method, url)
+        .bearer_auth(token)
+        .header("content-type", "application/json")
+        .body(body);
+    let answer = asked.send().await.map_err(|error| Failure::other(error.without_url()))?;
+    let (status, body) = (answer.status(), answer.bytes().await.map_err(Failure::other)?);
+    if !status.is_success() {
+        let body = String::from_utf8_lossy(&body);
+        return Err(Failure::other(format_args!("the gateway says {status}: {body}")));
+    }
+    let made: Made = serde_json::from_slice(&body).map_err(Failure::other)?;
+    Ok(made.new)
+}
+
+/// Reads an amount as people write it: `"0.25 usd"`.
+pub(crate) fn parse_amount(text: &str, assets: &Assets) -> Result<Amount, Failure> {
+    let (number, name) = text.split_once(' ').ok_or_else(|| {
+        Failure::usage(format_args!(
+            "{text:?}: an amount is a number and an asset, like \"0.25 usd\""
+        ))
+    })?;
+    let asset = name.trim().parse().ok().and_then(|id| assets.get(&id)).ok_or_else(|| {
+        Failure::usage(format_args!(
+            "{text:?}: there is no asset called {} in [assets]",
+            name.trim()
+        ))
+    })?;
+    asset.parse(number).map_err(|error| Failure::usage(format_args!("{text:?}: {error}")))
+}
+
+fn printed_number(assets: &Assets, amount: &Amount) -> String {
+    assets.get(amount.asset()).map(|asset| asset.print(amount.atoms())).unwrap_or_default()
+}
+
+fn holder(name: &str) -> Result<Holder, Failure> {
+    Holder::new(name).map_err(|error| Failure::usage(format_args!("{name:?}: {error}")))
+}
+
+fn spending_key(did: &str) -> Result<SpendingKey, Failure> {
+    parse_did_key(did)
+        .map(SpendingKey)
+        .map_err(|error| Failure::usage(format_args!("{did:?}: {error}")))
+}

@@ -1,0 +1,152 @@
+//! `farthing wallet`.
+
+use std::io::Read;
+
+use farthing_keys::{KeyInfo, KeyKind, SecretKey};
+use farthing_money::Assets;
+use farthing_rail_prepaid::did_key;
+use farthing_wallet::{Memory, StoredReceipt};
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use crate::cli::Wallet;
+use crate::failure::{Done, Exit, Failure};
+use crate::home::{Home, passphrase};
+
+pub(crate) fn run(command: Wallet) -> Done {
+    let home = Home::find()?;
+    match command {
+        Wallet::New { name } => store(&home, &name, &SecretKey::generate()?),
+        Wallet::Import { name } => store(&home, &name, &typed_secret()?),
+        Wallet::List { json } => list(&home, json),
+        Wallet::Receipts { json } => receipts(&home, json),
+        Wallet::Outstanding { json } => outstanding(&home, json),
+    }
+}
+
+/// Stores a key, and begins a configuration if there is none.
+fn store(home: &Home, name: &str, secret: &SecretKey) -> Done {
+    let passphrase = passphrase(&format!("A passphrase for the key {name}: "))?;
+    let info = home.keys().store(name, KeyKind::Ed25519, secret, &passphrase)?;
+    let path = home.config_path();
+    if !path.exists() {
+        std::fs::write(&path, starter(name)).map_err(Failure::other)?;
+        eprintln!("{} made; it allows no payment until you set a cap in it", path.display());
+    }
+    println!("{}", account(&info));
+    Ok(())
+}
+
+/// The configuration of a new wallet: nothing is allowed until its owner says so.
+fn starter(key: &str) -> String {
+    format!(
+        r#"# The wallet's rules. docs/wallet.md explains them all.
+
+# The key to pay with.
+key = "{key}"
+
+# What may be spent. An asset without a cap is not paid in.
+# [assets.usd]
+# decimals = 6
+# per_payment_max = "0.10"
+# total_max = "20"
+"#
+    )
+}
+
+/// Reads a secret key: 64 hexadecimal digits.
+fn typed_secret() -> Result<SecretKey, Failure> {
+    let malformed = || {
+        Failure::new(
+            Exit::Key,
+            "a key is 64 hexadecimal digits on standard input, and nothing else",
+        )
+    };
+    let mut text = Zeroizing::new(String::new());
+    let read = std::io::stdin().take(4_096).read_to_string(&mut text);
+    read.map_err(|_| malformed())?;
+    let digits = text.trim().as_bytes();
+    let mut bytes = Zeroizing::new([0; 32]);
+    if digits.len() != 64 {
+        return Err(malformed());
+    }
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        let digit = |at: usize| {
+            let digit = pair.get(at).and_then(|&it| char::from(it).to_digit(16));
+            digit.and_then(|digit| u8::try_from(digit).ok()).ok_or_else(malformed)
+        };
+        *byte = (digit(0)? << 4) | digit(1)?;
+    }
+    Ok(SecretKey::from_bytes(*bytes))
+}
+
+/// The account a key pays from, as sellers see it.
+fn account(info: &KeyInfo) -> String {
+    match info.kind {
+        KeyKind::Ed25519 => did_key(&info.public),
+    }
+}
+
+fn list(home: &Home, json: bool) -> Done {
+    let keys = home.keys().list()?;
+    if json {
+        let key = |info: &KeyInfo| json!({ "name": info.name, "kind": info.kind, "account": account(info) });
+        return print_json(&keys.iter().map(key).collect());
+    }
+    for info in &keys {
+        println!("{:<16} {}", info.name, account(info));
+    }
+    Ok(())
+}
+
+fn receipts(home: &Home, json: bool) -> Done {
+    let receipts = memory(home)?.receipts().map_err(Failure::other)?;
+    if json {
+        return print_json(&serde_json::to_value(&receipts).unwrap_or_default());
+    }
+    let assets = home.config()?.assets;
+    for receipt in &receipts {
+        let StoredReceipt { payment, at, url, .. } = receipt;
+        println!("{at}  {:>16}  {payment}  {url}", receipt_amount(receipt, &assets));
+    }
+    Ok(())
+}
+
+/// The price on a receipt, where it says one in an asset of ours.
+fn receipt_amount(receipt: &StoredReceipt, assets: &Assets) -> String {
+    let text = |name: &str| receipt.receipt.get(name).and_then(Value::as_str);
+    let amount = || {
+        let asset = assets.get(&text("currency")?.parse().ok()?)?;
+        let atoms = farthing_money::parse_atoms(text("amount")?).ok()?;
+        Some(assets.print(&asset.atoms(atoms)))
+    };
+    amount().unwrap_or_default()
+}
+
+fn outstanding(home: &Home, json: bool) -> Done {
+    let all = memory(home)?.all_outstanding().map_err(Failure::other)?;
+    if json {
+        let line = |it: &farthing_wallet::Outstanding| {
+            json!({
+                "payment": it.payment, "origin": it.origin, "expiresAt": it.expires_at,
+                "refused": it.refused,
+            })
+        };
+        return print_json(&all.iter().map(line).collect());
+    }
+    for it in &all {
+        let end = if it.refused { "refused" } else { "unanswered" };
+        println!("{}  {end:<10}  held until {}  {}", it.payment, it.expires_at, it.origin);
+    }
+    Ok(())
+}
+
+fn memory(home: &Home) -> Result<Memory, Failure> {
+    Memory::open(&home.memory()).map_err(Failure::other)
+}
+
+pub(crate) fn print_json(value: &Value) -> Done {
+    let text = serde_json::to_string_pretty(value).map_err(Failure::other)?;
+    println!("{text}");
+    Ok(())
+}

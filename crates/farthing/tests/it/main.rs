@@ -1,0 +1,11 @@
+//! The binary itself: processes, sockets, files and exit codes.
+
+#![allow(clippy::unwrap_used, clippy::arithmetic_side_effects)]
+
+mod books;
+mod conformance;
+mod demo;
+mod keys;
+mod pay;
+mod serve;
+mod world;
