@@ -174,7 +174,8 @@ where
         tell(&tag.route, Verdict::Limited);
         return Err(problem::too_often(wait).response());
     }
-    let key = idempotency_key(head).map_err(|answer| unfit(&tag.route, &answer))?;
+    let key = idempotency_key(head)
+        .map_err(|BadKey| unfit(&tag.route, &problem::bad_idempotency_key()))?;
     let (digest, body) =
         bind_body(&tag, body).await.map_err(|answer| unfit(&tag.route, &answer))?;
     let ask = Arc::new(ask(tag, head, key, digest));
@@ -281,8 +282,11 @@ fn within_limit(gate: &Gate, head: &Parts, now: Timestamp) -> Result<(), std::ti
     }
 }
 
+/// An `Idempotency-Key` that is empty, too long, not ASCII, or one of several.
+struct BadKey;
+
 /// The client's `Idempotency-Key`, where the method is one that could do something twice.
-fn idempotency_key(head: &Parts) -> Result<Option<String>, Answer> {
+fn idempotency_key(head: &Parts) -> Result<Option<String>, BadKey> {
     let unsafe_methods = [Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
     if !unsafe_methods.contains(&head.method) {
         return Ok(None);
@@ -291,7 +295,7 @@ fn idempotency_key(head: &Parts) -> Result<Option<String>, Answer> {
     let Some(value) = values.next() else { return Ok(None) };
     let text = value.to_str().unwrap_or_default();
     let fits = (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&text.len()) && values.next().is_none();
-    if fits { Ok(Some(text.to_owned())) } else { Err(problem::bad_idempotency_key()) }
+    if fits { Ok(Some(text.to_owned())) } else { Err(BadKey) }
 }
 
 fn carries_credential(fields: &HeaderMap) -> bool {

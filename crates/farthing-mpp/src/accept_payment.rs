@@ -29,8 +29,8 @@ impl AcceptPayment {
     /// Puts a server's offers into the order the client prefers, dropping those it refuses.
     ///
     /// `offers` are (method, intent) in the server's order; the result is their positions. The most
-    /// specific range that matches an offer decides its weight; equal weights keep the server's
-    /// order. Nothing matching at all gives the server's own order back, since a client may know
+    /// specific range that matches an offer decides its weight, and of two that are equally specific
+    /// the kinder one, as the official SDKs have it; equal weights keep the server's order. Nothing matching at all gives the server's own order back, since a client may know
     /// more than it said.
     #[must_use]
     pub fn rank(&self, offers: &[(&str, &str)]) -> Vec<usize> {
@@ -48,9 +48,8 @@ impl AcceptPayment {
 
     fn weight(&self, method: &str, intent: &str) -> Option<u16> {
         let matching = self.0.iter().filter(|range| range.matches(method, intent));
-        // The first of two equally specific ranges wins: `max_by_key` would take the last.
-        let range = matching.rev().max_by_key(|range| range.specificity())?;
-        (range.weight > 0).then_some(range.weight)
+        let (_, weight) = matching.map(|range| (range.specificity(), range.weight)).max()?;
+        (weight > 0).then_some(weight)
     }
 }
 
@@ -60,9 +59,9 @@ impl Range {
             && self.intent.as_deref().is_none_or(|known| known == intent)
     }
 
-    /// A named method outranks a named intent, and both outrank either.
-    fn specificity(&self) -> (bool, bool) {
-        (self.method.is_some(), self.intent.is_some())
+    /// How many of its two names it gives; a named method says no more than a named intent.
+    fn specificity(&self) -> u8 {
+        u8::from(self.method.is_some()).saturating_add(u8::from(self.intent.is_some()))
     }
 
     fn parse(text: &str) -> Option<Self> {

@@ -40,9 +40,9 @@ impl<'a> Scheme<'a> {
 
 /// Splits a field value into its challenges.
 ///
-/// Reading stops at the first thing that is neither a scheme nor a parameter; what stands before
-/// it counts and what stands after it does not. A value with control characters, or longer than
-/// [`FIELD_BYTES_MAX`], has no challenges at all.
+/// All of it has to make sense: where a parameter breaks off, nobody can say which challenge it
+/// belonged to or what it limited. A value that does not parse to its end, that has control
+/// characters, or that is longer than [`FIELD_BYTES_MAX`], has no challenges at all.
 ///
 /// Linear in the length of the value, whatever the value.
 pub(crate) fn schemes(value: &str) -> Vec<Scheme<'_>> {
@@ -50,7 +50,7 @@ pub(crate) fn schemes(value: &str) -> Vec<Scheme<'_>> {
     if value.len() > FIELD_BYTES_MAX || value.bytes().any(hostile) {
         return Vec::new();
     }
-    let mut rest = Cursor { value, last: Last::Nothing };
+    let mut rest = Cursor { value, last: Last::Nothing, at_end: false };
     let mut found: Vec<Scheme<'_>> = Vec::new();
     while let Some(element) = rest.element() {
         match element {
@@ -63,7 +63,7 @@ pub(crate) fn schemes(value: &str) -> Vec<Scheme<'_>> {
             },
         }
     }
-    found
+    if rest.at_end { found } else { Vec::new() }
 }
 
 /// A character of a token (RFC 9110 §5.6.2).
@@ -80,6 +80,8 @@ enum Element<'a> {
 struct Cursor<'a> {
     value: &'a str,
     last: Last,
+    /// Whether all of it was read, and made sense.
+    at_end: bool,
 }
 
 /// What was read last, which decides what may follow without a comma.
@@ -98,6 +100,7 @@ impl<'a> Cursor<'a> {
         let unseparated = self.value.trim_start_matches([' ', '\t']);
         self.value = unseparated.trim_start_matches([' ', '\t', ',']);
         let behind_comma = self.value.len() < unseparated.len();
+        self.at_end = self.value.is_empty();
         let name = self.token()?;
         let after_name = self.value;
         self.skip_space();

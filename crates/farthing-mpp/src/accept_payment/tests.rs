@@ -20,7 +20,7 @@ fn offers_are_ranked_as_the_client_prefers() {
     check("tempo/charge, tempo/session;q=0, solana/charge", &[0, 3]);
     check("*/*;q=0.1, stripe/charge", &[2, 0, 1, 3]);
     check("*/*, tempo/*;q=0", &[2, 3]);
-    check("tempo/*;q=0.2, tempo/session;q=0.9, */charge;q=0.5", &[1, 2, 3, 0]);
+    check("tempo/*;q=0.2, tempo/session;q=0.9, */charge;q=0.5", &[1, 0, 2, 3]);
     check("TEMPO/charge;q=1".to_lowercase().as_str(), &[0]);
     check("tempo/charge ; q=1.000 ,, ", &[0]);
 }

@@ -1,0 +1,6 @@
+//! The official SDKs as peers and as oracles.
+
+#![allow(clippy::unwrap_used, clippy::arithmetic_side_effects)]
+
+mod mpp_crate;
+mod mppx;
