@@ -1,3 +1,117 @@
-//! Development tasks: `cargo xtask TASK`, or `./x TASK` from outside.
+//! Development tasks: `./x TASK` from outside, `cargo xtask TASK` from inside.
+//!
+//! The rules of the source tree that no compiler knows are tests here: [`tidy`] reads the manifests,
+//! [`traceability`] finds the test of every requirement. They run with all the others.
 
-fn main() {}
+mod fuzz;
+mod setup;
+#[cfg(test)]
+mod tidy;
+mod traceability;
+
+use std::path::Path;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use xshell::{Shell, cmd};
+
+use crate::setup::Setup;
+
+/// Farthing's tasks.
+#[derive(Parser)]
+#[command(name = "x", bin_name = "./x")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Sell and buy one API call in this terminal, with every step shown
+    Demo,
+    /// Set up, then run every check and every test
+    Test,
+    /// Only what needs no setup: format, lints, and the rules of the source tree
+    Check,
+    /// Measure: `challenge` (402s a second) or `prepaid` (durable payments a second)
+    Bench {
+        /// What to measure, and its options; `./x bench --help` lists them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        args: Vec<String>,
+    },
+    /// Feed parsers with mutated input; without a name, all of them
+    Fuzz {
+        /// A target of `fuzz/src/main.rs`
+        target: Option<String>,
+        /// How long each target runs, in seconds
+        #[arg(long = "for", value_name = "SECONDS", default_value_t = 60)]
+        seconds: u32,
+    },
+    /// Write docs/conformance.md: which test holds which requirement
+    Conformance,
+    /// Install what the tests need and the machine lacks
+    Setup,
+}
+
+fn main() -> Result<()> {
+    let cli = Cli::parse();
+    let shell = Shell::new()?;
+    shell.change_dir(root());
+    match cli.task {
+        Task::Demo => Ok(cmd!(shell, "cargo run --quiet --package farthing -- demo").run()?),
+        Task::Test => test(&shell),
+        Task::Check => {
+            check(&shell)?;
+            Ok(cmd!(shell, "cargo test --quiet --package xtask").run()?)
+        }
+        Task::Bench { args } => {
+            let bench =
+                cmd!(shell, "cargo run --quiet --release --package farthing-bench -- {args...}");
+            Ok(bench.run()?)
+        }
+        Task::Fuzz { target, seconds } => {
+            fuzz::run(&shell, target.as_deref(), &fuzz::Limit::Seconds(seconds))
+        }
+        Task::Conformance => {
+            shell.write_file(traceability::DOCUMENT, traceability::document(root())?)?;
+            Ok(())
+        }
+        Task::Setup => Setup::new(&shell)?.all().map(drop),
+    }
+}
+
+/// Everything, in the order in which a mistake is cheapest to find.
+fn test(shell: &Shell) -> Result<()> {
+    let peers = Setup::new(shell)?.all()?;
+    check(shell)?;
+    step("tests");
+    let peers = shell.push_env("FARTHING_PEERS", peers);
+    cmd!(shell, "cargo test --workspace").run()?;
+    drop(peers);
+    step("fuzz targets, a fixed number of runs each");
+    fuzz::run(shell, None, &fuzz::Limit::Runs(20_000))?;
+    eprintln!("\nall of it passes");
+    Ok(())
+}
+
+fn check(shell: &Shell) -> Result<()> {
+    step("format");
+    cmd!(shell, "cargo fmt --all --check").run()?;
+    step("lints");
+    cmd!(shell, "cargo clippy --quiet --workspace --all-targets -- -D warnings").run()?;
+    step("documentation");
+    let flags = shell.push_env("RUSTDOCFLAGS", "-D warnings");
+    cmd!(shell, "cargo doc --quiet --workspace --no-deps").run()?;
+    drop(flags);
+    Ok(())
+}
+
+fn step(name: &str) {
+    eprintln!("\n=== {name}");
+}
+
+/// The root of the source tree.
+fn root() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here)
+}

@@ -18,7 +18,7 @@ use serde_json::Value;
 use toml::Spanned;
 
 use crate::management::AdminToken;
-use crate::path::canonical;
+use crate::path::canonical_path;
 
 mod raw;
 
@@ -494,7 +494,7 @@ impl Reader<'_> {
         if Holder::new(name).is_err() {
             return Err(self.fault(&route.name, "a route's name is one printable word"));
         }
-        if canonical(&pattern_sample(route.path.get_ref())).is_err() {
+        if canonical_path(&pattern_sample(route.path.get_ref())).is_err() {
             return Err(self.fault(
                 &route.path,
                 "a path is written in its plain spelling, like /weather/{city}",

@@ -31,7 +31,7 @@ use crate::config::{BodyPolicy, Config, RailConfig, RouteConfig, StoreConfig};
 use crate::connection::{self, Peer, TlsSlot};
 use crate::management::{self, Office};
 use crate::metrics::Metrics;
-use crate::path::canonical;
+use crate::path::canonical_path;
 use crate::proxy::{Matched, Proxy, full, problem};
 use crate::router::{Found, Router};
 use crate::{discovery, tls};
@@ -448,7 +448,7 @@ fn quality(text: &str) -> Option<u16> {
 
 /// Answers one request.
 async fn handle(site: Arc<Site>, request: Request<Incoming>, peer: Peer) -> Response<Body> {
-    let Ok(path) = canonical(request.uri().path()) else {
+    let Ok(path) = canonical_path(request.uri().path()) else {
         let detail = "The path is not in its plain spelling; another server might read it as \
                       another path.";
         return problem(StatusCode::BAD_REQUEST, detail);

@@ -33,3 +33,4 @@ pub use config::{
 };
 pub use gateway::{Gateway, OpenStore, ReloadError, StartError};
 pub use management::{AdminToken, FundRequest, KeyRequest, Made};
+pub use path::{CanonicalPath, OddPath, canonical_path};

@@ -7,11 +7,11 @@ mod tests;
 
 /// A path in the one spelling that the router, the payment and the upstream all see.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct CanonicalPath {
+pub struct CanonicalPath {
     /// As it goes on to the upstream.
-    pub(crate) forwarded: String,
+    pub forwarded: String,
     /// As routes are matched and payments are bound: without a slash at the end.
-    pub(crate) matched: String,
+    pub matched: String,
 }
 
 /// Spells a path in one way, or refuses it.
@@ -21,7 +21,11 @@ pub(crate) struct CanonicalPath {
 /// slashes, backslashes and control characters, path parameters (`;x`), and broken escapes. An
 /// upstream that is lenient with any of these would otherwise serve for free what the gateway took
 /// for another path.
-pub(crate) fn canonical(path: &str) -> Result<CanonicalPath, OddPath> {
+///
+/// # Errors
+///
+/// [`OddPath`], for each of these.
+pub fn canonical_path(path: &str) -> Result<CanonicalPath, OddPath> {
     let rest = path.strip_prefix('/').ok_or(OddPath)?;
     let mut forwarded = String::with_capacity(path.len());
     forwarded.push('/');
@@ -66,5 +70,8 @@ fn is_plain(byte: u8) -> bool {
 }
 
 /// A path that two servers could read differently.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct OddPath;
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the path can be read in more than one way; spell it without escapes of slashes, `..` or `;`"
+)]
+pub struct OddPath;

@@ -1,4 +1,7 @@
 //! `farthing`, one binary: sell an API by the call, pay for one, and read the books of both.
+//!
+//! **Architecture invariant:** only wiring is here: what is decided about a payment is decided in a
+//! crate below, where tests and other programs reach it.
 
 mod book;
 mod cli;

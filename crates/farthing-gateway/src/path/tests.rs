@@ -1,10 +1,10 @@
 use proptest::prelude::*;
 
-use super::{OddPath, canonical};
+use super::{OddPath, canonical_path};
 
 #[track_caller]
 fn check(path: &str, forwarded: &str, matched: &str) {
-    let got = canonical(path).unwrap();
+    let got = canonical_path(path).unwrap();
     assert_eq!((got.forwarded.as_str(), got.matched.as_str()), (forwarded, matched), "{path}");
 }
 
@@ -57,20 +57,20 @@ fn an_odd_path_is_refused() {
         "/a<b",
         "/%%32%65",
     ] {
-        assert_eq!(canonical(path), Err(OddPath), "{path:?}");
+        assert_eq!(canonical_path(path), Err(OddPath), "{path:?}");
     }
 }
 
 proptest! {
     #[test]
     fn canonical_is_a_fixed_point(path in "/[a-zA-Z0-9/%.~;:é ]{0,20}") {
-        if let Ok(once) = canonical(&path) {
-            prop_assert_eq!(canonical(&once.forwarded), Ok(once));
+        if let Ok(once) = canonical_path(&path) {
+            prop_assert_eq!(canonical_path(&once.forwarded), Ok(once));
         }
     }
 
     #[test]
     fn no_text_panics(path in "(?s).{0,60}") {
-        let _ = canonical(&path);
+        let _ = canonical_path(&path);
     }
 }

@@ -1,0 +1,100 @@
+//! What the tests need besides a Rust toolchain, installed where it is missing, and said so.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use xshell::{Shell, cmd};
+
+use crate::root;
+
+/// The oldest Node that the peers from npm run on.
+const NODE_MAJOR_MIN: u32 = 20;
+
+/// A machine to be set up.
+pub(crate) struct Setup<'a> {
+    shell: &'a Shell,
+    /// What outlives a clone.
+    cache: PathBuf,
+}
+
+impl<'a> Setup<'a> {
+    pub(crate) fn new(shell: &'a Shell) -> Result<Self> {
+        let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache/farthing"));
+        let cache = std::env::var_os("FARTHING_CACHE").map(PathBuf::from).or_else(home);
+        Ok(Self { shell, cache: cache.context("neither FARTHING_CACHE nor HOME is set")? })
+    }
+
+    /// Installs everything; gives the folder of the peers.
+    pub(crate) fn all(&self) -> Result<PathBuf> {
+        self.node()?;
+        self.peers()
+    }
+
+    /// Node, for the peers that are written in TypeScript.
+    fn node(&self) -> Result<()> {
+        if self.node_major().is_none() {
+            self.debian(&["nodejs", "npm"])?;
+        }
+        match self.node_major() {
+            Some(major) if major >= NODE_MAJOR_MIN => Ok(()),
+            Some(major) => self.newer_node(major),
+            None => bail!("node is not on the path, even after Debian's nodejs was installed"),
+        }
+    }
+
+    fn node_major(&self) -> Option<u32> {
+        let version = cmd!(self.shell, "node --version").quiet().ignore_stderr().read().ok()?;
+        version.strip_prefix('v')?.split('.').next()?.parse().ok()
+    }
+
+    /// Debian's Node may be older than the peers allow; npm carries newer ones.
+    fn newer_node(&self, major: u32) -> Result<()> {
+        let folder = self.cache.join("node");
+        let bin = folder.join("node_modules/node/bin");
+        if !bin.join("node").exists() {
+            eprintln!("setup: node {major} is too old for the peers; installing node 22 from npm");
+            let shell = self.shell;
+            shell.create_dir(&folder)?;
+            cmd!(shell, "npm install --prefix {folder} --no-save --no-fund --no-audit node@22")
+                .run()?;
+        }
+        let path = std::env::var("PATH").unwrap_or_default();
+        self.shell.set_var("PATH", format!("{}:{path}", bin.display()));
+        Ok(())
+    }
+
+    /// The peers from npm, as `interop/npm/package-lock.json` pins them.
+    fn peers(&self) -> Result<PathBuf> {
+        let (ours, folder) = (root().join("interop/npm"), self.cache.join("peers"));
+        let lock = self.shell.read_file(ours.join("package-lock.json"))?;
+        let done = folder.join("installed.lock");
+        if self.shell.read_file(&done).is_ok_and(|installed| installed == lock) {
+            return Ok(folder);
+        }
+        eprintln!("setup: installing the peers from npm into {}", folder.display());
+        self.shell.create_dir(&folder)?;
+        for file in ["package.json", "package-lock.json"] {
+            self.shell.copy_file(ours.join(file), folder.join(file))?;
+        }
+        cmd!(self.shell, "npm ci --prefix {folder} --no-fund --no-audit --loglevel=error").run()?;
+        self.shell.write_file(done, lock)?;
+        Ok(folder)
+    }
+
+    fn debian(&self, packages: &[&str]) -> Result<()> {
+        eprintln!("setup: installing {} from Debian", packages.join(", "));
+        let is_root = cmd!(self.shell, "id -u").quiet().read()? == "0";
+        let sudo: &[&str] = if is_root { &[] } else { &["sudo"] };
+        let line = |args: &[&str]| {
+            let mut line = [sudo, &["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]].concat();
+            line.extend(args);
+            line.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let run = |line: Vec<String>| -> Result<()> {
+            let (program, args) = line.split_first().context("an empty command")?;
+            Ok(cmd!(self.shell, "{program} {args...}").ignore_stdout().run()?)
+        };
+        run(line(&["update", "-qq"]))?;
+        run(line(&[&["install", "-y", "-qq"], packages].concat()))
+    }
+}

@@ -1,0 +1,269 @@
+//! Which test holds which requirement.
+//!
+//! A test that holds one says so at the start of its comment: `/// CORE.S16, R-01: …`. The names are
+//! those of the list below; `docs/conformance.md` is written from both, and a test fails while a
+//! requirement has no test or the document is not what would be written.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+#[cfg(test)]
+mod tests;
+
+/// Where the document stands.
+pub(crate) const DOCUMENT: &str = "docs/conformance.md";
+
+struct Group {
+    title: &'static str,
+    about: &'static str,
+    requirements: &'static [(&'static str, &'static str)],
+}
+
+const GROUPS: &[Group] = &[
+    Group {
+        title: "The Payment scheme, server",
+        about: "draft-httpauth-payment-00, by section.",
+        requirements: &[
+            ("CORE.S01", "402 with a fresh challenge when payment is missing or fails (§4.2)"),
+            ("CORE.S02", "never 402 without a challenge, nor for 401, 403 and 404 (§4.4.2)"),
+            ("CORE.S03", "users authenticate before they pay (§4.4.3)"),
+            ("CORE.S04", "ids are bound to every parameter and verified (§5.1.1, §5.1.2.1)"),
+            ("CORE.S05", "`request` is canonical JSON in base64url (§5.1.1)"),
+            ("CORE.S06", "challenges carry `expires`, and `digest` where a body is bound (§5.1.2)"),
+            ("CORE.S07", "a bound body is compared with the one that came (§5.1.3)"),
+            ("CORE.S08", "receipts on success only (§5.3)"),
+            ("CORE.S09", "`Accept-Payment` is honoured (§7.4)"),
+            ("CORE.S10", "problem documents of the scheme's types (§8)"),
+            ("CORE.S11", "unknown parameters and fields are passed over (§9.2.1)"),
+            ("CORE.S12", "challenges stay small, credentials may be large (§9.4)"),
+            ("CORE.S13", "TLS, except on loopback (§11.2)"),
+            ("CORE.S14", "credentials and receipts are not logged (§11.2.1, §11.8)"),
+            ("CORE.S15", "secrets rotate without failing challenges under way (§11.2.2)"),
+            ("CORE.S16", "a proof is usable once (§11.3)"),
+            ("CORE.S17", "nothing happens for the unpaid; `Idempotency-Key` (§11.4)"),
+            ("CORE.S18", "identical credentials at once settle and deliver once (§11.5)"),
+            ("CORE.S19", "no account is needed to pay (§11.7)"),
+            ("CORE.S20", "`no-store` on 402, `private` with a receipt (§11.10)"),
+            ("CORE.S21", "challenges and attempts are limited per client (§11.12)"),
+            ("CORE.S22", "several credentials in one request are refused (§B.4)"),
+            ("CORE.S23", "descriptions in the client's language (§10.2)"),
+        ],
+    },
+    Group {
+        title: "The Payment scheme, client",
+        about: "draft-httpauth-payment-00, by section.",
+        requirements: &[
+            ("CORE.C01", "ids and `opaque` are echoed as they came (§5.1.1)"),
+            ("CORE.C02", "the bound body is resent; expired challenges are not answered (§5.1.2)"),
+            ("CORE.C03", "unknown intents are not paid; one credential per request (§7.3, §B.4)"),
+            (
+                "CORE.C04",
+                "amount, asset, payee and window are checked before signing (§7.4, §11.6)",
+            ),
+            ("CORE.C05", "large challenges, and 402s from intermediaries (§9.4, §11.9)"),
+            ("CORE.C06", "no credential over plain HTTP off loopback (§11.2)"),
+        ],
+    },
+    Group {
+        title: "Discovery",
+        about: "draft-payment-discovery-00, by section.",
+        requirements: &[
+            ("DISC.S01", "an OpenAPI 3.x document is published (§4)"),
+            ("DISC.S02", "at its path, with its type (§4.1)"),
+            ("DISC.S03", "`x-payment-info` on every paid operation (§4.4)"),
+            ("DISC.S04", "in the form with several offers (§4.4)"),
+            ("DISC.S05", "and a 402 response (§4.5)"),
+            ("DISC.S06", "with the input's schema (§4.6)"),
+            ("DISC.S07", "cacheable (§4.7)"),
+            ("DISC.S08", "readable from other origins (§6.3)"),
+            ("DISC.S09", "amounts are strings of digits (§4.4.1)"),
+            ("DISC.C01", "a client pays without it (§1)"),
+            ("DISC.C02", "both forms are read as one (§4.4)"),
+            ("DISC.C03", "offers are alternatives (§4.4)"),
+            ("DISC.C04", "the 402 wins over the document (§5)"),
+            ("DISC.C05", "nothing it says is paid for without a challenge (§5)"),
+        ],
+    },
+    Group {
+        title: "Attacks: malformed input",
+        about: "",
+        requirements: &[
+            ("M-01", "ambiguous credentials: two, comma-joined, in both headers"),
+            ("M-02", "control characters and non-ASCII in parameters"),
+            ("M-03", "empty ids, repeated parameters and keys, sizes and depths beyond limits"),
+            ("M-04", "amounts in any other spelling than digits"),
+            ("M-05", "keys, ids and accounts have one spelling"),
+            ("M-07", "base64url in any other spelling"),
+            ("M-08", "zero, dust and prices that round to nothing"),
+            ("M-09", "canonical JSON at its edges"),
+            ("M-10", "assets with other decimals or other names are never equal"),
+            ("M-11", "text built to be slow to parse"),
+        ],
+    },
+    Group {
+        title: "Attacks: time and secrets",
+        about: "",
+        requirements: &[
+            ("K-01", "challenges at and around their expiry"),
+            ("K-02", "timestamps in any other form than RFC 3339"),
+            ("K-03", "`expires` left out of the echo"),
+            ("K-04", "a clock that jumps opens no window for a replay"),
+            ("K-05", "a challenge that expires while its request runs"),
+            ("K-06", "rotated secrets verify during the overlap only"),
+        ],
+    },
+    Group {
+        title: "Attacks: binding",
+        about: "",
+        requirements: &[
+            ("B-01", "a payment for one route at another"),
+            ("B-02", "a payment for one body with another"),
+            ("B-05", "a payment for one realm at another"),
+            ("B-13", "signatures in other forms, or by other keys"),
+            ("B-14", "an echo with other terms"),
+            ("B-15", "a payment for one query with another"),
+        ],
+    },
+    Group {
+        title: "Attacks: replay",
+        about: "",
+        requirements: &[
+            ("R-01", "one credential, many times at once"),
+            ("R-06", "one credential later, up to and past its expiry, and after a restart"),
+            ("R-10", "one `Idempotency-Key`, other bodies and other credentials"),
+            ("R-11", "the control: two honest payments at once are two payments"),
+        ],
+    },
+    Group {
+        title: "Attacks: configuration and the web",
+        about: "",
+        requirements: &[
+            ("C-10", "weak, default and missing secrets"),
+            ("C-12", "secrets in logs"),
+            ("W-01", "shared caches"),
+            ("W-02", "`Range`, `HEAD` and revalidation of paid answers"),
+            ("W-04", "forwarded headers and host names that lie"),
+            ("W-05", "redirects with a credential"),
+            ("W-06", "methods and paths in every spelling"),
+            ("W-07", "two lengths in one request"),
+            ("W-09", "answers that tell an attacker what was nearly right"),
+        ],
+    },
+];
+
+/// A test, and the requirements its comment names.
+#[derive(Debug, PartialEq, Eq)]
+struct Named {
+    ids: Vec<String>,
+    test: String,
+}
+
+/// The tests of one file that name requirements.
+fn named(text: &str) -> Vec<Named> {
+    let mut found = Vec::new();
+    let mut ids = Vec::new();
+    for line in text.lines().map(str::trim_start) {
+        if let Some(comment) = line.strip_prefix("/// ") {
+            ids.extend(ids_of(comment));
+        } else if let Some(test) = function(line) {
+            if !ids.is_empty() {
+                found.push(Named { ids: std::mem::take(&mut ids), test: test.to_owned() });
+            }
+        } else if !line.starts_with("#[") && !line.starts_with("///") {
+            ids.clear();
+        }
+    }
+    found
+}
+
+/// The ids before a comment's colon, if that is what stands there.
+fn ids_of(comment: &str) -> Vec<String> {
+    let Some((head, _)) = comment.split_once(':') else { return Vec::new() };
+    let ids: Vec<String> = head.split(", ").map(ToOwned::to_owned).collect();
+    if ids.iter().all(|id| is_id(id)) { ids } else { Vec::new() }
+}
+
+fn is_id(text: &str) -> bool {
+    let end = text.trim_end_matches(|char: char| char.is_ascii_digit());
+    let stem = end.trim_end_matches(|char: char| matches!(char, '.' | '-' | 'A'..='Z'));
+    stem.is_empty() && end.len() < text.len() && end.contains(['.', '-'])
+}
+
+fn function(line: &str) -> Option<&str> {
+    let line = line.strip_prefix("async ").unwrap_or(line);
+    line.strip_prefix("fn ")?.split(['(', '<']).next()
+}
+
+/// Every requirement with the tests that hold it, as `file::test`.
+fn trace(root: &Path) -> Result<BTreeMap<String, Vec<String>>> {
+    let mut tests: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    // The examples in these tests are not tests.
+    let ours = root.join("xtask");
+    for file in rust_files(root)?.into_iter().filter(|file| !file.starts_with(&ours)) {
+        let text = std::fs::read_to_string(&file).context("a source file cannot be read")?;
+        let place = file.strip_prefix(root).unwrap_or(&file).display();
+        for Named { ids, test } in named(&text) {
+            for id in ids {
+                tests.entry(id).or_default().push(format!("{place}::{test}"));
+            }
+        }
+    }
+    Ok(tests)
+}
+
+/// `docs/conformance.md`, as it should stand.
+pub(crate) fn document(root: &Path) -> Result<String> {
+    let tests = trace(root)?;
+    let mut text = String::from(
+        "# Conformance\n\n\
+         Every requirement that is met, and the tests that hold it. Written by `./x conformance` \
+         from the comments of the tests; a test fails while it is out of date.\n\n\
+         The specifications are the drafts of the Machine Payments Protocol. The attacks are those \
+         known against systems that charge over HTTP 402; each rejection has a control that \
+         passes.\n",
+    );
+    for group in GROUPS {
+        write!(text, "\n## {}\n\n", group.title)?;
+        if !group.about.is_empty() {
+            write!(text, "{}\n\n", group.about)?;
+        }
+        text.push_str("| | Requirement | Tests |\n|---|---|---|\n");
+        for (id, requirement) in group.requirements {
+            let tests = tests.get(*id).map(Vec::as_slice).unwrap_or_default();
+            writeln!(text, "| {id} | {requirement} | {} |", links(tests))?;
+        }
+    }
+    Ok(text)
+}
+
+fn links(tests: &[String]) -> String {
+    let link = |test: &String| {
+        let (file, name) = test.split_once("::").unwrap_or((test, test));
+        format!("[{}](../{file})", name.replace('_', " "))
+    };
+    tests.iter().map(link).collect::<Vec<_>>().join(" · ")
+}
+
+/// Every Rust file of the tree below `folder`, built things aside.
+pub(crate) fn rust_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder)? {
+            let path = entry?.path();
+            let name = path.file_name().map(|it| it.to_string_lossy().into_owned());
+            let name = name.unwrap_or_default();
+            let skipped = name.starts_with('.') || matches!(&*name, "target" | "node_modules");
+            if path.is_dir() && !skipped {
+                folders.push(path);
+            } else if path.extension().is_some_and(|it| it == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
