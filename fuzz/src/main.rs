@@ -197,7 +197,10 @@ fn journal(data: &[u8]) {
 
 fn json_object(data: &[u8]) {
     if let Ok(object) = json::parse(data) {
-        assert_eq!(json::decode(&json::encode(&object)).as_ref(), Ok(&object));
+        // Canonical numbers are doubles, so a long integer changes once and never again.
+        let once = json::encode(&object);
+        let again = json::decode(&once).expect("what was written can be read");
+        assert_eq!(json::encode(&again), once);
     }
 }
 

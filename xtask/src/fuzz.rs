@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use xshell::{Shell, cmd};
 
 use crate::root;
@@ -65,7 +65,12 @@ pub(crate) fn run(shell: &Shell, target: Option<&str>, limit: &Limit) -> Result<
             args.push(seeds.display().to_string());
         }
         eprintln!("fuzz: {target}");
-        cmd!(shell, "{binary} {args...}").env("FUZZ_TARGET", target).quiet().run()?;
+        let fuzz = cmd!(shell, "{binary} {args...}").env("FUZZ_TARGET", target).quiet();
+        let output = fuzz.ignore_status().output()?;
+        if !output.status.success() {
+            eprintln!("{}", String::from_utf8_lossy(&output.stderr));
+            bail!("{target} found a failure; its input is in {}", artifacts.display());
+        }
     }
     Ok(())
 }

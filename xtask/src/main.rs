@@ -1,7 +1,7 @@
 //! Development tasks: `./x TASK` from outside, `cargo xtask TASK` from inside.
 //!
-//! The rules of the source tree that no compiler knows are tests here: [`tidy`] reads the manifests,
-//! [`traceability`] finds the test of every requirement. They run with all the others.
+//! The rules of the source tree that no compiler knows are tests here: `tidy` reads the manifests,
+//! `traceability` finds the test of every requirement. They run with all the others.
 
 mod fuzz;
 mod setup;

@@ -32,5 +32,5 @@ pub use config::{
     StoreConfig, TlsConfig, UpstreamConfig, Variant, look_up,
 };
 pub use gateway::{Gateway, OpenStore, ReloadError, StartError};
-pub use management::{AdminToken, FundRequest, KeyRequest, Made};
+pub use management::{AdminToken, FundRequest, KeyRequest, Made, WeakToken};
 pub use path::{CanonicalPath, OddPath, canonical_path};

@@ -52,13 +52,12 @@ impl TraceId {
 impl fmt::Display for TraceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let hex = format!("{:032x}", self.0);
-        for (at, digit) in hex.chars().enumerate() {
-            if matches!(at, 8 | 12 | 16 | 20) {
-                f.write_str("-")?;
-            }
-            write!(f, "{digit}")?;
+        let group = |range| hex.get(range).unwrap_or_default();
+        for range in [0..8, 8..12, 12..16, 16..20] {
+            f.write_str(group(range))?;
+            f.write_str("-")?;
         }
-        Ok(())
+        f.write_str(group(20..32))
     }
 }
 
@@ -122,7 +121,9 @@ impl Fingerprint {
 
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        let (upper, lower) = self.0.split_at(16);
+        let half = |bytes: &[u8]| bytes.iter().fold(0, |sum, byte| (sum << 8) | u128::from(*byte));
+        write!(f, "{:032x}{:032x}", half(upper), half(lower))
     }
 }
 

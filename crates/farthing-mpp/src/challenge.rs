@@ -145,7 +145,9 @@ impl Challenge {
             return Err(FormatError("intent"));
         }
         let header = (!terms.header.is_default()).then_some(terms.header.name());
-        let mut line = format!("{SCHEME} ");
+        let mut line = String::with_capacity(LINE_BYTES);
+        line.push_str(SCHEME);
+        line.push(' ');
         for (name, value, charset) in [
             ("id", Some(self.id.as_str()), Charset::Visible),
             ("realm", Some(terms.realm.as_str()), Charset::Text),
@@ -261,15 +263,22 @@ impl Charset {
     }
 }
 
+/// Room for a usual challenge, so that writing one does not move it again and again.
+const LINE_BYTES: usize = 1_024;
+
 fn push_param(line: &mut String, name: &str, value: &str) {
     let separator = if line.ends_with(' ') { "" } else { ", " };
     // Writing to a `String` cannot fail.
     let _ = write!(line, "{separator}{name}=\"");
-    for char in value.chars() {
-        if matches!(char, '"' | '\\') {
-            line.push('\\');
+    for span in value.split_inclusive(['"', '\\']) {
+        match span.strip_suffix(['"', '\\']) {
+            Some(plain) => {
+                line.push_str(plain);
+                line.push('\\');
+                line.push_str(span.get(plain.len()..).unwrap_or_default());
+            }
+            None => line.push_str(span),
         }
-        line.push(char);
     }
     line.push('"');
 }

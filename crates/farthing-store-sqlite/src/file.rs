@@ -8,6 +8,8 @@ use farthing_ledger::{Book, ClaimError, Cold, Fingerprint, PaymentId, Proof, Rec
 use farthing_money::Timestamp;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
+use crate::checkpoint::Checkpoint;
+
 /// Marks the file as a Farthing book: "FRTH".
 const APPLICATION_ID: i32 = 0x4652_5448;
 
@@ -16,7 +18,7 @@ const SCHEMA_VERSION: i32 = 1;
 
 /// The journal and what is derived from it.
 ///
-/// `proof` is bucketed by the minute in which a proof stops mattering, so that a commit touches the
+/// `proof` is bucketed by the moment at which a proof stops mattering, so that a commit touches the
 /// same few pages again and again although fingerprints are random. Bucket 0 is kept for ever.
 const SCHEMA: &str = "
 CREATE TABLE journal (
@@ -46,6 +48,9 @@ CREATE TABLE snapshot (
 ) STRICT;
 ";
 
+/// The width of a bucket, as a power of two.
+const BUCKET_MICROS_LOG2: u32 = 16;
+
 /// How long a proof may outlive its use in memory, so that a clock set back a little finds it there.
 const MARGIN: Duration = Duration::from_mins(1);
 
@@ -56,6 +61,7 @@ const PROOFS_KEPT: Duration = Duration::from_hours(24 * 7);
 pub(crate) struct BookFile {
     pub(crate) connection: Connection,
     pub(crate) book: Book,
+    pub(crate) checkpoint: Checkpoint,
     /// Held as long as the file is open.
     _lock: File,
 }
@@ -73,13 +79,14 @@ pub(crate) fn open(
     connection.execute_batch(
         "PRAGMA journal_mode = WAL;
          PRAGMA synchronous = FULL;
-         PRAGMA wal_autocheckpoint = 4000;
+         PRAGMA wal_autocheckpoint = 0;
          PRAGMA temp_store = MEMORY;
          PRAGMA trusted_schema = OFF;",
     )?;
     migrate(&connection)?;
     let book = read(&connection, now)?;
-    Ok(BookFile { connection, book, _lock: lock })
+    let checkpoint = Checkpoint::start(path)?;
+    Ok(BookFile { connection, book, checkpoint, _lock: lock })
 }
 
 /// Opens a book for reading, beside whoever writes it.
@@ -190,11 +197,12 @@ fn read(connection: &Connection, now: Timestamp) -> Result<Book, OpenError> {
     Ok(book)
 }
 
-/// Which bucket of the index a proof lies in.
+/// Which bucket of the index a proof lies in. A bucket is 66 milliseconds: at ten thousand payments a
+/// second it fills a dozen pages, and a search through a day of them stays a matter of seconds.
 pub(crate) fn bucket(keep_until: Option<Timestamp>) -> i64 {
     keep_until.map_or(0, |until| {
-        let minute = until.as_micros() / 60_000_000;
-        i64::try_from(minute).unwrap_or(i64::MAX).max(1)
+        let bucket = until.as_micros() >> BUCKET_MICROS_LOG2;
+        i64::try_from(bucket).unwrap_or(i64::MAX).max(1)
     })
 }
 

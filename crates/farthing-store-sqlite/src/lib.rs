@@ -21,6 +21,7 @@
 //! **Architecture invariant:** passes the store suite of the testkit; a behaviour that is not in
 //! the suite is not relied upon.
 
+mod checkpoint;
 mod file;
 mod reader;
 mod writer;

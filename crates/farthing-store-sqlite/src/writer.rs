@@ -136,6 +136,7 @@ impl Writer {
             file::append(&transaction, record)?;
         }
         transaction.commit()?;
+        self.file.checkpoint.committed(records.len(), &self.file.connection);
         for (proof, _) in records.iter().flat_map(claimed_proofs) {
             self.file.book.shelve(&proof);
         }

@@ -1,0 +1,88 @@
+//! Answers to challenges, made before the clock starts.
+
+use anyhow::{Context as _, Result};
+use ed25519_dalek::{Signer as _, SigningKey};
+use farthing_core::{Buyer as _, Payer as _};
+use farthing_money::Assets;
+use farthing_mpp::{Challenge, Credential, base64url};
+use farthing_protocols::mpp::MppBuyer;
+use farthing_rail_prepaid::{PrepaidPayer, did_key};
+use http::{HeaderMap, HeaderValue};
+use serde_json::json;
+
+use crate::load::get;
+use crate::server::{Kind, usd};
+
+/// A development key; it spends play money on loopback.
+const SEED: [u8; 32] = [7; 32];
+
+/// Somebody who pays.
+pub(crate) struct Buyer {
+    kind: Kind,
+}
+
+/// The key that spends.
+pub(crate) fn public_key() -> [u8; 32] {
+    SigningKey::from_bytes(&SEED).verifying_key().to_bytes()
+}
+
+impl Buyer {
+    pub(crate) const fn for_server(kind: Kind) -> Self {
+        Self { kind }
+    }
+
+    /// One paying request for each challenge.
+    pub(crate) fn answer(&self, challenges: &[String]) -> Result<Vec<Vec<u8>>> {
+        let half = challenges.len().div_ceil(2);
+        let sign = |part: &[String]| -> Result<Vec<Vec<u8>>> {
+            part.iter().map(|line| Ok(get("/paid", &self.credential(line)?))).collect()
+        };
+        std::thread::scope(|scope| {
+            let parts: Vec<_> = challenges
+                .chunks(half.max(1))
+                .map(|part| scope.spawn(move || sign(part)))
+                .collect();
+            let mut requests = Vec::with_capacity(challenges.len());
+            for part in parts {
+                requests.extend(part.join().ok().context("a signing thread panicked")??);
+            }
+            Ok(requests)
+        })
+    }
+
+    /// The header line that answers a challenge.
+    fn credential(&self, line: &str) -> Result<String> {
+        if self.kind == Kind::Peer {
+            return Ok(format!("authorization: {}\r\n", peer_credential(line)?));
+        }
+        let mut fields = HeaderMap::new();
+        fields.insert(http::header::WWW_AUTHENTICATE, HeaderValue::from_str(line)?);
+        let invitation = MppBuyer.read_offers(&fields).pop().context("an offer")?;
+        let payer = PrepaidPayer::new(&SEED, Assets::from_iter([usd()?]));
+        let paid = ready(payer.pay(&invitation))?.map_err(|error| anyhow::anyhow!("{error}"))?;
+        let (name, value) = MppBuyer
+            .write_credential(&invitation, &paid)
+            .map_err(|error| anyhow::anyhow!("{error}"))?;
+        Ok(format!("{name}: {}\r\n", value.to_str()?))
+    }
+}
+
+/// The same signature over what the peer's method asks for.
+fn peer_credential(line: &str) -> Result<String> {
+    let challenge = Challenge::parse(line)?;
+    let key = SigningKey::from_bytes(&SEED);
+    let signature = base64url::encode(key.sign(challenge.id.as_bytes()).to_bytes());
+    let payload = json!({ "type": "signature", "signature": signature });
+    let source = Some(did_key(&public_key()));
+    let payload = payload.as_object().cloned().unwrap_or_default();
+    Ok(Credential { challenge, source, payload }.format())
+}
+
+/// The result of a future that never waits.
+fn ready<T>(future: impl Future<Output = T>) -> Result<T> {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match std::pin::pin!(future).poll(&mut context) {
+        std::task::Poll::Ready(value) => Ok(value),
+        std::task::Poll::Pending => anyhow::bail!("signing waits for something"),
+    }
+}

@@ -1,0 +1,116 @@
+//! The peer: an axum server of the `mpp` crate, with a method like ours but no ledger and no disk.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use ed25519_dalek::{Signature, VerifyingKey};
+use farthing_mpp::base64url;
+use farthing_rail_prepaid::parse_did_key;
+use mpp::protocol::core::{
+    Base64UrlJson, PaymentChallenge, PaymentCredential, Receipt, format_receipt,
+    parse_authorization,
+};
+use mpp::protocol::intents::ChargeRequest;
+use mpp::protocol::traits::{ChargeMethod, VerificationError};
+use mpp::server::Mpp;
+use mpp::server::axum::PaymentRequired;
+
+use crate::server::{PRICE_ATOMS, SECRET};
+
+/// Checks a signature over the challenge's id, and counts down a balance in memory.
+#[derive(Clone, Default)]
+struct Signed(Arc<Mutex<Spent>>);
+
+#[derive(Default)]
+struct Spent {
+    challenges: HashSet<String>,
+    atoms: u128,
+}
+
+impl ChargeMethod for Signed {
+    fn method(&self) -> &'static str {
+        "prepaid"
+    }
+
+    async fn verify(
+        &self,
+        credential: &PaymentCredential,
+        request: &ChargeRequest,
+    ) -> Result<Receipt, VerificationError> {
+        let invalid = || VerificationError::new("the signature does not verify");
+        let source = credential.source.as_deref().ok_or_else(invalid)?;
+        let key = parse_did_key(source).map_err(|_| invalid())?;
+        let key = VerifyingKey::from_bytes(&key).map_err(|_| invalid())?;
+        let signature = credential.payload["signature"].as_str().ok_or_else(invalid)?;
+        let signature = base64url::decode(signature).map_err(|_| invalid())?;
+        let signature = Signature::from_slice(&signature).map_err(|_| invalid())?;
+        let id = &credential.challenge.id;
+        key.verify_strict(id.as_bytes(), &signature).map_err(|_| invalid())?;
+        let mut spent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !spent.challenges.insert(id.clone()) {
+            return Err(VerificationError::new("used before"));
+        }
+        spent.atoms += request.amount.parse::<u128>().map_err(|_| invalid())?;
+        Ok(Receipt::success("prepaid", id.clone()))
+    }
+}
+
+type Seller = Arc<Mpp<Signed>>;
+
+pub(crate) fn router() -> Router {
+    let seller: Seller = Arc::new(Mpp::new(Signed::default(), "localhost", SECRET));
+    Router::new()
+        .route("/free", get(async || "sunny\n"))
+        .route("/paid", get(paid))
+        .with_state(seller)
+}
+
+async fn paid(State(seller): State<Seller>, fields: HeaderMap) -> Response {
+    let line = fields.get("authorization").and_then(|value| value.to_str().ok());
+    let Some(credential) = line.and_then(|line| parse_authorization(line).ok()) else {
+        return PaymentRequired(challenge()).into_response();
+    };
+    match seller.broadcast_credential_with_expected_request(&credential, &request()).await {
+        Ok(receipt) => {
+            let receipt = format_receipt(&receipt).unwrap_or_default();
+            ([("payment-receipt", receipt), ("cache-control", "private".into())], "sunny\n")
+                .into_response()
+        }
+        Err(_) => PaymentRequired(challenge()).into_response(),
+    }
+}
+
+fn request() -> ChargeRequest {
+    ChargeRequest {
+        amount: PRICE_ATOMS.to_string(),
+        currency: "usd".to_owned(),
+        recipient: Some("forecasts-inc".to_owned()),
+        ..ChargeRequest::default()
+    }
+}
+
+/// A challenge with what ours carries but the `opaque`, which its verifier wants to be the same in all;
+/// what is new each time is the expiry, in nanoseconds.
+fn challenge() -> PaymentChallenge {
+    let request = serde_json::to_value(request()).unwrap_or_default();
+    let encode =
+        |value| Base64UrlJson::from_value(&value).unwrap_or_else(|_| Base64UrlJson::from_raw(""));
+    let expires = mpp::expires::minutes(5);
+    PaymentChallenge::with_secret_key_full(
+        SECRET,
+        "localhost",
+        "prepaid",
+        "charge",
+        encode(request),
+        Some(&expires),
+        None,
+        Some("A forecast"),
+        None,
+        None,
+    )
+}
