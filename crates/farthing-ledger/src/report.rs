@@ -173,12 +173,12 @@ impl fmt::Display for Printed<'_> {
     }
 }
 
+/// A moment with three decimals of its second, so that columns line up.
 fn millis(at: Timestamp) -> String {
     let text = at.floor_to_millis().to_string();
-    match text.strip_suffix('Z') {
-        Some(whole) if !whole.contains('.') => format!("{whole}.000Z"),
-        _ => format!("{text:0<24}"),
-    }
+    let whole = text.trim_end_matches('Z');
+    let (second, fraction) = whole.split_once('.').unwrap_or((whole, ""));
+    format!("{second}.{fraction:0<3}Z")
 }
 
 const fn phase(phase: Phase) -> &'static str {

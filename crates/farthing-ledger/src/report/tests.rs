@@ -1,5 +1,6 @@
 use farthing_money::{Asset, AssetId, Assets};
 
+use super::millis;
 use crate::book::tests::{Desk, purchase};
 use crate::*;
 
@@ -32,4 +33,15 @@ fn a_story_reads_from_challenge_to_delivery() {
         assert!(text.contains(line), "{line:?} in:\n{text}");
     }
     assert_eq!(Story::tell(&records[1..]), None);
+}
+
+#[test]
+fn moments_line_up() {
+    for (at, want) in [
+        ("2026-11-21T08:00:00Z", "2026-11-21T08:00:00.000Z"),
+        ("2026-11-21T08:00:00.4Z", "2026-11-21T08:00:00.400Z"),
+        ("2026-11-21T08:00:00.456789Z", "2026-11-21T08:00:00.456Z"),
+    ] {
+        assert_eq!(millis(at.parse().unwrap()), want);
+    }
 }
