@@ -6,6 +6,9 @@
 //!                        └ the Book, in memory: decides each request before it is written
 //! ```
 //!
+//! A second thread copies the write-ahead log into the file beside the writer, and the writer only the
+//! rest, so that nobody waits for a checkpoint.
+//!
 //! The `journal` table is the truth and only ever grows; triggers refuse anything else. Beside it
 //! stand an index of claimed `proof`s and, now and then, a `snapshot` of the book, from which a
 //! start needs to read only the journal's tail.
