@@ -22,6 +22,7 @@ const LAYERS: &[&[&str]] = &[
         "farthing-keys",
         "farthing-protocols",
         "farthing-rail-prepaid",
+        "farthing-rail-tempo",
         "farthing-rail-test",
         "farthing-store-memory",
         "farthing-store-sqlite",
@@ -51,6 +52,10 @@ const IMPURE: &[(&str, &str)] = &[
     ("tokio", "a runtime"),
     ("tracing", "a log"),
 ];
+
+/// What only the crates of chains may depend on: (how its name begins, the crates).
+const CHAINS: &[(&str, &[&str])] =
+    &[("alloy-", &["farthing-rail-tempo"]), ("tempo-", &["farthing-rail-tempo"])];
 
 /// Other implementations of what this project exists for; they are oracles, never parts.
 const ORACLES: &[&str] = &["mpp", "x402-rs", "x402-types", "x402-axum", "x402-reqwest"];
@@ -120,7 +125,7 @@ fn layers(metadata: &Value) -> Vec<String> {
     broken
 }
 
-/// What makes a pure layer impure, and oracles outside tests.
+/// What makes a pure layer impure, chains beyond their rails, and oracles outside tests.
 fn foreign(metadata: &Value) -> Vec<String> {
     let mut broken = Vec::new();
     for Edge { from, to, in_tests_only } in edges(metadata) {
@@ -128,6 +133,10 @@ fn foreign(metadata: &Value) -> Vec<String> {
         let brings = IMPURE.iter().find(|(name, _)| *name == to);
         if let Some((_, what)) = brings.filter(|_| pure && !in_tests_only) {
             broken.push(format!("{from} depends on {to}, which brings {what} into a pure layer"));
+        }
+        let chain = CHAINS.iter().find(|(prefix, _)| to.starts_with(prefix));
+        if chain.is_some_and(|(_, allowed)| !allowed.contains(&from)) {
+            broken.push(format!("{from} depends on {to}, which only chains may"));
         }
         if ORACLES.contains(&to) && !in_tests_only && from != "farthing-bench" {
             broken.push(format!("{from} depends on {to}, which is an oracle"));

@@ -88,6 +88,28 @@ const GROUPS: &[Group] = &[
         ],
     },
     Group {
+        title: "Charges on Tempo",
+        about: "draft-tempo-charge-00, by section; on a real chain where one can be had. Sponsored, \
+                split and zero-amount charges are not offered yet, and refused by the wallet.",
+        requirements: &[
+            ("TCH.S01", "the seller broadcasts what the buyer signed (§1)"),
+            ("TCH.S02", "the transaction is the charge and nothing else (§7.2)"),
+            ("TCH.S03", "a hash is believed by the events of its receipt (§7.3)"),
+            ("TCH.S04", "a hash is refused where push is not offered (§7.1)"),
+            ("TCH.S07", "a receipt with the transaction's hash, on success only (§7.4)"),
+            ("TCH.C01", "the transaction does not outlive its challenge (§4.3)"),
+            ("TCH.C04", "the wallet finds out before it signs (§8.2)"),
+            ("M-06", "calldata, encodings and access lists in any other spelling"),
+            ("B-07", "somebody else's transaction hash, or its memo"),
+            ("B-09", "somebody else's name on a payment"),
+            ("R-03", "a transaction both pulled and pushed"),
+            ("F-03", "a receipt that failed, or does not show the transfer"),
+            ("F-07", "an outcome that nobody knows"),
+            ("F-09", "a transaction about to expire"),
+            ("F-10", "a settlement twice at once, and after success"),
+        ],
+    },
+    Group {
         title: "Attacks: malformed input",
         about: "",
         requirements: &[

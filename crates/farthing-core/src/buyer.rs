@@ -122,6 +122,9 @@ pub enum PayError {
     /// The rail cannot be reached; nothing was sent.
     #[error("the rail cannot be reached; nothing was sent")]
     Unsent,
+    /// The rail would not take it, as when there is not enough money; nothing was sent.
+    #[error("the rail would not take the payment, as when there is not enough money")]
+    Refused,
     /// Something was sent and no answer came.
     #[error("the payment was sent and its outcome is unknown")]
     Unknown,

@@ -16,5 +16,6 @@
     reason = "everything here runs inside a test, where a panic is the verdict"
 )]
 
+pub mod chain;
 pub mod rail;
 pub mod store;

@@ -262,7 +262,9 @@ fn failure(error: PayFailure, assets: &Assets) -> Failure {
         | PayFailure::Books(
             BooksError::PaidBefore | BooksError::Open(_) | BooksError::Unavailable,
         )
-        | PayFailure::Rail(PayError::Invitation(_) | PayError::Unsent) => Exit::Other,
+        | PayFailure::Rail(PayError::Invitation(_) | PayError::Refused | PayError::Unsent) => {
+            Exit::Other
+        }
     };
     if let PayFailure::Objections(objections) = &error
         && !objections.is_empty()

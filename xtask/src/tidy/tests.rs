@@ -29,6 +29,8 @@ fn low_layers_are_pure_and_oracles_are_not_parts() {
     let broken = |from, to, kind| !foreign(&crate_with(from, to, kind)).is_empty();
     assert!(broken("farthing-core", "tokio", None));
     assert!(broken("farthing-gateway", "mpp", None));
+    assert!(broken("farthing-gateway", "alloy-primitives", None));
+    assert!(!broken("farthing-rail-tempo", "alloy-primitives", None));
     assert!(!broken("farthing-core", "tokio", Some("dev")));
     assert!(!broken("farthing-gateway", "tokio", None));
     assert!(!broken("farthing-interop", "mpp", Some("dev")));

@@ -19,6 +19,8 @@ fn railway() -> Railway {
         payer: Arc::new(payer),
         stranger: Arc::new(PrepaidPayer::new(&[8; 32], assets())),
         entries: funded(SpendingKey(key)),
+        recipient: "seller".into(),
+        guard: None,
     }
 }
 

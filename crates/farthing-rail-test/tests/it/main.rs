@@ -11,6 +11,8 @@ fn railway() -> Railway {
         payer: Arc::new(TestPayer::new("alice", assets())),
         stranger: Arc::new(TestPayer::new("bob", assets())),
         entries: vec![],
+        recipient: "seller".into(),
+        guard: None,
     }
 }
 

@@ -1,0 +1,27 @@
+use alloy_primitives::{B256, b256};
+
+use super::{Attribution, attributed, attribution};
+
+const REALM: &str = "api.example.com";
+const CHALLENGE: &str = "kM9xPqWvT2nJrHsY4aDfEb";
+
+/// The golden vector, computed independently of this code.
+#[test]
+fn the_memo_is_what_the_sdks_write() {
+    let memo = b256!("ef1ed712011ece072f76bd8b82350e000000000000000000001128fb265e760d");
+    assert_eq!(attribution(REALM, CHALLENGE), memo);
+}
+
+/// B-07: a memo names one challenge of one realm.
+#[test]
+fn a_memo_pays_one_challenge() {
+    let memo = attribution(REALM, CHALLENGE);
+    assert_eq!(attributed(&memo, REALM, CHALLENGE), Attribution::Here);
+    assert_eq!(attributed(&memo, REALM, "another"), Attribution::Elsewhere);
+    assert_eq!(attributed(&memo, "other.example.com", CHALLENGE), Attribution::Elsewhere);
+    assert_eq!(attributed(&B256::ZERO, REALM, CHALLENGE), Attribution::None);
+    // A client may say who it is.
+    let mut named = memo;
+    named[15] = 7;
+    assert_eq!(attributed(&named, REALM, CHALLENGE), Attribution::Here);
+}

@@ -1,0 +1,237 @@
+//! JSON-RPC to the chain's nodes: several of them, each with a deadline, and none believed further
+//! than it must be.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use alloy_primitives::{B256, Bytes, U64, U128, U256};
+use reqwest::Url;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::wire::Address;
+
+/// A chain, through its nodes.
+#[derive(Debug)]
+pub struct Nodes {
+    client: reqwest::Client,
+    chain_id: u64,
+    all: Vec<Node>,
+    /// The node that answered last.
+    preferred: AtomicUsize,
+    next_id: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Node {
+    url: Url,
+    /// Whether it was asked which chain it serves, and serves ours.
+    is_ours: AtomicBool,
+}
+
+/// Why nodes cannot be used at all.
+#[derive(Debug, thiserror::Error)]
+pub enum NodesError {
+    /// There are none.
+    #[error("a chain needs at least one node: an http or https URL")]
+    None,
+    /// The client cannot be made.
+    #[error("the HTTP client cannot be made: {0}")]
+    Client(#[source] reqwest::Error),
+}
+
+/// What became of a call. The variants are the things a caller may do next.
+#[derive(Debug)]
+pub(crate) enum CallError {
+    /// No node was reached: nothing was sent.
+    Unsent,
+    /// A request may have arrived, and no answer came.
+    Lost,
+    /// A node answered that it will not.
+    Refused(String),
+}
+
+/// A transaction's receipt, as far as a payment needs it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TxReceipt {
+    pub(crate) transaction_hash: B256,
+    pub(crate) block_number: U64,
+    pub(crate) status: U64,
+    pub(crate) logs: Vec<Log>,
+}
+
+/// An event of a contract.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Log {
+    pub(crate) address: alloy_primitives::Address,
+    pub(crate) topics: Vec<B256>,
+    pub(crate) data: Bytes,
+}
+
+/// A block's place and time.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Block {
+    pub(crate) timestamp: U64,
+}
+
+impl Nodes {
+    /// The chain `chain_id` through `urls`, in the order they are preferred. Nothing is sent yet.
+    ///
+    /// # Errors
+    ///
+    /// A [`NodesError`].
+    pub fn new(chain_id: u64, urls: Vec<Url>, timeout: Duration) -> Result<Self, NodesError> {
+        if urls.is_empty() || !urls.iter().all(|url| matches!(url.scheme(), "http" | "https")) {
+            return Err(NodesError::None);
+        }
+        let client = reqwest::Client::builder().timeout(timeout).connect_timeout(timeout);
+        let client = client.build().map_err(NodesError::Client)?;
+        let node = |url| Node { url, is_ours: AtomicBool::new(false) };
+        Ok(Self {
+            client,
+            chain_id,
+            all: urls.into_iter().map(node).collect(),
+            preferred: AtomicUsize::new(0),
+            next_id: AtomicU64::new(1),
+        })
+    }
+
+    /// The chain's number.
+    #[must_use]
+    pub const fn chain_id(&self) -> u64 {
+        self.chain_id
+    }
+
+    /// Hands a signed transaction to the chain. The same bytes may be handed over any number of
+    /// times; they are mined at most once.
+    pub(crate) async fn send(&self, raw: &Bytes) -> Result<(), CallError> {
+        let hash: B256 = self.call("eth_sendRawTransaction", json!([raw])).await?;
+        tracing::debug!(%hash, "handed over");
+        Ok(())
+    }
+
+    pub(crate) async fn receipt(&self, hash: B256) -> Result<Option<TxReceipt>, CallError> {
+        let receipt: Option<TxReceipt> =
+            self.call("eth_getTransactionReceipt", json!([hash])).await?;
+        // A node that answers about something else has not answered.
+        Ok(receipt.filter(|receipt| receipt.transaction_hash == hash))
+    }
+
+    pub(crate) async fn block_number(&self) -> Result<u64, CallError> {
+        self.call::<U64>("eth_blockNumber", json!([])).await.map(|number| number.to())
+    }
+
+    /// The seconds since 1970 of the block with this number, or of the latest.
+    pub(crate) async fn block_time_s(&self, number: Option<u64>) -> Result<u64, CallError> {
+        let place = number.map_or_else(|| "latest".to_owned(), |number| format!("{number:#x}"));
+        let block: Option<Block> = self.call("eth_getBlockByNumber", json!([place, false])).await?;
+        block.map(|block| block.timestamp.to()).ok_or(CallError::Lost)
+    }
+
+    /// What a unit of gas costs now.
+    pub(crate) async fn gas_price(&self) -> Result<u128, CallError> {
+        self.call::<U128>("eth_gasPrice", json!([])).await.map(|price| price.to())
+    }
+
+    /// What a call would burn; refused where it would not succeed.
+    pub(crate) async fn estimate_gas(
+        &self,
+        from: Address,
+        to: Address,
+        data: &Bytes,
+    ) -> Result<u64, CallError> {
+        let call = json!([{ "from": from.to_string(), "to": to.to_string(), "data": data }]);
+        self.call::<U64>("eth_estimateGas", call).await.map(|gas| gas.to())
+    }
+
+    /// What an account holds of a token, in atoms.
+    ///
+    /// # Errors
+    ///
+    /// [`NoAnswer`], when no node says.
+    pub async fn balance(&self, token: Address, account: Address) -> Result<u128, NoAnswer> {
+        let mut data = vec![0x70, 0xa0, 0x82, 0x31];
+        data.extend_from_slice(account.0.into_word().as_slice());
+        let call = json!([{ "to": token.to_string(), "data": Bytes::from(data) }, "latest"]);
+        let answer: Bytes = self.call("eth_call", call).await.map_err(|_| NoAnswer)?;
+        let balance = U256::try_from_be_slice(&answer).ok_or(NoAnswer)?;
+        Ok(balance.saturating_to())
+    }
+
+    /// Asks one node after the other, from the one that answered last on.
+    async fn call<T: DeserializeOwned>(&self, method: &str, params: Value) -> Result<T, CallError> {
+        let first = self.preferred.load(Ordering::Relaxed);
+        let mut lost = false;
+        for at in (first..self.all.len()).chain(0..first) {
+            let Some(node) = self.all.get(at) else { continue };
+            match self.ask_ours(node, method, &params).await {
+                Ok(answer) => {
+                    self.preferred.store(at, Ordering::Relaxed);
+                    let answer = serde_json::from_value(answer);
+                    return answer.map_err(|_| CallError::Lost);
+                }
+                Err(CallError::Refused(why)) => {
+                    self.preferred.store(at, Ordering::Relaxed);
+                    return Err(CallError::Refused(why));
+                }
+                Err(CallError::Lost) => lost = true,
+                Err(CallError::Unsent) => {}
+            }
+            tracing::warn!(node = %node.url.host_str().unwrap_or_default(), method, "no answer");
+        }
+        Err(if lost { CallError::Lost } else { CallError::Unsent })
+    }
+
+    /// Asks a node that was found to serve our chain. Another chain's node is as good as none.
+    async fn ask_ours(
+        &self,
+        node: &Node,
+        method: &str,
+        params: &Value,
+    ) -> Result<Value, CallError> {
+        if !node.is_ours.load(Ordering::Relaxed) {
+            let found = self.ask(node, "eth_chainId", &json!([])).await;
+            let found = found.map_err(|_| CallError::Unsent)?;
+            let found: U64 = serde_json::from_value(found).map_err(|_| CallError::Unsent)?;
+            if found.to::<u64>() != self.chain_id {
+                let host = node.url.host_str().unwrap_or_default();
+                tracing::error!(node = %host, chain = %found, "the node serves another chain");
+                return Err(CallError::Unsent);
+            }
+            node.is_ours.store(true, Ordering::Relaxed);
+        }
+        self.ask(node, method, params).await
+    }
+
+    async fn ask(&self, node: &Node, method: &str, params: &Value) -> Result<Value, CallError> {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let request = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
+        let sent = self.client.post(node.url.clone());
+        let sent = sent.header("content-type", "application/json").body(request.to_string());
+        let response = sent.send().await.map_err(|error| {
+            // A connection that was never made carried nothing.
+            if error.is_connect() || error.is_builder() {
+                CallError::Unsent
+            } else {
+                CallError::Lost
+            }
+        })?;
+        let body = response.bytes().await.map_err(|_| CallError::Lost)?;
+        let mut answer: Value = serde_json::from_slice(&body).map_err(|_| CallError::Lost)?;
+        if answer.get("id") != Some(&id.into()) {
+            return Err(CallError::Lost);
+        }
+        if let Some(error) = answer.get("error").filter(|error| !error.is_null()) {
+            let why = error.get("message").and_then(Value::as_str).unwrap_or_default();
+            return Err(CallError::Refused(why.to_owned()));
+        }
+        answer.get_mut("result").map(Value::take).ok_or(CallError::Lost)
+    }
+}
+
+/// No node of the chain answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no node of the chain answers")]
+pub struct NoAnswer;

@@ -1,0 +1,156 @@
+use alloy_consensus::crypto::secp256k1::sign_message;
+use alloy_primitives::{address, hex};
+use farthing_money::{Amount, AssetId};
+use proptest::prelude::*;
+use tempo_primitives::transaction::{
+    FEE_PAYER_SIGNATURE_MARKER, PrimitiveSignature, TempoSignature,
+};
+
+use super::*;
+use crate::memo::attribution;
+
+const REALM: &str = "api.example.com";
+const EXPIRES_S: u64 = 1_763_712_300;
+
+fn terms() -> Terms {
+    Terms {
+        amount: Amount::new(AssetId::new("usd").unwrap(), 2_500),
+        token: Address(address!("20c0000000000000000000000000000000000000")),
+        recipient: Address(address!("70997970C51812dc3A010C7d01b50e0d17dc79C8")),
+        chain_id: 42_431,
+        pull: true,
+        push: true,
+    }
+}
+
+fn bound() -> Bound<'static> {
+    Bound { realm: REALM, challenge: "a", expires_at_s: EXPIRES_S }
+}
+
+fn limits() -> Limits {
+    Limits { gas: 300_000, fee_per_gas: 20, valid_before: NonZeroU64::new(EXPIRES_S).unwrap() }
+}
+
+/// The transaction of an honest buyer, changed before it is signed.
+fn signed(change: impl FnOnce(&mut TempoTransaction)) -> String {
+    let mut transaction = build(&terms(), attribution(REALM, "a"), limits());
+    change(&mut transaction);
+    let signature = sign_message(B256::repeat_byte(7), transaction.signature_hash()).unwrap();
+    let signature = TempoSignature::Primitive(PrimitiveSignature::Secp256k1(signature));
+    let mut raw = Vec::new();
+    transaction.into_signed(signature).eip2718_encode(&mut raw);
+    hex::encode_prefixed(raw)
+}
+
+#[track_caller]
+fn check(change: impl FnOnce(&mut TempoTransaction), want: Result<(), Mismatch>) {
+    let read = Payment::read(&signed(change), &terms(), &bound());
+    assert_eq!(read.map(drop), want);
+}
+
+fn input(change: impl FnOnce(&mut Vec<u8>)) -> impl FnOnce(&mut TempoTransaction) {
+    |tx| {
+        let mut input = tx.calls[0].input.to_vec();
+        change(&mut input);
+        tx.calls[0].input = input.into();
+    }
+}
+
+/// TCH.S02: the charge, the whole charge and nothing but the charge.
+#[test]
+fn a_transaction_does_what_was_asked_and_nothing_else() {
+    check(|_| {}, Ok(()));
+    let pay = |to, amount: u64, memo: B256| {
+        move |tx: &mut TempoTransaction| {
+            let call = transferWithMemoCall { to, amount: U256::from(amount), memo };
+            tx.calls[0].input = call.abi_encode().into();
+        }
+    };
+    let (payee, memo) = (terms().recipient.0, attribution(REALM, "a"));
+    check(pay(payee, 2_500, memo), Ok(()));
+    check(pay(payee, 2_499, memo), Err(Mismatch::Less));
+    check(pay(payee, 2_501, memo), Err(Mismatch::Other));
+    check(pay(alloy_primitives::Address::ZERO, 2_500, memo), Err(Mismatch::Other));
+    // A memo of the sender's own is the sender's business; one for another challenge is not.
+    check(pay(payee, 2_500, B256::repeat_byte(9)), Ok(()));
+    check(pay(payee, 2_500, attribution(REALM, "b")), Err(Mismatch::Other));
+    let plain = transferCall { to: payee, amount: U256::from(2_500) }.abi_encode();
+    check(|tx| tx.calls[0].input = plain.into(), Ok(()));
+    check(|tx| tx.calls[0].to = TxKind::Call(payee), Err(Mismatch::Other));
+    check(|tx| tx.calls[0].to = TxKind::Create, Err(Mismatch::Other));
+    check(|tx| tx.calls[0].value = U256::from(1), Err(Mismatch::Other));
+    check(|tx| tx.calls.push(tx.calls[0].clone()), Err(Mismatch::Other));
+    check(|tx| tx.calls.clear(), Err(Mismatch::Malformed));
+    check(|tx| tx.chain_id = 4_217, Err(Mismatch::Other));
+    check(|tx| tx.fee_payer_signature = Some(FEE_PAYER_SIGNATURE_MARKER), Err(Mismatch::Other));
+}
+
+/// TCH.C01: a transaction is not valid for longer than its challenge.
+#[test]
+fn a_transaction_does_not_outlive_its_challenge() {
+    let until = |at| move |tx: &mut TempoTransaction| tx.valid_before = NonZeroU64::new(at);
+    check(until(EXPIRES_S), Ok(()));
+    check(until(EXPIRES_S + 1), Err(Mismatch::Other));
+    check(until(0), Err(Mismatch::Other));
+    check(|tx| tx.valid_after = NonZeroU64::new(EXPIRES_S), Err(Mismatch::Malformed));
+}
+
+/// M-06: calldata with something behind it or inside its padding, an access list, and encodings that
+/// are not the canonical one.
+#[test]
+fn a_transaction_has_one_spelling() {
+    check(input(|_| {}), Ok(()));
+    check(input(|bytes| bytes.push(0)), Err(Mismatch::Other));
+    check(input(|bytes| bytes[4] = 1), Err(Mismatch::Other));
+    check(input(|bytes| bytes.truncate(99)), Err(Mismatch::Other));
+    let entry = serde_json::json!([{ "address": terms().token.to_string(), "storageKeys": [] }]);
+    check(|tx| tx.access_list = serde_json::from_value(entry).unwrap(), Err(Mismatch::Other));
+    let good = signed(|_| {});
+    for bad in [
+        format!("{good}00"),
+        good.replacen("0x76", "0x78", 1),
+        good.replacen("0x76", "0x02", 1),
+        good.to_uppercase().replacen("0X", "0x", 1),
+        good.trim_start_matches("0x").to_owned(),
+        format!(" {good}"),
+        "0x76".into(),
+        "0x".into(),
+        String::new(),
+        format!("0x76{}", "00".repeat(BYTES_MAX)),
+    ] {
+        let read = Payment::read(&bad, &terms(), &bound());
+        assert_eq!(read.map(drop), Err(Mismatch::Malformed), "{bad}");
+    }
+}
+
+/// B-13: another signature over the same intention is the same payment.
+#[test]
+fn a_twin_signature_is_no_other_payment() {
+    let first = Payment::read(&signed(|_| {}), &terms(), &bound()).unwrap();
+    let second = Payment::read(&signed(|_| {}), &terms(), &bound()).unwrap();
+    assert_eq!(first.identity, second.identity);
+    let later = signed(|tx| tx.gas_limit += 1);
+    let later = Payment::read(&later, &terms(), &bound()).unwrap();
+    assert_ne!(first.identity, later.identity);
+    assert_eq!(first.sender, later.sender);
+}
+
+proptest! {
+    #[test]
+    fn no_text_panics(text in "(0x76)?[0-9a-f]{0,400}") {
+        prop_assert!(Payment::read(&text, &terms(), &bound()).is_err());
+    }
+
+    #[test]
+    fn no_damage_is_overlooked(at in any::<prop::sample::Index>(), digit in "[0-9a-f]") {
+        let good = signed(|_| {});
+        let digits = good.trim_start_matches("0x");
+        let at = at.index(digits.len());
+        let mut bad = digits.to_owned();
+        bad.replace_range(at..=at, &digit);
+        let bad = format!("0x{bad}");
+        // Damage that still is a transaction is one of somebody else's.
+        let sender = |text: &str| Payment::read(text, &terms(), &bound()).map(|it| it.sender);
+        prop_assert!(bad == good || sender(&bad) != sender(&good));
+    }
+}

@@ -1,0 +1,204 @@
+//! What a chain and its nodes can do to a payment.
+
+use std::time::Duration;
+
+use farthing_core::{Paid, Presented, Refusal, Rejection};
+use farthing_rail_tempo::{Settings, TempoRail};
+use farthing_testkit::rail::{Counter, Railway, present};
+use farthing_testkit::store::START;
+use serde_json::json;
+
+use crate::world::{Fault, Proxy, World, nodes, settings};
+
+/// TCH.S01, TCH.S02, TCH.S07: the seller hands over what the buyer signed, and the money is there.
+#[tokio::test]
+async fn a_pulled_payment_moves_the_money() {
+    let Some(world) = World::start().await else { return };
+    let (railway, before) = (world.railway(), world.balance(1).await);
+    let counter = Counter::new(&railway.rail, &[]).await;
+    let presented = railway.pay(&railway.invite("a")).await;
+    assert_eq!(world.balance(1).await, before, "signing moves nothing");
+    assert_eq!(counter.take(&presented).await, Ok(()));
+    assert_eq!((counter.earned(), world.balance(1).await), (2_500, before + 2_500));
+    // Again, and nothing more happens.
+    assert_eq!(counter.take(&presented).await, Err(Refusal::Replayed));
+    assert_eq!((counter.earned(), world.balance(1).await), (2_500, before + 2_500));
+}
+
+/// what was pulled cannot be shown as pushed, nor what was pushed be pulled, for the same
+/// challenge or for another.
+#[tokio::test]
+async fn a_transaction_pays_once() {
+    let Some(world) = World::start().await else { return };
+    let railway = world.railway();
+    let counter = Counter::new(&railway.rail, &[]).await;
+    let (pulled, shown) = pushed(&world, &railway, "a").await;
+    assert_eq!(counter.take(&pulled).await, Ok(()), "the control");
+    assert_eq!(counter.take(&shown).await, Err(Refusal::Replayed));
+    let under_another = |it: &Presented| Presented { challenge: "b".into(), ..it.clone() };
+    let refused = counter.take(&under_another(&pulled)).await;
+    assert_eq!(refused, Err(Refusal::Payer(Rejection::Invalid)));
+    assert_eq!(counter.take(&under_another(&shown)).await, Err(Refusal::Declined));
+    assert_eq!(counter.earned(), 2_500);
+    // And the other way around.
+    let other = Counter::new(&railway.rail, &[]).await;
+    assert_eq!(other.take(&shown).await, Ok(()), "the control");
+    assert_eq!(other.take(&pulled).await, Err(Refusal::Replayed));
+    assert_eq!(other.earned(), 2_500);
+}
+
+/// F-10: two sellers' nodes that settle one payment at once, and again afterwards, move the money
+/// once and both find out that it moved.
+#[tokio::test]
+async fn settling_twice_moves_the_money_once() {
+    let Some(world) = World::start().await else { return };
+    let (railway, before) = (world.railway(), world.balance(1).await);
+    let presented = railway.pay(&railway.invite("a")).await;
+    let one = Counter::new(&railway.rail, &[]).await;
+    let two = Counter::new(&railway.rail, &[]).await;
+    let (first, second) = tokio::join!(one.take(&presented), two.take(&presented));
+    assert_eq!((first, second), (Ok(()), Ok(())));
+    let three = Counter::new(&railway.rail, &[]).await;
+    assert_eq!(three.take(&presented).await, Ok(()));
+    assert_eq!(world.balance(1).await, before + 2_500);
+}
+
+/// F-09: a transaction that the chain is about to refuse is refused before it is claimed.
+#[tokio::test]
+async fn a_transaction_has_time_left() {
+    let Some(world) = World::start().await else { return };
+    let railway = world.railway();
+    let presented = railway.pay(&railway.invite("a")).await;
+    let late = START.after(Duration::from_mins(1));
+    assert_eq!(railway.rail.check(&presented, late).err(), Some(Rejection::Expired));
+    assert!(railway.rail.check(&presented, START).is_ok(), "the control");
+}
+
+/// A credential to be pulled, and the same payment pushed: the buyer sends the transaction itself.
+async fn pushed(world: &World, railway: &Railway, challenge: &str) -> (Presented, Presented) {
+    let invitation = railway.invite(challenge);
+    let paid = railway.payer.pay(&invitation).await.ok().unwrap();
+    let pulled = present(&invitation, paid.clone());
+    let hash = world.push(paid.payload["signature"].as_str().unwrap()).await;
+    let payload = json!({ "type": "hash", "hash": hash });
+    let payload = payload.as_object().unwrap().clone();
+    (pulled, present(&invitation, Paid { payload, ..paid }))
+}
+
+/// TCH.S03, B-07: a payment that was pushed is good for the challenge its memo names, from the
+/// account that sent it, once.
+#[tokio::test]
+async fn a_pushed_payment_names_its_challenge() {
+    let Some(world) = World::start().await else { return };
+    let railway = world.railway();
+    let counter = Counter::new(&railway.rail, &[]).await;
+    let (_, presented) = pushed(&world, &railway, "a").await;
+    let elsewhere = Presented { challenge: "b".into(), ..presented.clone() };
+    assert_eq!(counter.take(&elsewhere).await, Err(Refusal::Declined));
+    let stranger = Some(railway.stranger.account());
+    let renamed = Presented { source: stranger, challenge: "a".into(), ..presented.clone() };
+    let other = Counter::new(&railway.rail, &[]).await;
+    assert_eq!(other.take(&renamed).await, Err(Refusal::Declined));
+    assert_eq!((counter.earned(), other.earned()), (0, 0));
+    // Nobody has used it up by trying.
+    assert_eq!(counter.take(&presented).await, Ok(()), "the control");
+    assert_eq!(counter.take(&presented).await, Err(Refusal::Replayed));
+    assert_eq!(counter.earned(), 2_500);
+}
+
+/// TCH.S04: a hash is refused where push is not offered.
+#[tokio::test]
+async fn push_is_taken_where_it_is_offered() {
+    let Some(world) = World::start().await else { return };
+    let pull_only = Settings { push: false, ..settings() };
+    let railway = world.railway_with(TempoRail::new(world.nodes(), pull_only));
+    let (_, presented) = pushed(&world, &railway, "a").await;
+    assert_eq!(railway.rail.check(&presented, START).err(), Some(Rejection::Invalid));
+    let pulled = railway.pay(&railway.invite("b")).await;
+    assert!(railway.rail.check(&pulled, START).is_ok(), "the control");
+}
+
+/// A seller over one node, which waits for a second only.
+fn impatient(world: &World, url: &str) -> Railway {
+    let settings = Settings { wait: Duration::from_secs(1), ..settings() };
+    world.railway_with(TempoRail::new(nodes(&[url]), settings))
+}
+
+/// F-07: a node that drops a transaction leaves an outcome nobody knows: the payment stays
+/// pending, and is neither served nor given up.
+#[tokio::test]
+async fn a_dropped_transaction_is_an_unknown_outcome() {
+    let Some(world) = World::start().await else { return };
+    let proxy = Proxy::start(&world).await;
+    let railway = impatient(&world, &proxy.url);
+    let counter = Counter::new(&railway.rail, &[]).await;
+    proxy.turn(Fault::Drops);
+    let presented = railway.pay(&railway.invite("a")).await;
+    assert_eq!(counter.take(&presented).await, Err(Refusal::TryAgain));
+    assert_eq!((counter.audit().pending, counter.earned()), (1, 0));
+    proxy.turn(Fault::None);
+    let presented = railway.pay(&railway.invite("b")).await;
+    assert_eq!(counter.take(&presented).await, Ok(()), "the control");
+}
+
+/// F-07: an answer that is lost on its way back does not lose the payment.
+#[tokio::test]
+async fn a_lost_answer_is_found_on_the_chain() {
+    let Some(world) = World::start().await else { return };
+    let proxy = Proxy::start(&world).await;
+    let railway = world.railway_with(TempoRail::new(nodes(&[&proxy.url]), settings()));
+    let counter = Counter::new(&railway.rail, &[]).await;
+    let before = world.balance(1).await;
+    proxy.turn(Fault::Loses);
+    let presented = railway.pay(&railway.invite("a")).await;
+    assert_eq!(counter.take(&presented).await, Ok(()));
+    assert_eq!((counter.earned(), world.balance(1).await), (2_500, before + 2_500));
+}
+
+/// F-03: a receipt that says success and shows no transfer pays nothing. What really happened nobody
+/// knows, so that the payment is not given up either.
+#[tokio::test]
+async fn a_status_is_not_a_payment() {
+    let Some(world) = World::start().await else { return };
+    let proxy = Proxy::start(&world).await;
+    let railway = impatient(&world, &proxy.url);
+    let counter = Counter::new(&railway.rail, &[]).await;
+    proxy.turn(Fault::Lies);
+    let presented = railway.pay(&railway.invite("a")).await;
+    assert_eq!(counter.take(&presented).await, Err(Refusal::TryAgain));
+    assert_eq!((counter.audit().pending, counter.earned()), (1, 0));
+}
+
+/// With one node down, or on another chain, the next one is asked; with none, nothing was sent.
+#[tokio::test]
+async fn nodes_stand_in_for_each_other() {
+    let Some(world) = World::start().await else { return };
+    let proxy = Proxy::start(&world).await;
+    proxy.turn(Fault::Broken);
+    let nowhere = "http://127.0.0.1:1";
+    let both = nodes(&[nowhere, &proxy.url, &world.chain.url]);
+    let railway = world.railway_with(TempoRail::new(both, settings()));
+    let counter = Counter::new(&railway.rail, &[]).await;
+    let presented = railway.pay(&railway.invite("a")).await;
+    assert_eq!(counter.take(&presented).await, Ok(()));
+    let alone = world.railway_with(TempoRail::new(nodes(&[nowhere]), settings()));
+    let counter = Counter::new(&alone.rail, &[]).await;
+    let presented = railway.pay(&railway.invite("b")).await;
+    assert_eq!(counter.take(&presented).await, Err(Refusal::TryAgain));
+    assert_eq!(counter.audit().pending, 1);
+}
+
+/// TCH.S02: what the chain refuses is declined, and the seller asks anew.
+#[tokio::test]
+async fn a_payment_that_fails_is_declined() {
+    let Some(world) = World::start().await else { return };
+    let railway = world.railway();
+    let counter = Counter::new(&railway.rail, &[]).await;
+    let presented = railway.pay(&railway.invite("a")).await;
+    // The buyer spends what it had before the seller comes to it.
+    world.drain(2).await;
+    assert_eq!(counter.take(&presented).await, Err(Refusal::Declined));
+    assert_eq!((counter.audit().voided, counter.earned()), (1, 0));
+    // TCH.C04: and a wallet finds out before it signs.
+    assert!(railway.payer.pay(&railway.invite("b")).await.is_err());
+}

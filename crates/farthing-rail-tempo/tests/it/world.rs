@@ -1,0 +1,187 @@
+//! A chain, a seller, two buyers, and a node that cannot be trusted.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use alloy_primitives::{B256, U256};
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use farthing_ledger::Holder;
+use farthing_rail_tempo::{Address, Nodes, Settings, TempoPayer, TempoRail, Token, Tokens};
+use farthing_testkit::chain::{
+    ALPHA_USD, DEVELOPMENT_ACCOUNTS, DEVELOPMENT_KEYS, PATH_USD, TEMPO_CHAIN_ID, TempoChain,
+};
+use farthing_testkit::rail::{Railway, assets};
+use farthing_testkit::store::START;
+use serde_json::{Value, json};
+
+pub(crate) struct World {
+    pub(crate) chain: TempoChain,
+}
+
+impl World {
+    /// A chain whose clock stands where the stories begin.
+    pub(crate) async fn start() -> Option<Self> {
+        let chain = TempoChain::start(Some(START.as_micros() / 1_000_000)).await?;
+        Some(Self { chain })
+    }
+
+    pub(crate) fn nodes(&self) -> Arc<Nodes> {
+        nodes(&[&self.chain.url])
+    }
+
+    /// The buyer with the development key of this number.
+    pub(crate) fn payer(&self, number: usize) -> TempoPayer {
+        TempoPayer::new(&key(number), self.nodes(), tokens()).unwrap()
+    }
+
+    /// The seller over the chain itself.
+    pub(crate) fn railway(&self) -> Railway {
+        self.railway_with(TempoRail::new(self.nodes(), settings()))
+    }
+
+    pub(crate) fn railway_with(&self, rail: TempoRail) -> Railway {
+        Railway {
+            rail: Arc::new(rail),
+            payer: Arc::new(self.payer(2)),
+            stranger: Arc::new(self.payer(3)),
+            entries: Vec::new(),
+            recipient: DEVELOPMENT_ACCOUNTS[1].into(),
+            guard: None,
+        }
+    }
+
+    /// What an account of this number holds of pathUSD.
+    pub(crate) async fn balance(&self, number: usize) -> u128 {
+        let account: Address = DEVELOPMENT_ACCOUNTS[number].parse().unwrap();
+        self.nodes().balance(PATH_USD.parse().unwrap(), account).await.unwrap()
+    }
+
+    /// Hands a signed transaction to the chain, as a buyer who pushes does.
+    pub(crate) async fn push(&self, raw: &str) -> String {
+        let answer = self.ask("eth_sendRawTransaction", json!([raw])).await;
+        answer["result"].as_str().unwrap().to_owned()
+    }
+
+    /// Leaves an account nothing of pathUSD. A TIP-20 token keeps balances in a mapping at slot 9.
+    pub(crate) async fn drain(&self, number: usize) {
+        let account: alloy_primitives::Address = DEVELOPMENT_ACCOUNTS[number].parse().unwrap();
+        let slot = [account.into_word().0, U256::from(9).to_be_bytes()].concat();
+        let slot = alloy_primitives::keccak256(slot);
+        self.ask("anvil_setStorageAt", json!([PATH_USD, slot, B256::ZERO])).await;
+        assert_eq!(self.balance(number).await, 0);
+    }
+
+    pub(crate) async fn ask(&self, method: &str, params: Value) -> Value {
+        let request = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+        let sent = reqwest::Client::new().post(&self.chain.url);
+        let sent = sent.header("content-type", "application/json").body(request.to_string());
+        serde_json::from_slice(&sent.send().await.unwrap().bytes().await.unwrap()).unwrap()
+    }
+}
+
+pub(crate) fn nodes(urls: &[&str]) -> Arc<Nodes> {
+    let urls = urls.iter().map(|url| url.parse().unwrap()).collect();
+    Arc::new(Nodes::new(TEMPO_CHAIN_ID, urls, Duration::from_secs(2)).unwrap())
+}
+
+pub(crate) fn settings() -> Settings {
+    Settings {
+        payee: Holder::new("seller").unwrap(),
+        recipient: DEVELOPMENT_ACCOUNTS[1].parse().unwrap(),
+        tokens: tokens(),
+        push: true,
+        confirmations: 1,
+        wait: Duration::from_secs(20),
+    }
+}
+
+/// The assets of the suite, on two of the chain's tokens.
+pub(crate) fn tokens() -> Tokens {
+    let token = |name: &str, address: &str| Token {
+        asset: assets().get(&name.parse().unwrap()).unwrap().clone(),
+        address: address.parse().unwrap(),
+    };
+    Tokens::new(vec![token("usd", PATH_USD), token("sat", ALPHA_USD)])
+}
+
+pub(crate) fn key(number: usize) -> [u8; 32] {
+    let text = DEVELOPMENT_KEYS[number];
+    std::array::from_fn(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap())
+}
+
+/// What a node does with a transaction that is handed to it. Everything else it passes on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Passes it on.
+    None,
+    /// Says that it has it, and drops it.
+    Drops,
+    /// Passes it on, and breaks off instead of answering.
+    Loses,
+    /// Passes nothing on and answers nothing but errors of its own.
+    Broken,
+    /// Says of every transaction that it was mined and succeeded, without an event.
+    Lies,
+}
+
+/// A node in front of the chain, whose faults are turned on and off.
+pub(crate) struct Proxy {
+    pub(crate) url: String,
+    fault: Arc<Mutex<Fault>>,
+}
+
+impl Proxy {
+    pub(crate) async fn start(world: &World) -> Self {
+        let fault = Arc::new(Mutex::new(Fault::None));
+        let state = (world.chain.url.clone(), Arc::clone(&fault));
+        let router = Router::new().fallback(pass).with_state(state);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { url, fault }
+    }
+
+    pub(crate) fn turn(&self, fault: Fault) {
+        *self.fault.lock().unwrap() = fault;
+    }
+}
+
+async fn pass(
+    State((chain, fault)): State<(String, Arc<Mutex<Fault>>)>,
+    body: axum::body::Bytes,
+) -> Response {
+    let request: Value = serde_json::from_slice(&body).unwrap();
+    let (sends, fault) = (request["method"] == "eth_sendRawTransaction", *fault.lock().unwrap());
+    let asks_receipt = request["method"] == "eth_getTransactionReceipt";
+    let hash = "0x".to_owned() + &"ab".repeat(32);
+    let answer = |result: Value| {
+        json!({ "jsonrpc": "2.0", "id": request["id"], "result": result }).to_string()
+    };
+    if fault == Fault::Broken {
+        return (StatusCode::BAD_GATEWAY, "down for maintenance").into_response();
+    }
+    if fault == Fault::Drops && sends {
+        return answer(hash.into()).into_response();
+    }
+    if fault == Fault::Lies && sends {
+        return answer(hash.into()).into_response();
+    }
+    if fault == Fault::Lies && asks_receipt {
+        let receipt = json!({
+            "transactionHash": request["params"][0],
+            "blockNumber": "0x1",
+            "status": "0x1",
+            "logs": [],
+        });
+        return answer(receipt).into_response();
+    }
+    let passed = reqwest::Client::new().post(&chain).header("content-type", "application/json");
+    let answer = passed.body(body).send().await.unwrap().bytes().await.unwrap();
+    if fault == Fault::Loses && sends {
+        return (StatusCode::GATEWAY_TIMEOUT, "upstream timed out").into_response();
+    }
+    answer.into_response()
+}
