@@ -12,6 +12,7 @@ use farthing_gate::{
 use farthing_money::Amount;
 use farthing_protocols::mpp::{Mpp, UnfitRealm};
 use farthing_rail_prepaid::PrepaidRail;
+use farthing_rail_tempo::{Nodes, NodesError, TempoRail};
 use farthing_rail_test::{Dial, TestRail};
 use farthing_store_memory::MemoryStore;
 use farthing_store_sqlite::{OpenError, Options, SqliteStore};
@@ -27,7 +28,7 @@ use tokio::task::JoinHandle;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::config::{BodyPolicy, Config, RailConfig, RouteConfig, StoreConfig};
+use crate::config::{BodyPolicy, Config, RailConfig, RouteConfig, StoreConfig, TempoConfig};
 use crate::connection::{self, Peer, TlsSlot};
 use crate::management::{self, Office};
 use crate::metrics::Metrics;
@@ -254,7 +255,8 @@ impl Site {
         store: &OpenStore,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, StartError> {
-        let rails: Vec<Arc<dyn Rail>> = config.rails.iter().map(|it| rail(it, config)).collect();
+        let rails = config.rails.iter().map(|it| rail(it, config));
+        let rails: Vec<Arc<dyn Rail>> = rails.collect::<Result<_, StartError>>()?;
         let mpp = Mpp::new(&config.realm, config.secrets.clone())?;
         let protocols: Vec<Arc<dyn Protocol>> = vec![Arc::new(mpp)];
         let mut builder =
@@ -283,11 +285,25 @@ impl Site {
     }
 }
 
-fn rail(config: &RailConfig, whole: &Config) -> Arc<dyn Rail> {
-    match config {
+fn rail(config: &RailConfig, whole: &Config) -> Result<Arc<dyn Rail>, StartError> {
+    Ok(match config {
         RailConfig::Prepaid => Arc::new(PrepaidRail::new(whole.assets.clone())),
+        RailConfig::Tempo(tempo) => Arc::new(tempo_rail(tempo, whole)?),
         RailConfig::Test => Arc::new(TestRail::new(whole.assets.clone(), Dial::default())),
-    }
+    })
+}
+
+fn tempo_rail(tempo: &TempoConfig, whole: &Config) -> Result<TempoRail, StartError> {
+    let nodes = Nodes::new(tempo.chain_id, tempo.nodes.clone(), tempo.node_timeout)?;
+    let settings = farthing_rail_tempo::Settings {
+        payee: whole.seller.clone(),
+        recipient: tempo.recipient,
+        tokens: tempo.tokens.clone(),
+        push: tempo.push,
+        confirmations: tempo.confirmations,
+        wait: tempo.settle_timeout,
+    };
+    Ok(TempoRail::new(Arc::new(nodes), settings))
 }
 
 fn rails_of<'a>(
@@ -518,6 +534,9 @@ pub enum StartError {
     /// The certificate or its key does not work.
     #[error(transparent)]
     Tls(#[from] tls::TlsError),
+    /// A chain's nodes cannot be asked.
+    #[error(transparent)]
+    Nodes(#[from] NodesError),
     /// A price cannot be paid on any rail of its route.
     #[error("route {route}: no rail of the route can carry {price}")]
     Unpayable {

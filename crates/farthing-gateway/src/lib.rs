@@ -29,7 +29,7 @@ mod tls;
 
 pub use config::{
     AdminConfig, BodyPolicy, BookConfig, Config, ConfigError, Environment, RailConfig, RouteConfig,
-    StoreConfig, TlsConfig, UpstreamConfig, Variant, look_up,
+    StoreConfig, TempoConfig, TlsConfig, UpstreamConfig, Variant, look_up,
 };
 pub use gateway::{Gateway, OpenStore, ReloadError, StartError};
 pub use management::{AdminToken, FundRequest, KeyRequest, Made, WeakToken};

@@ -38,6 +38,7 @@ use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
 pub use payer::{MalformedKey, TempoPayer};
+pub use reqwest::Url;
 pub use rpc::{NoAnswer, Nodes, NodesError};
 pub use wire::{Address, MalformedAddress, Token, Tokens};
 

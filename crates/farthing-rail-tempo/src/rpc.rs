@@ -1,6 +1,7 @@
 //! JSON-RPC to the chain's nodes: several of them, each with a deadline, and none believed further
 //! than it must be.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -12,8 +13,7 @@ use serde_json::{Value, json};
 
 use crate::wire::Address;
 
-/// A chain, through its nodes.
-#[derive(Debug)]
+/// A chain, through its nodes. Their addresses may contain keys and are not shown.
 pub struct Nodes {
     client: reqwest::Client,
     chain_id: u64,
@@ -23,7 +23,6 @@ pub struct Nodes {
     next_id: AtomicU64,
 }
 
-#[derive(Debug)]
 struct Node {
     url: Url,
     /// Whether it was asked which chain it serves, and serves ours.
@@ -74,6 +73,12 @@ pub(crate) struct Log {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Block {
     pub(crate) timestamp: U64,
+}
+
+impl fmt::Debug for Nodes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Nodes").field("chain_id", &self.chain_id).finish_non_exhaustive()
+    }
 }
 
 impl Nodes {

@@ -4,3 +4,4 @@
 
 mod mpp_crate;
 mod mppx;
+mod tempo;

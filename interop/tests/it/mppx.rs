@@ -56,7 +56,7 @@ free = true
 "#;
 
 /// The folder of the peers from npm, or nothing when they are not installed.
-fn peers() -> Option<PathBuf> {
+pub(crate) fn peers() -> Option<PathBuf> {
     let folder = std::env::var_os("FARTHING_PEERS").map(PathBuf::from);
     if folder.is_none() {
         eprintln!("skipped: FARTHING_PEERS does not say where mppx is; ./x test installs it");
@@ -73,7 +73,7 @@ async fn gateway() -> Gateway {
     Gateway::start(&config).await.unwrap()
 }
 
-async fn upstream() -> SocketAddr {
+pub(crate) async fn upstream() -> SocketAddr {
     let router = axum::Router::new().fallback(|| async { "sunny" });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -75,10 +75,31 @@ pub(super) struct Asset {
     pub(super) decimals: u8,
 }
 
-/// No rail of this build needs a setting of its own.
+/// The settings of a rail. All of them are Tempo's; the others have none.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Rail {}
+pub(super) struct Rail {
+    pub(super) chain_id: Option<u64>,
+    pub(super) nodes: Option<Vec<Spanned<String>>>,
+    pub(super) recipient: Option<Spanned<String>>,
+    pub(super) tokens: Option<BTreeMap<String, Spanned<String>>>,
+    pub(super) push: Option<bool>,
+    pub(super) confirmations: Option<u64>,
+    pub(super) settle_timeout_ms: Option<u64>,
+    pub(super) node_timeout_ms: Option<u64>,
+}
+
+impl Rail {
+    pub(super) fn is_plain(&self) -> bool {
+        let Self { chain_id, nodes, recipient, tokens, push, confirmations, .. } = self;
+        let timeouts = self.settle_timeout_ms.or(self.node_timeout_ms);
+        chain_id.or(*confirmations).or(timeouts).is_none()
+            && nodes.is_none()
+            && recipient.is_none()
+            && tokens.is_none()
+            && push.is_none()
+    }
+}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -163,6 +163,44 @@ fn a_rail_that_cannot_be_built_is_refused() {
     check("[rails.test]", "[rails.test]\nspeed = 2", "unknown field `speed`");
     check("rails = [\"prepaid\"]", "rails = [\"tempo\"]", "there is no rail of this name");
     check("rails = [\"prepaid\"]", "rails = []", "a priced route needs a rail");
+    check("[rails.test]", "[rails.test]\npush = true", "this rail has no settings");
+}
+
+const TEMPO: &str = r#"[rails.tempo]
+chain_id = 42431
+nodes = ["http://127.0.0.1:8545", "env:NODE"]
+recipient = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
+tokens = { usd = "0x20c0000000000000000000000000000000000000" }
+"#;
+
+/// Nothing about a chain is guessed: neither which one it is, nor who is paid on it, nor in what.
+#[test]
+fn the_tempo_rail_says_all_of_it() {
+    let whole = format!("{WHOLE}\n{TEMPO}");
+    let parse = |text: &str| {
+        let environment = |name: &str| match name {
+            "NODE" => Some("https://node.example/v1/a-key-of-the-provider".to_owned()),
+            _ => Some(SECRET.to_owned()),
+        };
+        Config::parse(text, Path::new("/etc/farthing"), &environment)
+    };
+    let config = parse(&whole).unwrap_or_else(|error| panic!("{error}"));
+    let [_, RailConfig::Tempo(tempo), _] = config.rails.as_slice() else { panic!("three rails") };
+    assert_eq!((tempo.chain_id, tempo.confirmations, tempo.push), (42_431, 1, false));
+    assert!(!format!("{tempo:?}").contains("a-key-of"), "nodes are not shown");
+    for (from, to, want) in [
+        ("chain_id = 42431\n", "", "needs chain_id"),
+        ("nodes = [\"http://127.0.0.1:8545\", \"env:NODE\"]", "nodes = []", "needs nodes"),
+        ("http://127.0.0.1:8545", "ftp://127.0.0.1", "an http or https URL"),
+        ("0x70997970C51812dc3A010C7d01b50e0d17dc79C8", "0x7099", "40 hexadecimal digits"),
+        ("{ usd =", "{ gold =", "no asset called gold"),
+        ("{ usd = \"0x20c0000000000000000000000000000000000000\" }", "{}", "needs tokens"),
+    ] {
+        let text = whole.replacen(from, to, 1);
+        assert_ne!(text, whole, "{from}");
+        let error = parse(&text).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains(want), "{to}: {error}");
+    }
 }
 
 /// CORE.S13: plain HTTP is for this machine only, unless the operator says that something else

@@ -188,7 +188,8 @@ async fn nodes_stand_in_for_each_other() {
     assert_eq!(counter.audit().pending, 1);
 }
 
-/// TCH.S02: what the chain refuses is declined, and the seller asks anew.
+/// TCH.C04: what the chain refuses is declined, and the seller asks anew; a wallet that sees it coming
+/// does not sign.
 #[tokio::test]
 async fn a_payment_that_fails_is_declined() {
     let Some(world) = World::start().await else { return };
@@ -199,6 +200,5 @@ async fn a_payment_that_fails_is_declined() {
     world.drain(2).await;
     assert_eq!(counter.take(&presented).await, Err(Refusal::Declined));
     assert_eq!((counter.audit().voided, counter.earned()), (1, 0));
-    // TCH.C04: and a wallet finds out before it signs.
     assert!(railway.payer.pay(&railway.invite("b")).await.is_err());
 }
