@@ -40,8 +40,11 @@ const PASSES_MAX: u32 = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KeyKind {
-    /// Ed25519, as prepaid accounts are spent with.
+    /// Ed25519, as prepaid accounts are spent with. The public half is 32 bytes.
     Ed25519,
+    /// ECDSA on secp256k1, as chains of Ethereum's family have it. The public half is 33 bytes
+    /// (SEC 1, compressed).
+    Secp256k1,
 }
 
 /// The secret half of a key: 32 bytes, erased when dropped.
@@ -72,10 +75,17 @@ impl SecretKey {
         &self.0
     }
 
-    fn public(&self, kind: KeyKind) -> [u8; 32] {
+    /// The public half, unless the bytes are no key of this kind.
+    fn public(&self, kind: KeyKind) -> Result<Vec<u8>, KeyError> {
         match kind {
             KeyKind::Ed25519 => {
-                ed25519_dalek::SigningKey::from_bytes(&self.0).verifying_key().to_bytes()
+                let key = ed25519_dalek::SigningKey::from_bytes(&self.0);
+                Ok(key.verifying_key().to_bytes().to_vec())
+            }
+            KeyKind::Secp256k1 => {
+                let key = k256::ecdsa::SigningKey::from_slice(self.expose());
+                let key = key.map_err(|_| KeyError::NotAKey)?;
+                Ok(key.verifying_key().to_encoded_point(true).as_bytes().to_vec())
             }
         }
     }
@@ -157,7 +167,7 @@ pub struct KeyInfo {
     pub kind: KeyKind,
     /// Its public half.
     #[serde(serialize_with = "as_base64")]
-    pub public: [u8; 32],
+    pub public: Vec<u8>,
 }
 
 /// A folder of keys.
@@ -197,7 +207,7 @@ impl KeyFolder {
         let mut random = [0; 40];
         getrandom::fill(&mut random).map_err(|_| KeyError::Randomness)?;
         let (salt, nonce) = random.split_at(16);
-        let info = KeyInfo { name: name.to_owned(), kind, public: secret.public(kind) };
+        let info = KeyInfo { name: name.to_owned(), kind, public: secret.public(kind)? };
         let cipher = XChaCha20Poly1305::new(&(*self.cost.key(passphrase, salt)?).into());
         let bound = bound(&info);
         let payload = Payload { msg: secret.expose(), aad: &bound };
@@ -207,7 +217,7 @@ impl KeyFolder {
             farthing_key: FORMAT,
             name: info.name.clone(),
             kind,
-            public: BASE64.encode(info.public),
+            public: BASE64.encode(&info.public),
             argon2id: self.cost,
             salt: BASE64.encode(salt),
             nonce: BASE64.encode(nonce),
@@ -268,7 +278,7 @@ impl KeyFolder {
         let secret = Zeroizing::new(secret.map_err(|_| KeyError::Passphrase)?);
         let bytes: [u8; 32] = secret.as_slice().try_into().map_err(|_| KeyError::Damaged)?;
         let secret = SecretKey::from_bytes(bytes);
-        if secret.public(info.kind) == info.public { Ok(secret) } else { Err(KeyError::Damaged) }
+        if secret.public(info.kind)? == info.public { Ok(secret) } else { Err(KeyError::Damaged) }
     }
 
     fn file(&self, name: &str) -> Result<PathBuf, KeyError> {
@@ -288,7 +298,6 @@ impl KeyFolder {
         };
         let file: KeyFile = serde_json::from_slice(&bytes).map_err(|_| KeyError::Damaged)?;
         let public = BASE64.decode(&file.public).map_err(|_| KeyError::Damaged)?;
-        let public = public.try_into().map_err(|_| KeyError::Damaged)?;
         if file.farthing_key != FORMAT || file.name != name {
             return Err(KeyError::Damaged);
         }
@@ -336,6 +345,7 @@ struct KeyFile {
 fn bound(info: &KeyInfo) -> Vec<u8> {
     let kind = match info.kind {
         KeyKind::Ed25519 => "ed25519",
+        KeyKind::Secp256k1 => "secp256k1",
     };
     [b"farthing key v1/", kind.as_bytes(), b"/", info.name.as_bytes(), b"/", &info.public].concat()
 }
@@ -345,7 +355,7 @@ fn is_name(name: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(fits)
 }
 
-fn as_base64<S: serde::Serializer>(bytes: &[u8; 32], serializer: S) -> Result<S::Ok, S::Error> {
+fn as_base64<S: serde::Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&BASE64.encode(bytes))
 }
 
@@ -367,6 +377,9 @@ pub enum KeyError {
     /// The passphrase is not the right one.
     #[error("the passphrase does not open this key")]
     Passphrase,
+    /// The bytes are no key of its kind.
+    #[error("these bytes are no key of this kind; every curve has a few such")]
+    NotAKey,
     /// The file is not what was written.
     #[error("the key file is damaged")]
     Damaged,

@@ -27,7 +27,6 @@ mod wire;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy_consensus::crypto::secp256k1::{recover_signer, sign_message};
 use alloy_primitives::B256;
 use farthing_core::{
     BoxFuture, Evidence, Held, Object, Presented, Rail, Rejection, SettleError, Settled, Unquotable,
@@ -204,14 +203,6 @@ impl TempoRail {
 enum Shown {
     Transaction(Payment),
     Hash { hash: B256, sender: Address },
-}
-
-/// The account that a secret key is the key of.
-fn account_of(secret: &[u8; 32]) -> Option<Address> {
-    // A signature tells whose it is, without a second library for keys.
-    let (secret, digest) = (B256::from(*secret), B256::repeat_byte(1));
-    let signature = sign_message(secret, digest).ok()?;
-    recover_signer(&signature, digest).ok().map(Address)
 }
 
 fn parse_hash(text: &str) -> Option<B256> {

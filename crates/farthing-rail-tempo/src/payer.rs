@@ -10,11 +10,11 @@ use farthing_core::{BoxFuture, Invitation, Object, Paid, PayError, Payer, Price,
 use tempo_primitives::transaction::{PrimitiveSignature, TempoSignature};
 use zeroize::Zeroizing;
 
+use crate::METHOD;
 use crate::memo::attribution;
 use crate::rpc::{CallError, Nodes};
 use crate::transaction::{Limits, build, call_data};
 use crate::wire::{Address, Terms, Tokens, did};
-use crate::{METHOD, account_of};
 
 /// How long a signed transaction may wait, in seconds; the chain allows thirty (TIP-1009).
 const VALID_S: u64 = 25;
@@ -52,7 +52,9 @@ impl TempoPayer {
     ///
     /// [`MalformedKey`].
     pub fn new(secret: &[u8; 32], nodes: Arc<Nodes>, tokens: Tokens) -> Result<Self, MalformedKey> {
-        let account = account_of(secret).ok_or(MalformedKey)?;
+        let key = k256::ecdsa::SigningKey::from_slice(secret).map_err(|_| MalformedKey)?;
+        let public = key.verifying_key().to_encoded_point(true);
+        let account = Address::of_public_key(public.as_bytes()).ok_or(MalformedKey)?;
         Ok(Self { key: Zeroizing::new(*secret), account, nodes, tokens })
     }
 

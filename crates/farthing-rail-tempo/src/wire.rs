@@ -14,6 +14,15 @@ mod tests;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address(pub(crate) alloy_primitives::Address);
 
+impl Address {
+    /// The account that a public key of secp256k1 is the key of (SEC 1, compressed or not).
+    #[must_use]
+    pub fn of_public_key(key: &[u8]) -> Option<Self> {
+        let key = k256::ecdsa::VerifyingKey::from_sec1_bytes(key).ok()?;
+        Some(Self(alloy_primitives::Address::from_public_key(&key)))
+    }
+}
+
 impl FromStr for Address {
     type Err = MalformedAddress;
 
@@ -66,6 +75,11 @@ impl Tokens {
     #[must_use]
     pub fn assets(&self) -> Assets {
         self.0.iter().map(|token| token.asset.clone()).collect()
+    }
+
+    /// These tokens, one by one.
+    pub fn iter(&self) -> impl Iterator<Item = &Token> {
+        self.0.iter()
     }
 
     pub(crate) fn of(&self, amount: &Amount) -> Option<&Token> {

@@ -1,9 +1,11 @@
 //! The wallet's configuration: a TOML file its owner writes.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use farthing_money::{Asset, AssetId, Assets};
+use farthing_rail_tempo::{MalformedAddress, Token, Tokens, Url};
 use serde::Deserialize;
 
 use crate::{Rules, SellerRules};
@@ -23,6 +25,25 @@ pub struct WalletConfig {
     pub assets: Assets,
     /// What it may pay.
     pub rules: Rules,
+    /// How it pays on Tempo, if it does.
+    pub tempo: Option<TempoChain>,
+}
+
+/// A Tempo chain, as the owner of a wallet names it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TempoChain {
+    /// The chain's number.
+    pub chain_id: u64,
+    /// Its nodes, in the order they are asked. They may contain keys.
+    pub nodes: Vec<Url>,
+    /// The tokens that are the wallet's assets on the chain.
+    pub tokens: Tokens,
+}
+
+impl fmt::Debug for TempoChain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TempoChain").field("chain_id", &self.chain_id).finish_non_exhaustive()
+    }
 }
 
 #[derive(Deserialize)]
@@ -34,6 +55,39 @@ struct Raw {
     assets: BTreeMap<String, RawAsset>,
     #[serde(default)]
     sellers: BTreeMap<String, RawSeller>,
+    tempo: Option<RawTempo>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTempo {
+    chain_id: u64,
+    nodes: Vec<String>,
+    tokens: BTreeMap<String, String>,
+}
+
+impl RawTempo {
+    fn read(&self, assets: &Assets) -> Result<TempoChain, WalletConfigError> {
+        let error = |what: String| WalletConfigError(format!("[tempo]: {what}"));
+        let node = |text: &String| {
+            let url =
+                text.parse().ok().filter(|url: &Url| matches!(url.scheme(), "http" | "https"));
+            url.ok_or_else(|| error("a node is an http or https URL".to_owned()))
+        };
+        let token = |(name, address): (&String, &String)| {
+            let asset = AssetId::new(name).ok().and_then(|id| assets.get(&id));
+            let asset = asset.ok_or_else(|| error(format!("there is no [assets.{name}]")))?.clone();
+            let address =
+                address.parse().map_err(|it: MalformedAddress| error(format!("{name}: {it}")))?;
+            Ok(Token { asset, address })
+        };
+        let nodes: Vec<Url> = self.nodes.iter().map(node).collect::<Result<_, _>>()?;
+        if nodes.is_empty() {
+            return Err(error("at least one node is needed".to_owned()));
+        }
+        let tokens = self.tokens.iter().map(token).collect::<Result<_, WalletConfigError>>()?;
+        Ok(TempoChain { chain_id: self.chain_id, nodes, tokens: Tokens::new(tokens) })
+    }
 }
 
 #[derive(Deserialize)]
@@ -95,7 +149,9 @@ impl WalletConfig {
             let seller = SellerRules { realm: seller.realm, recipients: seller.recipients };
             rules.sellers.insert(origin, seller);
         }
-        Ok(Self { key: raw.key, assets: assets.into_iter().collect(), rules })
+        let assets: Assets = assets.into_iter().collect();
+        let tempo = raw.tempo.map(|tempo| tempo.read(&assets)).transpose()?;
+        Ok(Self { key: raw.key, assets, rules, tempo })
     }
 }
 

@@ -31,7 +31,7 @@ mod wallet;
 
 pub use books::{Books, BooksError};
 pub use choose::{Choice, Objection, Rules, SellerRules, choose};
-pub use config::{WalletConfig, WalletConfigError};
+pub use config::{TempoChain, WalletConfig, WalletConfigError};
 pub use memory::{IntentLock, Memory, MemoryError, Outstanding, StoredReceipt};
 pub use outcome::{Outcome, PaidFor, Preview, PreviewOffer, Refused};
 pub use request::{PayRequest, UnsafeUrl};

@@ -112,11 +112,26 @@ pub(crate) enum Wallet {
         /// Its name
         #[arg(default_value = "main")]
         name: String,
+        /// What it signs with
+        #[arg(long, value_enum, default_value_t = Kind::Ed25519)]
+        kind: Kind,
     },
     /// Take over a key that was made elsewhere: 32 bytes in hexadecimal on standard input
     Import {
         /// Its name
         name: String,
+        /// What it signs with
+        #[arg(long, value_enum, default_value_t = Kind::Ed25519)]
+        kind: Kind,
+    },
+    /// What a key's account holds on its chain
+    Balance {
+        /// The key, instead of the one in the wallet's configuration
+        #[arg(long, value_name = "NAME")]
+        key: Option<String>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
     },
     /// List the keys
     List {
@@ -136,6 +151,15 @@ pub(crate) enum Wallet {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// What a key signs with, which decides where it can pay.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// Prepaid accounts
+    Ed25519,
+    /// Tempo
+    Secp256k1,
 }
 
 #[derive(Subcommand)]

@@ -36,7 +36,7 @@ fn run(command: Command) -> Done {
     match command {
         Command::Serve(args) => concurrently(serve::run(args)),
         Command::Pay(args) => concurrently(pay::run(*args)),
-        Command::Wallet(command) => wallet::run(command),
+        Command::Wallet(command) => concurrently(wallet::run(command)),
         Command::Prepaid(command) => concurrently(prepaid::run(command)),
         Command::Ledger(command) => book::run(command),
         Command::Trace(args) => book::trace(&args),

@@ -6,11 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use farthing_core::{Invitation, PayError};
+use farthing_core::{Invitation, PayError, Payer};
 use farthing_gate::SystemClock;
+use farthing_keys::KeyKind;
 use farthing_money::Assets;
 use farthing_protocols::mpp::MppBuyer;
 use farthing_rail_prepaid::PrepaidPayer;
+use farthing_rail_tempo::TempoPayer;
 use farthing_wallet::{
     Books, BooksError, Memory, Objection, Outcome, PayFailure, PayOptions, PayRequest, Preview,
     Wallet,
@@ -23,6 +25,7 @@ use crate::cli::Pay;
 use crate::failure::{Done, Exit, Failure};
 use crate::home::{Home, passphrase};
 use crate::prepaid::parse_amount;
+use crate::wallet::{no_chain, nodes};
 
 pub(crate) async fn run(args: Pay) -> Done {
     let home = Home::find()?;
@@ -57,11 +60,19 @@ fn open(
 ) -> Result<Wallet, Failure> {
     let name = key.unwrap_or(&config.key);
     // A key that is not there is not worth typing a passphrase for.
-    home.keys().info(name)?;
+    let info = home.keys().info(name)?;
     let key = home.keys().unlock(name, &passphrase(&format!("The passphrase of {name}: "))?)?;
+    let payer: Arc<dyn Payer> = match info.kind {
+        KeyKind::Ed25519 => Arc::new(PrepaidPayer::new(key.expose(), config.assets)),
+        KeyKind::Secp256k1 => {
+            let chain = config.tempo.as_ref().ok_or_else(no_chain)?;
+            let payer = TempoPayer::new(key.expose(), nodes(chain)?, chain.tokens.clone());
+            Arc::new(payer.map_err(|error| Failure::new(Exit::Key, error))?)
+        }
+    };
     let clock = Arc::new(SystemClock);
     Ok(Wallet {
-        payers: vec![Arc::new(PrepaidPayer::new(key.expose(), config.assets))],
+        payers: vec![payer],
         buyers: vec![Arc::new(MppBuyer)],
         rules: config.rules,
         books: Books::new(&home.book(), clock.clone()),

@@ -1,23 +1,30 @@
 //! `farthing wallet`.
 
 use std::io::Read;
+use std::sync::Arc;
+use std::time::Duration;
 
 use farthing_keys::{KeyInfo, KeyKind, SecretKey};
 use farthing_money::Assets;
 use farthing_rail_prepaid::did_key;
-use farthing_wallet::{Memory, StoredReceipt};
+use farthing_rail_tempo::{Address, Nodes};
+use farthing_wallet::{Memory, StoredReceipt, TempoChain};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use crate::cli::Wallet;
+use crate::cli::{Kind, Wallet};
 use crate::failure::{Done, Exit, Failure};
 use crate::home::{Home, passphrase};
 
-pub(crate) fn run(command: Wallet) -> Done {
+/// How long a node of a chain may take to answer.
+const NODE_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub(crate) async fn run(command: Wallet) -> Done {
     let home = Home::find()?;
     match command {
-        Wallet::New { name } => store(&home, &name, &SecretKey::generate()?),
-        Wallet::Import { name } => store(&home, &name, &typed_secret()?),
+        Wallet::New { name, kind } => store(&home, &name, kind, &SecretKey::generate()?),
+        Wallet::Import { name, kind } => store(&home, &name, kind, &typed_secret()?),
+        Wallet::Balance { key, json } => balance(&home, key.as_deref(), json).await,
         Wallet::List { json } => list(&home, json),
         Wallet::Receipts { json } => receipts(&home, json),
         Wallet::Outstanding { json } => outstanding(&home, json),
@@ -25,9 +32,13 @@ pub(crate) fn run(command: Wallet) -> Done {
 }
 
 /// Stores a key, and begins a configuration if there is none.
-fn store(home: &Home, name: &str, secret: &SecretKey) -> Done {
+fn store(home: &Home, name: &str, kind: Kind, secret: &SecretKey) -> Done {
     let passphrase = passphrase(&format!("A passphrase for the key {name}: "))?;
-    let info = home.keys().store(name, KeyKind::Ed25519, secret, &passphrase)?;
+    let kind = match kind {
+        Kind::Ed25519 => KeyKind::Ed25519,
+        Kind::Secp256k1 => KeyKind::Secp256k1,
+    };
+    let info = home.keys().store(name, kind, secret, &passphrase)?;
     let path = home.config_path();
     if !path.exists() {
         std::fs::write(&path, starter(name)).map_err(Failure::other)?;
@@ -82,9 +93,53 @@ fn typed_secret() -> Result<SecretKey, Failure> {
 
 /// The account a key pays from, as sellers see it.
 fn account(info: &KeyInfo) -> String {
-    match info.kind {
-        KeyKind::Ed25519 => did_key(&info.public),
+    let account = match info.kind {
+        KeyKind::Ed25519 => <&[u8; 32]>::try_from(info.public.as_slice()).ok().map(did_key),
+        KeyKind::Secp256k1 => Address::of_public_key(&info.public).map(|it| it.to_string()),
+    };
+    account.unwrap_or_else(|| "(damaged)".to_owned())
+}
+
+/// What the chain says that an account holds; no passphrase is needed to ask.
+async fn balance(home: &Home, key: Option<&str>, json: bool) -> Done {
+    let config = home.config()?;
+    let info = home.keys().info(key.unwrap_or(&config.key))?;
+    let elsewhere =
+        || Failure::usage("the balance of this key is in a seller's books, not on a chain");
+    let account = match info.kind {
+        KeyKind::Ed25519 => None,
+        KeyKind::Secp256k1 => Address::of_public_key(&info.public),
+    };
+    let account = account.ok_or_else(elsewhere)?;
+    let chain = config.tempo.as_ref().ok_or_else(no_chain)?;
+    let nodes = nodes(chain)?;
+    let mut balances = serde_json::Map::new();
+    for token in chain.tokens.iter() {
+        let atoms = nodes.balance(token.address, account).await;
+        let atoms = atoms.map_err(|error| Failure::new(Exit::Unreachable, error))?;
+        if json {
+            balances.insert(token.asset.id().to_string(), atoms.to_string().into());
+        } else {
+            println!("{:>24} {}", token.asset.print(atoms), token.asset.id());
+        }
     }
+    if json {
+        print_json(&json!({ "account": account.to_string(), "atoms": balances }))
+    } else {
+        Ok(())
+    }
+}
+
+/// The nodes of the wallet's chain.
+pub(crate) fn nodes(chain: &TempoChain) -> Result<Arc<Nodes>, Failure> {
+    let nodes = Nodes::new(chain.chain_id, chain.nodes.clone(), NODE_TIMEOUT);
+    nodes.map(Arc::new).map_err(Failure::usage)
+}
+
+pub(crate) fn no_chain() -> Failure {
+    Failure::usage(
+        "wallet.toml has no [tempo], which says how to reach the chain; see docs/wallet.md",
+    )
 }
 
 fn list(home: &Home, json: bool) -> Done {

@@ -8,4 +8,5 @@ mod demo;
 mod keys;
 mod pay;
 mod serve;
+mod tempo;
 mod world;
