@@ -135,9 +135,11 @@ impl TempoRail {
             Err(CallError::Unsent) => return Err(SettleError::Unsent),
             Err(CallError::Refused(why)) => {
                 tracing::info!(hash = %payment.hash, why, "refused by the chain");
-                // It may have been handed over before: then it is mined.
-                let receipt = self.nodes.receipt(payment.hash).await;
-                receipt.map_err(|_| SettleError::Unknown)?.ok_or(SettleError::Declined)?
+                // It may have been handed over before: then it is mined, or about to be.
+                if !self.nodes.has(payment.hash).await.map_err(|_| SettleError::Unknown)? {
+                    return Err(SettleError::Declined);
+                }
+                self.mined(payment.hash).await
             }
         };
         let receipt = self.deep(receipt).await;

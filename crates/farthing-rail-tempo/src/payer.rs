@@ -7,24 +7,21 @@ use std::sync::Arc;
 use alloy_consensus::crypto::secp256k1::sign_message;
 use alloy_primitives::B256;
 use farthing_core::{BoxFuture, Invitation, Object, Paid, PayError, Payer, Price, Unpayable};
+use tempo_primitives::TempoTransaction;
 use tempo_primitives::transaction::{PrimitiveSignature, TempoSignature};
 use zeroize::Zeroizing;
 
 use crate::METHOD;
 use crate::memo::attribution;
 use crate::rpc::{CallError, Nodes};
-use crate::transaction::{Limits, build, call_data};
+use crate::transaction::build;
 use crate::wire::{Address, Terms, Tokens, did};
 
 /// How long a signed transaction may wait, in seconds; the chain allows thirty (TIP-1009).
 const VALID_S: u64 = 25;
 
-/// How much more gas than estimated a transaction may burn, in percent: the estimate is of the call,
-/// and the first transfer to somebody costs more than the next.
-const GAS_PERCENT: u64 = 150;
-
-/// What signing and paying for gas in a token burns beside the call.
-const GAS_BESIDE: u64 = 100_000;
+/// How much of what is estimated a transaction may burn, in percent: the chain moves on meanwhile.
+const GAS_PERCENT: u64 = 120;
 
 /// Pays with a secp256k1 key.
 pub struct TempoPayer {
@@ -78,25 +75,25 @@ impl TempoPayer {
         Ok(terms)
     }
 
-    /// How much the transaction may burn and how long it may wait, from what the chain says. A call
-    /// that would not succeed is found out here, before anything is signed.
-    async fn limits(
+    /// The transaction, with limits from what the chain says. One that would not succeed is found
+    /// out here, before anything is signed.
+    async fn transaction(
         &self,
         terms: &Terms,
-        memo: B256,
         invitation: &Invitation,
-    ) -> Result<Limits, PayError> {
-        let data = call_data(terms, memo);
-        let gas = self.nodes.estimate_gas(self.account, terms.token, &data).await?;
-        let price = self.nodes.gas_price().await?;
+    ) -> Result<TempoTransaction, PayError> {
+        let memo = attribution(&invitation.realm, &invitation.challenge);
         let now_s = self.nodes.block_time_s(None).await?;
         let expires_s = invitation.expires_at.map_or(u64::MAX, |at| at.as_micros() / 1_000_000);
-        let valid_before = now_s.saturating_add(VALID_S).min(expires_s);
-        Ok(Limits {
-            gas: gas.saturating_mul(GAS_PERCENT).saturating_div(100).saturating_add(GAS_BESIDE),
-            fee_per_gas: price.saturating_mul(2),
-            valid_before: NonZeroU64::new(valid_before).ok_or(Unpayable::Malformed)?,
-        })
+        let valid_before = NonZeroU64::new(now_s.saturating_add(VALID_S).min(expires_s));
+        let mut transaction = build(terms, memo, valid_before.ok_or(Unpayable::Malformed)?);
+        for call in &transaction.calls {
+            self.nodes.try_call(self.account, terms.token, &call.input).await?;
+        }
+        let gas = self.nodes.estimate_gas(self.account, &transaction).await?;
+        transaction.gas_limit = gas.saturating_mul(GAS_PERCENT).saturating_div(100);
+        transaction.max_fee_per_gas = self.nodes.gas_price().await?.saturating_mul(2);
+        Ok(transaction)
     }
 }
 
@@ -117,9 +114,7 @@ impl Payer for TempoPayer {
     fn pay<'a>(&'a self, invitation: &'a Invitation) -> BoxFuture<'a, Result<Paid, PayError>> {
         Box::pin(async {
             let terms = self.terms(invitation)?;
-            let memo = attribution(&invitation.realm, &invitation.challenge);
-            let limits = self.limits(&terms, memo, invitation).await?;
-            let transaction = build(&terms, memo, limits);
+            let transaction = self.transaction(&terms, invitation).await?;
             let signature = sign_message(B256::from(*self.key), transaction.signature_hash());
             let signature = signature.map_err(|_| PayError::Refused)?;
             let signature = TempoSignature::Primitive(PrimitiveSignature::Secp256k1(signature));

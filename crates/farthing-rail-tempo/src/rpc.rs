@@ -10,6 +10,7 @@ use reqwest::Url;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tempo_primitives::TempoTransaction;
 
 use crate::wire::Address;
 
@@ -124,6 +125,12 @@ impl Nodes {
         Ok(receipt.filter(|receipt| receipt.transaction_hash == hash))
     }
 
+    /// Whether the chain has a transaction, mined or waiting to be.
+    pub(crate) async fn has(&self, hash: B256) -> Result<bool, CallError> {
+        let found: Value = self.call("eth_getTransactionByHash", json!([hash])).await?;
+        Ok(!found.is_null())
+    }
+
     pub(crate) async fn block_number(&self) -> Result<u64, CallError> {
         self.call::<U64>("eth_blockNumber", json!([])).await.map(|number| number.to())
     }
@@ -140,15 +147,34 @@ impl Nodes {
         self.call::<U128>("eth_gasPrice", json!([])).await.map(|price| price.to())
     }
 
-    /// What a call would burn; refused where it would not succeed.
-    pub(crate) async fn estimate_gas(
+    /// Tries a call without sending anything; refused where it would not succeed.
+    pub(crate) async fn try_call(
         &self,
         from: Address,
         to: Address,
         data: &Bytes,
+    ) -> Result<(), CallError> {
+        let call = json!({ "from": from.to_string(), "to": to.to_string(), "data": data });
+        self.call::<Value>("eth_call", json!([call, "latest"])).await.map(drop)
+    }
+
+    /// What a transaction of `from` would burn.
+    pub(crate) async fn estimate_gas(
+        &self,
+        from: Address,
+        transaction: &TempoTransaction,
     ) -> Result<u64, CallError> {
-        let call = json!([{ "from": from.to_string(), "to": to.to_string(), "data": data }]);
-        self.call::<U64>("eth_estimateGas", call).await.map(|gas| gas.to())
+        // The transaction in the node's own words, less the limits that are to be found out.
+        let mut request = serde_json::to_value(transaction).unwrap_or_default();
+        if let Some(request) = request.as_object_mut() {
+            for unknown in ["gas", "maxFeePerGas", "maxPriorityFeePerGas"] {
+                request.remove(unknown);
+            }
+            request.retain(|_, value| !value.is_null());
+            request.insert("from".into(), from.to_string().into());
+            request.insert("type".into(), format!("{:#x}", TempoTransaction::tx_type()).into());
+        }
+        self.call::<U64>("eth_estimateGas", json!([request])).await.map(|gas| gas.to())
     }
 
     /// What an account holds of a token, in atoms.

@@ -134,35 +134,21 @@ fn paid(call: &Call, terms: &Terms) -> Result<Option<B256>, Mismatch> {
     }
 }
 
-/// What a transaction costs at most to run, and for how long it may wait.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    pub(crate) gas: u64,
-    pub(crate) fee_per_gas: u128,
-    pub(crate) valid_before: NonZeroU64,
-}
-
-/// The transaction that pays `terms` and says so in its memo, to be signed. Its nonce expires with
-/// it, so that no other transaction of the wallet waits for it (TIP-1009).
-pub(crate) fn build(terms: &Terms, memo: B256, limits: Limits) -> TempoTransaction {
+/// The transaction that pays `terms` and says so in its memo, to be given limits and signed. Its nonce
+/// expires with it, so that no other transaction of the wallet waits for it (TIP-1009).
+pub(crate) fn build(terms: &Terms, memo: B256, valid_before: NonZeroU64) -> TempoTransaction {
+    let amount = U256::from(terms.amount.atoms());
+    let transfer = transferWithMemoCall { to: terms.recipient.0, amount, memo };
     TempoTransaction {
         chain_id: terms.chain_id,
         fee_token: Some(terms.token.0),
-        max_fee_per_gas: limits.fee_per_gas,
-        gas_limit: limits.gas,
         calls: vec![Call {
             to: TxKind::Call(terms.token.0),
             value: U256::ZERO,
-            input: call_data(terms, memo),
+            input: transfer.abi_encode().into(),
         }],
         nonce_key: U256::MAX,
-        valid_before: Some(limits.valid_before),
+        valid_before: Some(valid_before),
         ..TempoTransaction::default()
     }
-}
-
-/// The call that pays `terms` with a memo.
-pub(crate) fn call_data(terms: &Terms, memo: B256) -> Bytes {
-    let amount = U256::from(terms.amount.atoms());
-    transferWithMemoCall { to: terms.recipient.0, amount, memo }.abi_encode().into()
 }

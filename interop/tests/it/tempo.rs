@@ -1,12 +1,20 @@
 //! The official clients pay a gateway on a Tempo chain of their own.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
+use farthing_gate::SystemClock;
 use farthing_gateway::{Config, Gateway};
+use farthing_keys::SecretKey;
 use farthing_ledger::audit;
+use farthing_protocols::mpp::MppBuyer;
+use farthing_rail_tempo::{Nodes, TempoPayer};
 use farthing_testkit::chain::{
     DEVELOPMENT_ACCOUNTS, DEVELOPMENT_KEYS, PATH_USD, TEMPO_CHAIN_ID, TempoChain,
 };
+use farthing_wallet::{Books, Memory, PayOptions, PayRequest, Wallet, WalletConfig};
+use tokio::io::AsyncBufReadExt as _;
 use tokio::process::Command;
 
 use crate::mppx::{peers, upstream};
@@ -168,4 +176,97 @@ async fn mppx_validates_a_paid_route() {
     assert_eq!(code, 0, "{text}");
     assert!(!text.contains('✗'), "{text}");
     assert_eq!(shop.close().await, 10_000, "{text}");
+}
+
+/// A seller written with the official SDK, in a process of its own.
+struct ForeignSeller {
+    url: String,
+    _process: tokio::process::Child,
+    _script: tempfile::TempPath,
+}
+
+impl ForeignSeller {
+    async fn open(peers: &Path, chain: &TempoChain) -> Self {
+        // A module finds the SDK from where it stands.
+        let script = tempfile::Builder::new().suffix(".mjs").tempfile_in(peers).unwrap();
+        std::fs::write(script.path(), include_str!("../../npm/seller.mjs")).unwrap();
+        let script = script.into_temp_path();
+        let mut process = Command::new("node")
+            .arg(&script)
+            .env("RPC", &chain.url)
+            .env("RECIPIENT", DEVELOPMENT_ACCOUNTS[1])
+            .env("SECRET", "q7Jx0v2mZk9TtY5cRbW3nLhE8sUaPdGf")
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let lines = tokio::io::BufReader::new(process.stdout.take().unwrap());
+        let url = lines.lines().next_line().await.unwrap().expect("the seller says where it is");
+        Self { url, _process: process, _script: script }
+    }
+}
+
+/// A wallet of ours in `folder`, with a development key on `chain`.
+fn wallet(folder: &Path, chain: &TempoChain) -> Wallet {
+    let text = WALLET
+        .replace("CHAIN_ID", &TEMPO_CHAIN_ID.to_string())
+        .replace("NODE", &chain.url)
+        .replace("PATH_USD", PATH_USD);
+    let config = WalletConfig::parse(&text).unwrap_or_else(|error| panic!("{error}"));
+    let tempo = config.tempo.unwrap();
+    let nodes = Nodes::new(tempo.chain_id, tempo.nodes, Duration::from_secs(10)).unwrap();
+    let digits = DEVELOPMENT_KEYS[2];
+    let digit = |at: usize| u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).unwrap();
+    let key = SecretKey::from_bytes(std::array::from_fn(digit));
+    let payer = TempoPayer::new(key.expose(), Arc::new(nodes), tempo.tokens).unwrap();
+    let clock = Arc::new(SystemClock);
+    Wallet {
+        payers: vec![Arc::new(payer)],
+        buyers: vec![Arc::new(MppBuyer)],
+        rules: config.rules,
+        books: Books::new(&folder.join("wallet.db"), clock.clone()),
+        memory: Memory::open(&folder.join("memory.db")).unwrap(),
+        key,
+        clock,
+        http: Wallet::client().unwrap(),
+        pause: Wallet::PAUSE,
+    }
+}
+
+const WALLET: &str = r#"key = "agent"
+
+[assets.usd]
+decimals = 6
+per_payment_max = "0.05"
+total_max = "1"
+
+[tempo]
+chain_id = CHAIN_ID
+nodes = ["NODE"]
+tokens = { usd = "PATH_USD" }
+"#;
+
+/// CORE.C01, TCH.C01: our wallet pays a seller of theirs, once, and keeps the receipt.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_wallet_pays_a_mppx_seller() {
+    let Some(peers) = peers() else { return };
+    let chain = TempoChain::start(None).await.expect("the peers are installed");
+    let seller = ForeignSeller::open(&peers, &chain).await;
+    let folder = tempfile::tempdir().unwrap();
+    let wallet = wallet(folder.path(), &chain);
+    let request = PayRequest {
+        method: reqwest::Method::GET,
+        url: format!("{}/paid", seller.url).parse().unwrap(),
+        fields: reqwest::header::HeaderMap::new(),
+        body: bytes::Bytes::new(),
+    };
+    let outcome = wallet.pay(&request, &PayOptions::default()).await;
+    let outcome = outcome.unwrap_or_else(|error| panic!("{error:?}"));
+    assert_eq!((outcome.status.as_u16(), &*outcome.body), (200, &b"{\"forecast\":\"sunny\"}"[..]));
+    let paid = outcome.paid.expect("it was paid for");
+    assert_eq!(paid.amount.map(|amount| amount.atoms()), Some(10_000));
+    let receipts = wallet.memory.receipts().unwrap();
+    let reference = receipts[0].receipt["reference"].as_str().unwrap();
+    assert!(reference.starts_with("0x") && reference.len() == 66, "{reference}");
 }

@@ -27,13 +27,10 @@ fn bound() -> Bound<'static> {
     Bound { realm: REALM, challenge: "a", expires_at_s: EXPIRES_S }
 }
 
-fn limits() -> Limits {
-    Limits { gas: 300_000, fee_per_gas: 20, valid_before: NonZeroU64::new(EXPIRES_S).unwrap() }
-}
-
 /// The transaction of an honest buyer, changed before it is signed.
 fn signed(change: impl FnOnce(&mut TempoTransaction)) -> String {
-    let mut transaction = build(&terms(), attribution(REALM, "a"), limits());
+    let mut transaction =
+        build(&terms(), attribution(REALM, "a"), NonZeroU64::new(EXPIRES_S).unwrap());
     change(&mut transaction);
     let signature = sign_message(B256::repeat_byte(7), transaction.signature_hash()).unwrap();
     let signature = TempoSignature::Primitive(PrimitiveSignature::Secp256k1(signature));

@@ -63,6 +63,25 @@ async fn settling_twice_moves_the_money_once() {
     assert_eq!(world.balance(1).await, before + 2_500);
 }
 
+/// B-09: the name on a payment is the signer's, on the chain that is paid on, or there is none.
+#[tokio::test]
+async fn a_payment_is_its_signers() {
+    let Some(world) = World::start().await else { return };
+    let railway = world.railway();
+    let presented = railway.pay(&railway.invite("a")).await;
+    let named = |source: Option<String>| {
+        let renamed = Presented { source, ..presented.clone() };
+        railway.rail.check(&renamed, START).map(|evidence| evidence.payer)
+    };
+    let signer = railway.payer.account();
+    assert_eq!(named(Some(signer.clone())), Ok(signer.clone()), "the control");
+    assert_eq!(named(None), Ok(signer.clone()));
+    assert_eq!(named(Some(railway.stranger.account())), Err(Rejection::Invalid));
+    let elsewhere = signer.replace("eip155:42431", "eip155:4217");
+    assert_eq!(named(Some(elsewhere)), Err(Rejection::Invalid));
+    assert_eq!(named(Some("did:key:z6Mk".into())), Err(Rejection::Malformed));
+}
+
 /// F-09: a transaction that the chain is about to refuse is refused before it is claimed.
 #[tokio::test]
 async fn a_transaction_has_time_left() {
