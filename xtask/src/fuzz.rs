@@ -76,8 +76,7 @@ pub(crate) fn run(shell: &Shell, target: Option<&str>, limit: &Limit) -> Result<
 }
 
 fn build(shell: &Shell) -> Result<PathBuf> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    let target = target.unwrap_or_else(|| root().join("target")).join("fuzz");
+    let target = crate::target().join("fuzz");
     // With a target named, the flags stay away from build scripts.
     let host = cmd!(shell, "rustc --print host-tuple").quiet().read()?;
     let manifest = root().join("fuzz/Cargo.toml");

@@ -3,13 +3,14 @@
 //! The rules of the source tree that no compiler knows are tests here: `tidy` reads the manifests,
 //! `traceability` finds the test of every requirement. They run with all the others.
 
+mod demo;
 mod fuzz;
 mod setup;
 #[cfg(test)]
 mod tidy;
 mod traceability;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -28,7 +29,11 @@ struct Cli {
 #[derive(Subcommand)]
 enum Task {
     /// Sell and buy one API call in this terminal, with every step shown
-    Demo,
+    Demo {
+        /// In stablecoins, on a Tempo chain of its own, with the official `mppx` as a second buyer
+        #[arg(long)]
+        tempo: bool,
+    },
     /// Set up, then run every check and every test
     Test,
     /// Only what needs no setup: format, lints, and the rules of the source tree
@@ -58,7 +63,10 @@ fn main() -> Result<()> {
     let shell = Shell::new()?;
     shell.change_dir(root());
     match cli.task {
-        Task::Demo => Ok(cmd!(shell, "cargo run --quiet --package farthing -- demo").run()?),
+        Task::Demo { tempo: true } => demo::tempo(&shell),
+        Task::Demo { tempo: false } => {
+            Ok(cmd!(shell, "cargo run --quiet --package farthing -- demo").run()?)
+        }
         Task::Test => test(&shell),
         Task::Check => {
             check(&shell)?;
@@ -114,4 +122,9 @@ fn step(name: &str) {
 fn root() -> &'static Path {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.parent().unwrap_or(here)
+}
+
+/// Where cargo puts what it builds.
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
