@@ -38,7 +38,7 @@ use tokio::time::{sleep, timeout};
 
 pub use payer::{MalformedKey, TempoPayer};
 pub use reqwest::Url;
-pub use rpc::{NoAnswer, Nodes, NodesError};
+pub use rpc::{NoAnswer, NodeHealth, Nodes, NodesError};
 pub use wire::{Address, MalformedAddress, Token, Tokens};
 
 use memo::attribution;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use alloy_primitives::{B256, Bytes, U64, U128, U256};
 use reqwest::Url;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tempo_primitives::TempoTransaction;
 
@@ -108,6 +108,25 @@ impl Nodes {
     #[must_use]
     pub const fn chain_id(&self) -> u64 {
         self.chain_id
+    }
+
+    /// Asks every node how it is, in the order they are preferred.
+    pub async fn health(&self) -> Vec<NodeHealth> {
+        let mut all = Vec::with_capacity(self.all.len());
+        for node in &self.all {
+            let chain_id = self.ask(node, "eth_chainId", &json!([])).await;
+            let block = self.ask(node, "eth_getBlockByNumber", &json!(["latest", false])).await;
+            let number = |value: Value| serde_json::from_value::<U64>(value).ok();
+            let of_block = |name: &str| number(block.as_ref().ok()?.get(name)?.clone());
+            all.push(NodeHealth {
+                host: node.url.host_str().unwrap_or_default().to_owned(),
+                port: node.url.port_or_known_default(),
+                chain_id: chain_id.ok().and_then(number).map(|it| it.to()),
+                block: of_block("number").map(|it| it.to()),
+                block_time_s: of_block("timestamp").map(|it| it.to()),
+            });
+        }
+        all
     }
 
     /// Hands a signed transaction to the chain. The same bytes may be handed over any number of
@@ -260,6 +279,21 @@ impl Nodes {
         }
         answer.get_mut("result").map(Value::take).ok_or(CallError::Lost)
     }
+}
+
+/// How a node is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NodeHealth {
+    /// Its host; the rest of its address may be a secret.
+    pub host: String,
+    /// Its port.
+    pub port: Option<u16>,
+    /// The chain it serves; nothing if it does not say.
+    pub chain_id: Option<u64>,
+    /// Its latest block.
+    pub block: Option<u64>,
+    /// When that was made, in seconds since 1970.
+    pub block_time_s: Option<u64>,
 }
 
 /// No node of the chain answers.

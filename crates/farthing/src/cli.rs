@@ -29,6 +29,9 @@ pub(crate) enum Command {
     Ledger(Ledger),
     /// One payment's story, from the challenge to the answer
     Trace(Trace),
+    /// The rails of a gateway, and how they are
+    #[command(subcommand)]
+    Rail(RailCommand),
     /// See it all work: an API, a gateway, a wallet and their books, in a folder that is thrown away
     Demo,
     /// Answer one request of the MPP SDKs' common conformance suite on standard input
@@ -147,6 +150,26 @@ pub(crate) enum Wallet {
     },
     /// List the payments whose end is not known
     Outstanding {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum RailCommand {
+    /// Stablecoins on Tempo
+    #[command(subcommand)]
+    Tempo(TempoCommand),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum TempoCommand {
+    /// How the chain's nodes are; fails if none of them serves the chain
+    Status {
+        /// The gateway's configuration
+        #[arg(short, long, default_value = "farthing.toml")]
+        config: PathBuf,
         /// As JSON
         #[arg(long)]
         json: bool,

@@ -11,6 +11,7 @@ mod failure;
 mod home;
 mod pay;
 mod prepaid;
+mod rail;
 mod serve;
 mod wallet;
 
@@ -40,6 +41,7 @@ fn run(command: Command) -> Done {
         Command::Prepaid(command) => concurrently(prepaid::run(command)),
         Command::Ledger(command) => book::run(command),
         Command::Trace(args) => book::trace(&args),
+        Command::Rail(command) => concurrently(rail::run(command)),
         Command::Demo => concurrently(demo::run()),
         Command::Conformance => conformance::run(),
     }

@@ -15,7 +15,7 @@ use crate::failure::{Done, Failure};
 /// Runs a gateway until it is told to stop: SIGTERM or SIGINT. SIGHUP reads the configuration
 /// again; one that does not work leaves the old one in force and says where it is wrong.
 pub(crate) async fn run(args: Serve) -> Done {
-    let config = read(&args.config)?;
+    let config = read_config(&args.config)?;
     if args.check {
         println!("{}: can be started", args.config.display());
         return Ok(());
@@ -45,7 +45,7 @@ pub(crate) async fn run(args: Serve) -> Done {
 }
 
 fn reload(gateway: &Gateway, path: &Path) {
-    let reloaded = read(path)
+    let reloaded = read_config(path)
         .map_err(|failure| failure.to_string())
         .and_then(|config| gateway.reload(&config).map_err(|error| error.to_string()));
     match reloaded {
@@ -54,7 +54,8 @@ fn reload(gateway: &Gateway, path: &Path) {
     }
 }
 
-fn read(path: &Path) -> Result<Config, Failure> {
+/// Reads a whole configuration, secrets included.
+pub(crate) fn read_config(path: &Path) -> Result<Config, Failure> {
     let named =
         |error: &dyn std::fmt::Display| Failure::usage(format_args!("{}: {error}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| named(&error))?;

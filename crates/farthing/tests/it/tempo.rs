@@ -113,3 +113,22 @@ async fn the_owners_rules_hold_on_tempo() {
     assert_eq!(atoms(&world), before, "nothing was paid");
     world.pay(&[&quote]).ok();
 }
+
+/// An operator sees which nodes serve the chain, and a script can tell that none does.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rails_nodes_are_shown() {
+    let Some(chain) = TempoChain::start(None).await else { return };
+    let world = set_up(&chain).await;
+    let status = ["rail", "tempo", "status"];
+    let text = world.farthing(&status).ok();
+    assert!(text.contains("chain 42431, paid to 0x70997970C5"), "{text}");
+    assert!(text.contains("127.0.0.1:") && text.contains("at block "), "{text}");
+    let json = world.farthing(&["rail", "tempo", "status", "--json"]).json();
+    assert_eq!(json["nodes"][0]["chain_id"], TEMPO_CHAIN_ID);
+    let config = world.read("farthing.toml");
+    let other = config.replace("chain_id = 42431", "chain_id = 4217");
+    world.write("farthing.toml", &other);
+    world.farthing(&status).fails(7, "no node serves the chain");
+    world.write("farthing.toml", &config.replace(&chain.url, "http://127.0.0.1:1"));
+    world.farthing(&status).fails(7, "no node serves the chain");
+}
