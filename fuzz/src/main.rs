@@ -8,14 +8,14 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use farthing_core::{Ask, Buyer, Object, Presented, Protocol, Rail, Scope};
+use farthing_core::{Ask, Buyer, Presented, Protocol, Rail, Scope};
 use farthing_gate::normalise_query;
 use farthing_gateway::{BookConfig, Config, canonical_path};
 use farthing_keys::{Cost, KeyFolder};
 use farthing_ledger::{
     Account, Book, Fingerprint, Holder, PaymentId, Record, SpendingKey, TraceId, TransferId,
 };
-use farthing_money::{Amount, Asset, AssetId, Assets, Timestamp, parse_atoms};
+use farthing_money::{Asset, AssetId, Assets, Timestamp, parse_atoms};
 use farthing_mpp::discovery::PaymentInfo;
 use farthing_mpp::{
     AcceptPayment, BodyDigest, Challenge, Credential, Problem, Receipt, Secret, Secrets, base64url,
@@ -23,6 +23,7 @@ use farthing_mpp::{
 };
 use farthing_protocols::mpp::{Mpp, MppBuyer};
 use farthing_rail_prepaid::{PrepaidRail, did_key, parse_did_key};
+use farthing_rail_tempo::{Nodes, Settings, TempoRail, Token, Tokens};
 use farthing_wallet::WalletConfig;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use libfuzzer_sys::fuzz_target;
@@ -51,6 +52,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("receipt", receipt),
     ("request", request),
     ("response", response),
+    ("tempo_payload", tempo_payload),
     ("timestamp", timestamp),
     ("wallet_config", wallet_config),
 ];
@@ -220,28 +222,73 @@ fn path(data: &[u8]) {
 }
 
 fn prepaid_payload(data: &[u8]) {
-    let Ok(parts) = json::parse(data) else { return };
+    let Some(presented) = presented(data, "prepaid", &prepaid()) else { return };
+    // Nobody guesses a signature.
+    assert!(prepaid().check(&presented, now()).is_err());
+}
+
+/// A transaction as a stranger presents it: read from the payload as it is, and from its bytes.
+fn tempo_payload(data: &[u8]) {
+    static RAIL: OnceLock<TempoRail> = OnceLock::new();
+    let rail = RAIL.get_or_init(tempo);
+    let hex: String = data.iter().map(|byte| format!("{byte:02x}")).collect();
+    let sealed = serde_json::json!({
+        "payload": { "type": "transaction", "signature": format!("0x76{hex}") },
+    });
+    for text in [data, sealed.to_string().as_bytes()] {
+        if let Some(presented) = presented(text, "tempo", rail) {
+            // A hash is believed only by the chain; a transaction nobody guesses.
+            let shows_hash = presented.payload.get("type").is_some_and(|kind| kind == "hash");
+            assert!(shows_hash || rail.check(&presented, now()).is_err());
+        }
+    }
+}
+
+fn prepaid() -> PrepaidRail {
+    PrepaidRail::new(Assets::from_iter([usd(2)]))
+}
+
+fn tempo() -> TempoRail {
+    let address = |text: &str| text.parse().expect("an address");
+    let node = "http://127.0.0.1:1".parse().expect("a node");
+    let nodes = Nodes::new(42_431, vec![node], Duration::from_secs(1)).expect("nodes");
+    let token =
+        Token { asset: usd(2), address: address("0x20c0000000000000000000000000000000000000") };
+    let settings = Settings {
+        payee: Holder::new("forecasts-inc").expect("a name"),
+        recipient: address("0x70997970C51812dc3A010C7d01b50e0d17dc79C8"),
+        tokens: Tokens::new(vec![token]),
+        push: true,
+        confirmations: 1,
+        wait: Duration::from_secs(1),
+    };
+    TempoRail::new(nodes.into(), settings)
+}
+
+/// A credential with the payload, the source and, if there is one, the request of a JSON object.
+fn presented(data: &[u8], method: &str, rail: &dyn Rail) -> Option<Presented> {
+    let parts = json::parse(data).ok()?;
     let object = |name: &str| parts.get(name).and_then(|it| it.as_object()).cloned();
     let source = parts.get("source").and_then(|it| it.as_str()).map(ToOwned::to_owned);
-    let presented = Presented {
+    let payee = Holder::new("forecasts-inc").expect("a name");
+    let asked = rail.quote(&usd(2).atoms(25), &payee).expect("a quote");
+    Some(Presented {
         protocol: "mpp",
-        method: "prepaid".to_owned(),
+        method: method.to_owned(),
         intent: "charge".to_owned(),
         realm: "localhost".to_owned(),
         challenge: "challenge".to_owned(),
         trace: TraceId::from_bytes([7; 16]),
         route: "route".into(),
         scope: Scope::default().digest(),
-        request: object("request").unwrap_or_else(request_object),
+        request: object("request").unwrap_or(asked),
         payload: object("payload").unwrap_or_default(),
         source,
         expires_at: now(),
         expires: "2026-11-21T08:00:00Z".to_owned(),
         credential: Fingerprint::of("credential", &[data]),
         idempotency_key: None,
-    };
-    // Nobody guesses a signature.
-    assert!(PrepaidRail::new(Assets::from_iter([usd(2)])).check(&presented, now()).is_err());
+    })
 }
 
 fn problem(data: &[u8]) {
@@ -313,12 +360,6 @@ fn fields(data: &[u8]) -> HeaderMap {
         }
     }
     fields
-}
-
-fn request_object() -> Object {
-    let amount: Amount = usd(2).atoms(25);
-    let payee = Holder::new("forecasts-inc").expect("a name");
-    PrepaidRail::new(Assets::from_iter([usd(2)])).quote(&amount, &payee).expect("a quote")
 }
 
 fn usd(decimals: u8) -> Asset {

@@ -11,6 +11,7 @@ mod tidy;
 mod traceability;
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -118,10 +119,14 @@ fn step(name: &str) {
     eprintln!("\n=== {name}");
 }
 
-/// The root of the source tree.
+/// The root of the source tree that cargo runs this from.
 fn root() -> &'static Path {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.parent().unwrap_or(here)
+    static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
+        let here = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+        let here = here.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        here.parent().map(Path::to_owned).unwrap_or(here)
+    });
+    &ROOT
 }
 
 /// Where cargo puts what it builds.

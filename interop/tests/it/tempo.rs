@@ -62,8 +62,9 @@ struct Shop {
 }
 
 impl Shop {
-    async fn open() -> Self {
-        let chain = TempoChain::start(None).await.expect("the peers are installed");
+    /// Nothing where there is no chain for this machine.
+    async fn open() -> Option<Self> {
+        let chain = TempoChain::start(None).await?;
         let folder = tempfile::tempdir().unwrap();
         let text = CONFIG
             .replace("CHAIN_ID", &TEMPO_CHAIN_ID.to_string())
@@ -74,7 +75,7 @@ impl Shop {
         let secret = |_: &str| Some("q7Jx0v2mZk9TtY5cRbW3nLhE8sUaPdGf".to_owned());
         let config = Config::parse(&text, folder.path(), &secret);
         let config = config.unwrap_or_else(|error| panic!("{error}"));
-        Self { chain, gateway: Gateway::start(&config).await.unwrap(), folder }
+        Some(Self { chain, gateway: Gateway::start(&config).await.unwrap(), folder })
     }
 
     fn url(&self) -> String {
@@ -157,7 +158,7 @@ globalThis.fetch = async (input, init) => {
 #[tokio::test(flavor = "multi_thread")]
 async fn mppx_pays_the_gateway() {
     let Some(peers) = peers() else { return };
-    let shop = Shop::open().await;
+    let Some(shop) = Shop::open().await else { return };
     let url = format!("{}/forecast", shop.url());
     let (code, text) = mppx(&peers, &shop, &["-i", &url]).await;
     assert_eq!(code, 0, "{text}");
@@ -171,7 +172,7 @@ async fn mppx_pays_the_gateway() {
 #[tokio::test(flavor = "multi_thread")]
 async fn mppx_validates_a_paid_route() {
     let Some(peers) = peers() else { return };
-    let shop = Shop::open().await;
+    let Some(shop) = Shop::open().await else { return };
     let (code, text) = mppx(&peers, &shop, &["validate", &shop.url(), "-y"]).await;
     assert_eq!(code, 0, "{text}");
     assert!(!text.contains('✗'), "{text}");
@@ -251,7 +252,7 @@ tokens = { usd = "PATH_USD" }
 #[tokio::test(flavor = "multi_thread")]
 async fn the_wallet_pays_a_mppx_seller() {
     let Some(peers) = peers() else { return };
-    let chain = TempoChain::start(None).await.expect("the peers are installed");
+    let Some(chain) = TempoChain::start(None).await else { return };
     let seller = ForeignSeller::open(&peers, &chain).await;
     let folder = tempfile::tempdir().unwrap();
     let wallet = wallet(folder.path(), &chain);
