@@ -14,7 +14,7 @@ use farthing_money::{Amount, Asset, AssetId, Assets};
 use farthing_mpp::discovery::ServiceInfo;
 use farthing_mpp::{Secret, Secrets};
 use farthing_protocols::mpp::Mpp;
-use farthing_rail_tempo::{Address, MalformedAddress, Token, Tokens, Url};
+use farthing_rail_tempo::{Address, MalformedAddress, Token, Tokens, Url, parse_node};
 use http::{Method, Uri};
 use serde_json::Value;
 use toml::Spanned;
@@ -454,7 +454,7 @@ impl Reader<'_> {
         assets: &Assets,
     ) -> Read<Vec<RailConfig>> {
         let plain = |rail: &Spanned<raw::Rail>, config| {
-            let is_plain = rail.get_ref().is_plain();
+            let is_plain = *rail.get_ref() == raw::Rail::default();
             if is_plain { Ok(config) } else { Err(self.fault(rail, "this rail has no settings")) }
         };
         raw.iter()
@@ -510,7 +510,7 @@ impl Reader<'_> {
     fn node(&self, text: &Spanned<String>) -> Read<Url> {
         let hidden = ["env:", "file:"].iter().any(|place| text.get_ref().starts_with(place));
         let found = if hidden { self.secret(text)? } else { text.get_ref().clone() };
-        let url = found.parse().ok().filter(|url: &Url| matches!(url.scheme(), "http" | "https"));
+        let url = parse_node(&found);
         url.ok_or_else(|| self.fault(text, "a node is an http or https URL, or env:NAME of one"))
     }
 

@@ -22,6 +22,7 @@ use http::header::{
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
+use percent_encoding::percent_decode_str;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -400,23 +401,7 @@ fn parameter(query: &str, name: &str) -> Option<String> {
     let normal = normalise_query(query);
     let wanted = normalise_query(&format!("{name}="));
     let value = normal.split('&').find_map(|pair| pair.strip_prefix(wanted.as_str()))?;
-    Some(percent_decoded(value))
-}
-
-fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
-        let decoded = match byte {
-            b'%' => digit(rest.next()).zip(digit(rest.next())),
-            _ => None,
-        };
-        let decoded =
-            decoded.and_then(|(a, b)| u8::try_from(a.checked_mul(16)?.checked_add(b)?).ok());
-        bytes.push(decoded.unwrap_or(byte));
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+    Some(percent_decode_str(value).decode_utf8_lossy().into_owned())
 }
 
 /// Whether a parameter that decides the price stands twice with different values, so that the

@@ -35,6 +35,12 @@ impl Timestamp {
         self.0 / 1_000
     }
 
+    /// Seconds since the Unix epoch, rounded down.
+    #[must_use]
+    pub const fn as_secs(self) -> u64 {
+        self.0 / 1_000_000
+    }
+
     /// The instant `span` later; stops at the end of time instead of wrapping.
     #[must_use]
     pub fn after(self, span: Duration) -> Self {

@@ -162,7 +162,7 @@ impl Secrets {
     /// Turns terms into a challenge by computing its id.
     #[must_use]
     pub fn bind(&self, terms: Terms) -> Challenge {
-        let id = base64url::encode(self.signing.id(&input(&terms)));
+        let id = base64url::encode(self.signing.id(&BindingInput::from(&terms)));
         Challenge { id, terms }
     }
 
@@ -174,7 +174,7 @@ impl Secrets {
     ///
     /// [`NotBound`] when no key of ours made this id for these parameters.
     pub fn verify(&self, challenge: &Challenge) -> Result<(), NotBound> {
-        let input = input(&challenge.terms);
+        let input = BindingInput::from(&challenge.terms);
         let presented = challenge.id.as_bytes();
         let bound = std::iter::once(&self.signing)
             .chain(&self.retiring)
@@ -184,19 +184,21 @@ impl Secrets {
     }
 }
 
-fn input(terms: &Terms) -> BindingInput<'_> {
-    BindingInput {
-        realm: &terms.realm,
-        method: &terms.method,
-        intent: &terms.intent,
-        request: &terms.request,
-        expires: terms.expires.as_deref(),
-        digest: terms.digest.as_deref(),
-        header: match terms.header {
-            CredentialHeader::Authorization => None,
-            CredentialHeader::PaymentAuthorization => Some(terms.header.name()),
-        },
-        opaque: terms.opaque.as_deref(),
+impl<'a> From<&'a Terms> for BindingInput<'a> {
+    fn from(terms: &'a Terms) -> Self {
+        Self {
+            realm: &terms.realm,
+            method: &terms.method,
+            intent: &terms.intent,
+            request: &terms.request,
+            expires: terms.expires.as_deref(),
+            digest: terms.digest.as_deref(),
+            header: match terms.header {
+                CredentialHeader::Authorization => None,
+                CredentialHeader::PaymentAuthorization => Some(terms.header.name()),
+            },
+            opaque: terms.opaque.as_deref(),
+        }
     }
 }
 

@@ -38,7 +38,7 @@ use tokio::time::{sleep, timeout};
 
 pub use payer::{MalformedKey, TempoPayer};
 pub use reqwest::Url;
-pub use rpc::{NoAnswer, NodeHealth, Nodes, NodesError};
+pub use rpc::{NoAnswer, NodeHealth, Nodes, NodesError, parse_node};
 pub use wire::{Address, MalformedAddress, Token, Tokens};
 
 use memo::attribution;
@@ -109,7 +109,7 @@ impl TempoRail {
                 let bound = Bound {
                     realm: &presented.realm,
                     challenge: &presented.challenge,
-                    expires_at_s: presented.expires_at.as_micros() / 1_000_000,
+                    expires_at_s: presented.expires_at.as_secs(),
                 };
                 let signed = text("signature").ok_or(Rejection::Malformed)?;
                 let payment = Payment::read(signed, &terms, &bound)?;
@@ -163,10 +163,11 @@ impl TempoRail {
         presented: &Presented,
     ) -> Result<Settled, SettleError> {
         // Only questions are asked here, so that asking again is always safe.
-        if let Err(CallError::Unsent) = self.nodes.receipt(hash).await {
-            return Err(SettleError::Unsent);
-        }
-        let mined = self.mined(hash).await;
+        let mined = match self.nodes.receipt(hash).await {
+            Ok(Some(receipt)) => receipt,
+            Ok(None) | Err(CallError::Lost | CallError::Refused(_)) => self.mined(hash).await,
+            Err(CallError::Unsent) => return Err(SettleError::Unsent),
+        };
         let receipt = self.deep(mined).await;
         let memo = attribution(&presented.realm, &presented.challenge);
         if receipt::pays(&receipt, terms, sender, Some(memo)) {
@@ -250,8 +251,7 @@ impl Rail for TempoRail {
         let chain = terms.chain_id.to_be_bytes();
         let (sender, fingerprint) = match &shown {
             Shown::Transaction(payment) => {
-                let now_s = now.as_micros() / 1_000_000;
-                if payment.valid_before_s < now_s.saturating_add(VALID_S_MIN) {
+                if payment.valid_before_s < now.as_secs().saturating_add(VALID_S_MIN) {
                     return Err(Rejection::Expired);
                 }
                 let parts = [chain.as_slice(), payment.identity.as_slice()];

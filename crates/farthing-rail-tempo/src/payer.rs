@@ -83,8 +83,8 @@ impl TempoPayer {
         invitation: &Invitation,
     ) -> Result<TempoTransaction, PayError> {
         let memo = attribution(&invitation.realm, &invitation.challenge);
-        let now_s = self.nodes.block_time_s(None).await?;
-        let expires_s = invitation.expires_at.map_or(u64::MAX, |at| at.as_micros() / 1_000_000);
+        let now_s = self.nodes.latest_block_time_s().await?;
+        let expires_s = invitation.expires_at.map_or(u64::MAX, farthing_money::Timestamp::as_secs);
         let valid_before = NonZeroU64::new(now_s.saturating_add(VALID_S).min(expires_s));
         let mut transaction = build(terms, memo, valid_before.ok_or(Unpayable::Malformed)?);
         for call in &transaction.calls {

@@ -70,7 +70,7 @@ pub(crate) struct Log {
     pub(crate) data: Bytes,
 }
 
-/// A block's place and time.
+/// A block, as far as its time.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Block {
     pub(crate) timestamp: U64,
@@ -89,7 +89,7 @@ impl Nodes {
     ///
     /// A [`NodesError`].
     pub fn new(chain_id: u64, urls: Vec<Url>, timeout: Duration) -> Result<Self, NodesError> {
-        if urls.is_empty() || !urls.iter().all(|url| matches!(url.scheme(), "http" | "https")) {
+        if urls.is_empty() || !urls.iter().all(is_http) {
             return Err(NodesError::None);
         }
         let client = reqwest::Client::builder().timeout(timeout).connect_timeout(timeout);
@@ -154,10 +154,10 @@ impl Nodes {
         self.call::<U64>("eth_blockNumber", json!([])).await.map(|number| number.to())
     }
 
-    /// The seconds since 1970 of the block with this number, or of the latest.
-    pub(crate) async fn block_time_s(&self, number: Option<u64>) -> Result<u64, CallError> {
-        let place = number.map_or_else(|| "latest".to_owned(), |number| format!("{number:#x}"));
-        let block: Option<Block> = self.call("eth_getBlockByNumber", json!([place, false])).await?;
+    /// The seconds since 1970 of the latest block.
+    pub(crate) async fn latest_block_time_s(&self) -> Result<u64, CallError> {
+        let latest = json!(["latest", false]);
+        let block: Option<Block> = self.call("eth_getBlockByNumber", latest).await?;
         block.map(|block| block.timestamp.to()).ok_or(CallError::Lost)
     }
 
@@ -279,6 +279,16 @@ impl Nodes {
         }
         answer.get_mut("result").map(Value::take).ok_or(CallError::Lost)
     }
+}
+
+/// Reads where a node is: an http or https URL.
+#[must_use]
+pub fn parse_node(text: &str) -> Option<Url> {
+    text.parse().ok().filter(is_http)
+}
+
+fn is_http(url: &Url) -> bool {
+    matches!(url.scheme(), "http" | "https")
 }
 
 /// How a node is.

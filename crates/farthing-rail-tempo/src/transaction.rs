@@ -12,7 +12,7 @@ use crate::memo::{Attribution, attributed};
 use crate::wire::{Address, Terms};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// The longest transaction read, in bytes: a passkey's signature takes two thousand.
 const BYTES_MAX: usize = 8 * 1024;

@@ -4,37 +4,29 @@
 //! second connection does the bulk of it while the writer goes on, and the writer itself only the
 //! rest, after which the log starts over at its beginning and does not grow.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 
 use rusqlite::Connection;
 
-use crate::file::OpenError;
-
 /// After how many records the log is worth copying: a few megabytes.
 const RECORDS: usize = 8_192;
 
-/// The writer's half.
+/// The writer's half. The other one starts when there is something to copy: most openings of a small
+/// book never need it.
 pub(crate) struct Checkpoint {
+    path: PathBuf,
     since: usize,
-    ask: Sender<()>,
+    ask: Option<Sender<()>>,
     copied: Arc<AtomicBool>,
 }
 
 impl Checkpoint {
-    /// Starts the other half, which ends when this one is dropped.
-    pub(crate) fn start(path: &Path) -> Result<Self, OpenError> {
-        let connection = Connection::open(path)?;
-        let (ask, asked) = mpsc::channel();
-        let copied = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&copied);
-        std::thread::Builder::new()
-            .name("checkpoint".to_owned())
-            .spawn(move || copy(&connection, &asked, &told))
-            .map_err(OpenError::Io)?;
-        Ok(Self { since: 0, ask, copied })
+    /// For the book at `path`.
+    pub(crate) fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), since: 0, ask: None, copied: Arc::default() }
     }
 
     /// Called after each commit of `records`, by the one who writes through `connection`.
@@ -42,13 +34,33 @@ impl Checkpoint {
         let before = self.since;
         self.since = before.saturating_add(records);
         if before < RECORDS && self.since >= RECORDS {
-            // Nobody listening means that this is ending.
-            let _ = self.ask.send(());
+            self.ask();
         }
         if self.copied.swap(false, Ordering::Acquire) {
             passive(connection);
             self.since = 0;
         }
+    }
+
+    /// Asks the other half to copy, which ends when this one is dropped. Where it cannot be started
+    /// the writer copies all by itself, after its next commit.
+    fn ask(&mut self) {
+        if self.ask.is_none() {
+            self.ask = self.start().ok();
+        }
+        if self.ask.as_ref().is_none_or(|ask| ask.send(()).is_err()) {
+            self.ask = None;
+            self.copied.store(true, Ordering::Release);
+        }
+    }
+
+    fn start(&self) -> Result<Sender<()>, Box<dyn std::error::Error>> {
+        let connection = Connection::open(&self.path)?;
+        let (ask, asked) = mpsc::channel();
+        let copied = Arc::clone(&self.copied);
+        let thread = std::thread::Builder::new().name("checkpoint".to_owned());
+        thread.spawn(move || copy(&connection, &asked, &copied))?;
+        Ok(ask)
     }
 }
 

@@ -85,7 +85,7 @@ pub(crate) fn open(
     )?;
     migrate(&connection)?;
     let book = read(&connection, now)?;
-    let checkpoint = Checkpoint::start(path)?;
+    let checkpoint = Checkpoint::new(path);
     Ok(BookFile { connection, book, checkpoint, _lock: lock })
 }
 

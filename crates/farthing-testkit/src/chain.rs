@@ -16,6 +16,12 @@ pub const DEVELOPMENT_KEYS: [&str; 5] = [
     "47e179ec197488593b187f80a00eb0da91f1b9d0b13f8733639f19c30a34926a",
 ];
 
+/// The bytes of one of [`DEVELOPMENT_KEYS`].
+pub fn development_key(number: usize) -> [u8; 32] {
+    let text = DEVELOPMENT_KEYS[number];
+    std::array::from_fn(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap())
+}
+
 /// The accounts of [`DEVELOPMENT_KEYS`]; on a Tempo chain each holds plenty of every token.
 pub const DEVELOPMENT_ACCOUNTS: [&str; 5] = [
     "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266",

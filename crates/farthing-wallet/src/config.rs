@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use farthing_money::{Asset, AssetId, Assets};
-use farthing_rail_tempo::{MalformedAddress, Token, Tokens, Url};
+use farthing_rail_tempo::{MalformedAddress, Token, Tokens, Url, parse_node};
 use serde::Deserialize;
 
 use crate::{Rules, SellerRules};
@@ -70,8 +70,7 @@ impl RawTempo {
     fn read(&self, assets: &Assets) -> Result<TempoChain, WalletConfigError> {
         let error = |what: String| WalletConfigError(format!("[tempo]: {what}"));
         let node = |text: &String| {
-            let url =
-                text.parse().ok().filter(|url: &Url| matches!(url.scheme(), "http" | "https"));
+            let url = parse_node(text);
             url.ok_or_else(|| error("a node is an http or https URL".to_owned()))
         };
         let token = |(name, address): (&String, &String)| {

@@ -7,8 +7,7 @@
 use std::io::Read;
 
 use farthing_mpp::{
-    BindingInput, Challenge, Credential, CredentialHeader, Receipt, Terms, base64url, challenge_id,
-    json,
+    BindingInput, Challenge, Credential, Receipt, Terms, base64url, challenge_id, json,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -193,22 +192,6 @@ fn generate_id(input: &Value) -> Answer {
     let mut wire = input.clone();
     wire["request"] = json::encode(request).into();
     let terms: Terms = read(&wire, kind)?;
-    let header = match terms.header {
-        CredentialHeader::Authorization => None,
-        CredentialHeader::PaymentAuthorization => Some(terms.header.name()),
-    };
-    let id = challenge_id(
-        secret.as_bytes(),
-        &BindingInput {
-            realm: &terms.realm,
-            method: &terms.method,
-            intent: &terms.intent,
-            request: &terms.request,
-            expires: terms.expires.as_deref(),
-            digest: terms.digest.as_deref(),
-            header,
-            opaque: terms.opaque.as_deref(),
-        },
-    );
+    let id = challenge_id(secret.as_bytes(), &BindingInput::from(&terms));
     Ok(value!({ "id": id }))
 }

@@ -84,15 +84,19 @@ pub(crate) async fn upstream() -> SocketAddr {
 /// Runs `mppx` in a home of its own, and gives its exit code and what it printed.
 async fn mppx(peers: &Path, args: &[&str]) -> (i32, String) {
     let home = tempfile::tempdir().unwrap();
-    let output = Command::new("node")
-        .arg(peers.join("node_modules/mppx/dist/bin.js"))
-        .args(args)
-        .env("HOME", home.path())
-        .env("NO_COLOR", "1")
-        .kill_on_drop(true)
-        .output()
-        .await
-        .unwrap();
+    run_mppx(Command::new("node"), peers, home.path(), args).await
+}
+
+/// Lets `node` run `mppx` with `home` as its home, and gives its exit code and what it printed.
+pub(crate) async fn run_mppx(
+    mut node: Command,
+    peers: &Path,
+    home: &Path,
+    args: &[&str],
+) -> (i32, String) {
+    node.arg(peers.join("node_modules/mppx/dist/bin.js")).args(args);
+    node.env("HOME", home).env("NO_COLOR", "1").kill_on_drop(true);
+    let output = node.output().await.unwrap();
     let text = [output.stdout, output.stderr].concat();
     (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).into_owned())
 }

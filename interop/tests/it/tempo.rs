@@ -11,13 +11,13 @@ use farthing_ledger::audit;
 use farthing_protocols::mpp::MppBuyer;
 use farthing_rail_tempo::{Nodes, TempoPayer};
 use farthing_testkit::chain::{
-    DEVELOPMENT_ACCOUNTS, DEVELOPMENT_KEYS, PATH_USD, TEMPO_CHAIN_ID, TempoChain,
+    DEVELOPMENT_ACCOUNTS, DEVELOPMENT_KEYS, PATH_USD, TEMPO_CHAIN_ID, TempoChain, development_key,
 };
 use farthing_wallet::{Books, Memory, PayOptions, PayRequest, Wallet, WalletConfig};
 use tokio::io::AsyncBufReadExt as _;
 use tokio::process::Command;
 
-use crate::mppx::{peers, upstream};
+use crate::mppx::{peers, run_mppx, upstream};
 
 const CONFIG: &str = r#"
 [gateway]
@@ -99,22 +99,13 @@ async fn mppx(peers: &Path, shop: &Shop, args: &[&str]) -> (i32, String) {
     // The command asks a public node where it validates; here that node is the shop's.
     let redirect = home.path().join("redirect.mjs");
     std::fs::write(&redirect, REDIRECT).unwrap();
-    let output = Command::new("node")
-        .arg("--import")
+    let mut node = Command::new("node");
+    node.arg("--import")
         .arg(&redirect)
-        .arg(peers.join("node_modules/mppx/dist/bin.js"))
-        .args(args)
-        .env("HOME", home.path())
         .env("XDG_STATE_HOME", home.path())
-        .env("NO_COLOR", "1")
         .env("MPPX_PRIVATE_KEY", format!("0x{}", DEVELOPMENT_KEYS[2]))
-        .env("MPPX_RPC_URL", &shop.chain.url)
-        .kill_on_drop(true)
-        .output()
-        .await
-        .unwrap();
-    let text = [output.stdout, output.stderr].concat();
-    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).into_owned())
+        .env("MPPX_RPC_URL", &shop.chain.url);
+    run_mppx(node, peers, home.path(), args).await
 }
 
 /// What stands between the command and the public test network: its node is the shop's, and its
@@ -217,9 +208,7 @@ fn wallet(folder: &Path, chain: &TempoChain) -> Wallet {
     let config = WalletConfig::parse(&text).unwrap_or_else(|error| panic!("{error}"));
     let tempo = config.tempo.unwrap();
     let nodes = Nodes::new(tempo.chain_id, tempo.nodes, Duration::from_secs(10)).unwrap();
-    let digits = DEVELOPMENT_KEYS[2];
-    let digit = |at: usize| u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).unwrap();
-    let key = SecretKey::from_bytes(std::array::from_fn(digit));
+    let key = SecretKey::from_bytes(development_key(2));
     let payer = TempoPayer::new(key.expose(), Arc::new(nodes), tempo.tokens).unwrap();
     let clock = Arc::new(SystemClock);
     Wallet {

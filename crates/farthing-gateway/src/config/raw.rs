@@ -76,7 +76,7 @@ pub(super) struct Asset {
 }
 
 /// The settings of a rail. All of them are Tempo's; the others have none.
-#[derive(Deserialize)]
+#[derive(Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Rail {
     pub(super) chain_id: Option<u64>,
@@ -87,18 +87,6 @@ pub(super) struct Rail {
     pub(super) confirmations: Option<u64>,
     pub(super) settle_timeout_ms: Option<u64>,
     pub(super) node_timeout_ms: Option<u64>,
-}
-
-impl Rail {
-    pub(super) fn is_plain(&self) -> bool {
-        let Self { chain_id, nodes, recipient, tokens, push, confirmations, .. } = self;
-        let timeouts = self.settle_timeout_ms.or(self.node_timeout_ms);
-        chain_id.or(*confirmations).or(timeouts).is_none()
-            && nodes.is_none()
-            && recipient.is_none()
-            && tokens.is_none()
-            && push.is_none()
-    }
 }
 
 #[derive(Deserialize)]

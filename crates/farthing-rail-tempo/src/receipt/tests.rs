@@ -1,18 +1,7 @@
 use alloy_primitives::{Bytes, U64, address};
-use farthing_money::{Amount, AssetId};
 
 use super::*;
-
-fn terms() -> Terms {
-    Terms {
-        amount: Amount::new(AssetId::new("usd").unwrap(), 2_500),
-        token: Address(address!("20c0000000000000000000000000000000000000")),
-        recipient: Address(address!("70997970C51812dc3A010C7d01b50e0d17dc79C8")),
-        chain_id: 42_431,
-        pull: true,
-        push: true,
-    }
-}
+use crate::transaction::tests::terms;
 
 fn sender() -> Address {
     Address(address!("3C44CdDdB6a900fa2b585dd299e03d12FA4293BC"))

@@ -12,7 +12,8 @@ use crate::memo::attribution;
 const REALM: &str = "api.example.com";
 const EXPIRES_S: u64 = 1_763_712_300;
 
-fn terms() -> Terms {
+/// A charge of 2,500 atoms.
+pub(crate) fn terms() -> Terms {
     Terms {
         amount: Amount::new(AssetId::new("usd").unwrap(), 2_500),
         token: Address(address!("20c0000000000000000000000000000000000000")),

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use farthing_ledger::Holder;
 use farthing_rail_tempo::{Address, Nodes, Settings, TempoPayer, TempoRail, Token, Tokens};
 use farthing_testkit::chain::{
-    ALPHA_USD, DEVELOPMENT_ACCOUNTS, DEVELOPMENT_KEYS, PATH_USD, TEMPO_CHAIN_ID, TempoChain,
+    ALPHA_USD, DEVELOPMENT_ACCOUNTS, PATH_USD, TEMPO_CHAIN_ID, TempoChain, development_key,
 };
 use farthing_testkit::rail::{Railway, assets};
 use farthing_testkit::store::START;
@@ -24,7 +24,7 @@ pub(crate) struct World {
 impl World {
     /// A chain whose clock stands where the stories begin.
     pub(crate) async fn start() -> Option<Self> {
-        let chain = TempoChain::start(Some(START.as_micros() / 1_000_000)).await?;
+        let chain = TempoChain::start(Some(START.as_secs())).await?;
         Some(Self { chain })
     }
 
@@ -34,7 +34,7 @@ impl World {
 
     /// The buyer with the development key of this number.
     pub(crate) fn payer(&self, number: usize) -> TempoPayer {
-        TempoPayer::new(&key(number), self.nodes(), tokens()).unwrap()
+        TempoPayer::new(&development_key(number), self.nodes(), tokens()).unwrap()
     }
 
     /// The seller over the chain itself.
@@ -105,11 +105,6 @@ pub(crate) fn tokens() -> Tokens {
         address: address.parse().unwrap(),
     };
     Tokens::new(vec![token("usd", PATH_USD), token("sat", ALPHA_USD)])
-}
-
-pub(crate) fn key(number: usize) -> [u8; 32] {
-    let text = DEVELOPMENT_KEYS[number];
-    std::array::from_fn(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap())
 }
 
 /// What a node does with a transaction that is handed to it. Everything else it passes on.
