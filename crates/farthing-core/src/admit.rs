@@ -55,19 +55,31 @@ impl Till {
         };
         let rail = self.rail(&presented.method)?;
         let checked = Checked::by(rail, presented, now)?;
-        let held = match books::claim(&self.store, checked, now).await? {
-            Standing::Held(held) => held,
+        let (held, settled) = match books::claim(&self.store, checked, now).await? {
+            Standing::Held(held) => {
+                let settled = rail.settle(&held).await;
+                (held, settled)
+            }
+            Standing::Unsettled(held) => {
+                let settled = match rail.inquire(held.payment()).await {
+                    // What was certainly never sent is safe to send now.
+                    Err(SettleError::Unsent) => rail.settle(&held).await,
+                    answered => answered,
+                };
+                (held, settled)
+            }
             Standing::Posted(posted) => return Ok(Admission::Deliver(posted)),
             Standing::Pending => return Err(Refusal::InProgress),
             Standing::Spent => return Err(Refusal::Replayed),
         };
-        let settled = match rail.settle(&held).await {
+        let settled = match settled {
             Ok(settled) => settled,
             Err(SettleError::Declined) => {
                 books::void(&self.store, &held, now).await?;
                 return Err(Refusal::Declined);
             }
-            // The hold is durable: recovery asks the rail and finishes what we could not.
+            // The hold is durable: an honest retry, or recovery, asks the rail and finishes what we
+            // could not.
             Err(SettleError::Unsent | SettleError::Unknown) => return Err(Refusal::TryAgain),
         };
         let posted = books::post(&self.store, held, settled, now).await?;

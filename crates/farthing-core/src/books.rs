@@ -9,7 +9,10 @@ use crate::{Checked, Held, Posted, Refusal, Settled, Store, StoreError};
 
 /// Where a claimed payment stands.
 pub(crate) enum Standing {
+    /// Ours to settle.
     Held(Box<Held>),
+    /// Ours to find out about: an earlier settlement ended without an answer.
+    Unsettled(Box<Held>),
     Posted(Box<Posted>),
     Pending,
     Spent,
@@ -23,14 +26,20 @@ pub(crate) async fn claim(
 ) -> Result<Standing, Refusal> {
     let request = checked.claim();
     let payment = request.payment.clone();
+    let own = Arc::clone(store);
     let posted = |payment, settlement| {
         Standing::Posted(Box::new(Posted::new(payment, settlement, Arc::clone(store))))
     };
     Ok(match (store.claim(request, now).await?, checked.money()) {
-        (Claim::Fresh, Money::Rail) => Standing::Held(Box::new(checked.held(payment))),
+        (Claim::Fresh, Money::Rail) => Standing::Held(Box::new(checked.held(payment, own))),
+        (Claim::Unsettled, _) => Standing::Unsettled(Box::new(checked.held(payment, own))),
         (Claim::Fresh, Money::Book) => {
-            let settlement = Settlement { reference: payment.id.to_string(), settled_at: now };
-            posted(payment, settlement)
+            let reference = payment.id.to_string();
+            posted(payment, Settlement::new(reference, now))
+        }
+        (Claim::Fresh, Money::None) => {
+            let reference = payment.challenge.clone();
+            posted(payment, Settlement::new(reference, now))
         }
         (Claim::Undelivered(settlement), _) => posted(payment, settlement),
         (Claim::Pending, _) => Standing::Pending,
@@ -45,9 +54,11 @@ pub(crate) async fn post(
     settled: Settled,
     now: Timestamp,
 ) -> Result<Posted, StoreError> {
-    let settlement = Settlement { reference: settled.reference, settled_at: now };
+    let Settled { reference, cost } = settled;
+    let settlement = Settlement { reference, settled_at: now, cost };
     store.post(held.key(), settlement.clone(), now).await?;
-    Ok(Posted::new(held.payment, settlement, Arc::clone(store)))
+    // From here on it is the right to deliver.
+    Ok(Posted::new(held.into_payment(), settlement, Arc::clone(store)))
 }
 
 /// Gives a hold up that the rail declined.

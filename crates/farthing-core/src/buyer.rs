@@ -65,6 +65,17 @@ pub struct Price {
     pub amount: Amount,
     /// Who is paid, as the rail names them.
     pub recipient: String,
+    /// Who else is paid out of it.
+    pub shares: Vec<PriceShare>,
+}
+
+/// A part of a price that goes to somebody else than the recipient.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PriceShare {
+    /// Who, as the rail names them.
+    pub recipient: String,
+    /// How much.
+    pub amount: Amount,
 }
 
 /// A rail's proof of payment, ready for the wire. A secret until it is spent.
@@ -74,6 +85,23 @@ pub struct Paid {
     pub payload: Object,
     /// Who pays.
     pub source: Option<String>,
+    /// What [`Payer::send`] and [`Payer::fate`] want to be given. Kept by the wallet, sealed, and
+    /// never sent; nothing where there is nothing to find out.
+    pub keepsake: Option<Object>,
+}
+
+/// What became of a payment's money, as the rail knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It moved.
+    Moved {
+        /// The rail's reference.
+        reference: String,
+    },
+    /// It did not move, and never will.
+    Never,
+    /// It may still move.
+    Open,
 }
 
 /// One rail, as a buyer pays on it.
@@ -91,12 +119,47 @@ pub trait Payer: Send + Sync {
     /// [`Unpayable`] when this rail cannot or will not pay it.
     fn price(&self, invitation: &Invitation) -> Result<Price, Unpayable>;
 
-    /// Makes the proof.
+    /// Whether there is enough money for a price.
+    ///
+    /// # Errors
+    ///
+    /// A [`PayError`], when it cannot be known now.
+    fn holds<'a>(&'a self, price: &'a Price) -> BoxFuture<'a, Result<bool, PayError>> {
+        let _ = price;
+        Box::pin(async { Ok(true) })
+    }
+
+    /// Makes the proof. Nothing is sent yet.
+    ///
+    /// # Errors
+    ///
+    /// A [`PayError`].
+    fn pay<'a>(&'a self, invitation: &'a Invitation) -> BoxFuture<'a, Result<Paid, PayError>>;
+
+    /// Moves the money, where the seller has left that to the buyer. Called once the proof is
+    /// remembered durably and before it is presented.
+    ///
+    /// # Idempotency
+    ///
+    /// Called any number of times with the same keepsake, moves the money at most once.
     ///
     /// # Errors
     ///
     /// A [`PayError`]; whether money may have moved is in the variant.
-    fn pay<'a>(&'a self, invitation: &'a Invitation) -> BoxFuture<'a, Result<Paid, PayError>>;
+    fn send<'a>(&'a self, keepsake: &'a Object) -> BoxFuture<'a, Result<(), PayError>> {
+        let _ = keepsake;
+        Box::pin(async { Ok(()) })
+    }
+
+    /// Finds out what became of a payment. Only asks.
+    ///
+    /// # Errors
+    ///
+    /// A [`PayError`], when it cannot be known now.
+    fn fate<'a>(&'a self, keepsake: &'a Object) -> BoxFuture<'a, Result<Fate, PayError>> {
+        let _ = keepsake;
+        Box::pin(async { Ok(Fate::Open) })
+    }
 }
 
 /// Why an invitation cannot be paid.

@@ -37,10 +37,10 @@ mod store;
 
 pub use admit::{Admission, Till};
 pub use ask::{Ask, Offer, Quote, Scope, ScopeDigest};
-pub use buyer::{Buyer, Invitation, Paid, PayError, Payer, Price, Unpayable};
+pub use buyer::{Buyer, Fate, Invitation, Paid, PayError, Payer, Price, PriceShare, Unpayable};
 pub use limits::{Gcra, GcraState};
 pub use protocol::{Protocol, ReceiptFacts};
-pub use rail::{Evidence, Rail, SettleError, Unquotable};
+pub use rail::{Evidence, Rail, SettleError, Share, Unquotable};
 pub use refusal::{Refusal, Rejection};
 pub use stage::{Checked, Held, Posted, Presented, Settled, identity};
 pub use store::{Store, StoreError};

@@ -1,6 +1,8 @@
 //! The port to money, on the seller's side.
 
-use farthing_ledger::{Holder, Money, Proof, Source};
+use std::sync::Arc;
+
+use farthing_ledger::{Holder, Money, Payment, Proof, Source};
 use farthing_money::{Amount, Timestamp};
 
 use crate::{BoxFuture, Held, Object, Presented, Rejection, Settled};
@@ -28,7 +30,8 @@ pub trait Rail: Send + Sync {
     /// A [`Rejection`] is the payer's to fix and becomes a fresh 402.
     fn check(&self, presented: &Presented, now: Timestamp) -> Result<Evidence, Rejection>;
 
-    /// Moves the money. Never called for [`Money::Book`], which moves with the claim.
+    /// Moves the money. Never called for [`Money::Book`], which moves with the claim, nor for
+    /// [`Money::None`].
     ///
     /// # Idempotency
     ///
@@ -39,6 +42,20 @@ pub trait Rail: Send + Sync {
     ///
     /// See [`SettleError`]: the three cases differ in what may be done next.
     fn settle<'a>(&'a self, held: &'a Held) -> BoxFuture<'a, Result<Settled, SettleError>>;
+
+    /// Finds out what became of a payment that was claimed and not finished, from its own
+    /// [`Payment::inquiry`]. Only asks: nothing is sent that could move money.
+    ///
+    /// A rail whose money always lies in the book is never asked.
+    ///
+    /// # Errors
+    ///
+    /// See [`SettleError`]. [`SettleError::Declined`] also when it is certain that the money did not
+    /// move and never can.
+    fn inquire<'a>(&'a self, payment: &'a Payment) -> BoxFuture<'a, Result<Settled, SettleError>> {
+        let _ = payment;
+        Box::pin(async { Err(SettleError::Unknown) })
+    }
 }
 
 /// What a rail found in a valid credential.
@@ -50,12 +67,26 @@ pub struct Evidence {
     pub payee: Holder,
     /// How much.
     pub amount: Amount,
+    /// Who else is paid out of it, and how much of it each; the payee gets the rest.
+    pub shares: Vec<Share>,
     /// Which account gives.
     pub from: Source,
     /// What else, beside the challenge, must never be accepted again: a transaction hash, a nonce.
     pub proofs: Vec<Proof>,
     /// Who moves the money.
     pub money: Money,
+    /// What [`Rail::inquire`] will need. Written down with the claim, so it must not be a secret by
+    /// then.
+    pub inquiry: Option<Arc<str>>,
+}
+
+/// A part of the price that belongs to somebody else than the seller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Whose it is.
+    pub payee: Holder,
+    /// How much, in atoms of the price's asset.
+    pub atoms: u128,
 }
 
 /// Why a rail cannot ask for an amount.

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use farthing_ledger::{Account, AccountKind};
 use farthing_ledger::{
-    ClaimRequest, Fingerprint, Leg, Money, Outcome, Payment, PaymentId, Proof, Settlement, TraceId,
+    Account, AccountKind, ClaimRequest, Fingerprint, Holder, Leg, Money, Outcome, Payment,
+    PaymentId, Proof, Settlement, TraceId,
 };
-use farthing_money::Timestamp;
+use farthing_money::{Amount, Timestamp};
 
 use crate::{Evidence, Object, Rail, Rejection, ScopeDigest, Store};
 
@@ -87,20 +87,28 @@ impl Checked {
         let keep_until = Some(presented.expires_at);
         let mut proofs = vec![Proof { fingerprint: identity, keep_until }];
         proofs.extend(&evidence.proofs);
-        let seller = Account::new(
-            AccountKind::Payable,
-            evidence.payee.clone(),
-            evidence.amount.asset().clone(),
-        );
-        let leg = Leg { from: evidence.from.clone(), to: seller, atoms: evidence.amount.atoms() };
         ClaimRequest {
             payment: self.payment(identity),
             proofs,
             idempotency: self.idempotency(),
-            legs: vec![leg],
+            legs: self.legs(),
             money: evidence.money,
             caps: Vec::new(),
         }
+    }
+
+    /// Everybody's part, the seller's first. A price of zero moves nothing.
+    fn legs(&self) -> Vec<Leg> {
+        let Evidence { payee, amount, shares, from, .. } = &self.evidence;
+        let others = shares.iter().fold(0, |sum: u128, share| sum.saturating_add(share.atoms));
+        let sellers = (payee, amount.atoms().saturating_sub(others));
+        let parts = std::iter::once(sellers).chain(shares.iter().map(|it| (&it.payee, it.atoms)));
+        let leg = |(payee, atoms): (&Holder, u128)| Leg {
+            from: from.clone(),
+            to: Account::new(AccountKind::Payable, payee.clone(), amount.asset().clone()),
+            atoms,
+        };
+        parts.filter(|(_, atoms)| *atoms > 0).map(leg).collect()
     }
 
     fn payment(&self, identity: Fingerprint) -> Payment {
@@ -119,6 +127,7 @@ impl Checked {
             scope: presented.scope.to_string(),
             credential: presented.credential,
             expires_at: presented.expires_at,
+            inquiry: evidence.inquiry.clone(),
         }
     }
 
@@ -136,8 +145,9 @@ impl Checked {
         self.evidence.money
     }
 
-    pub(crate) fn held(self, payment: Payment) -> Held {
-        Held { payment, presented: self.presented }
+    pub(crate) fn held(self, payment: Payment, store: Arc<dyn Store>) -> Held {
+        let right = Right::new(payment.id, store);
+        Held { payment, presented: self.presented, right }
     }
 }
 
@@ -147,13 +157,22 @@ pub fn identity(protocol: &str, challenge: &str) -> Fingerprint {
     Fingerprint::of("challenge", &[protocol.as_bytes(), challenge.as_bytes()])
 }
 
-/// A payment whose proof is consumed and whose pending entry is durable.
+/// A payment whose proof is consumed and whose pending entry is durable. Holding one is the right to
+/// settle, or to find out how an earlier settlement ended.
 ///
-/// From here on a crash loses nothing: whoever restarts finds the hold and asks the rail.
-#[derive(Debug)]
+/// From here on a crash loses nothing: whoever restarts finds the hold and asks the rail. Dropped
+/// before it is posted or voided, it gives the right back: the same credential can be presented
+/// again, and the rail is asked then.
 pub struct Held {
     pub(crate) payment: Payment,
     presented: Presented,
+    right: Right,
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Held").field("payment", &self.payment.id).finish_non_exhaustive()
+    }
 }
 
 impl Held {
@@ -174,6 +193,12 @@ impl Held {
     pub const fn presented(&self) -> &Presented {
         &self.presented
     }
+
+    /// Uses the right up.
+    pub(crate) fn into_payment(mut self) -> Payment {
+        self.right.use_up();
+        self.payment
+    }
 }
 
 /// The rail's word that the money moved.
@@ -181,6 +206,16 @@ impl Held {
 pub struct Settled {
     /// The rail's reference: a transaction hash, an invoice id, a charge id.
     pub reference: String,
+    /// What moving it cost us beside the price.
+    pub cost: Option<Amount>,
+}
+
+impl Settled {
+    /// The rail's word, at no cost of ours.
+    #[must_use]
+    pub const fn new(reference: String) -> Self {
+        Self { reference, cost: None }
+    }
 }
 
 /// A payment on the books, not yet delivered. Holding one is the right to deliver, once.
@@ -193,10 +228,9 @@ pub struct Settled {
 /// ```compile_fail,E0451
 /// # use farthing_core::*;
 /// # fn forge(payment: farthing_ledger::Payment, store: std::sync::Arc<dyn Store>) {
-/// # let settlement = farthing_ledger::Settlement {
-/// #     reference: String::new(), settled_at: Default::default(),
-/// # };
-/// let free_lunch = Posted { payment, settlement, store: Some(store) };
+/// # let settlement = farthing_ledger::Settlement::new(String::new(), Default::default());
+/// # let right = panic!();
+/// let free_lunch = Posted { payment, settlement, right };
 /// # }
 /// ```
 ///
@@ -211,12 +245,13 @@ pub struct Settled {
 pub struct Posted {
     payment: Payment,
     settlement: Settlement,
-    store: Option<Arc<dyn Store>>,
+    right: Right,
 }
 
 impl Posted {
     pub(crate) fn new(payment: Payment, settlement: Settlement, store: Arc<dyn Store>) -> Self {
-        Self { payment, settlement, store: Some(store) }
+        let right = Right::new(payment.id, store);
+        Self { payment, settlement, right }
     }
 
     /// The payment.
@@ -233,16 +268,8 @@ impl Posted {
 
     /// Notes that the answer was given, which uses the right to deliver up.
     pub fn delivered(mut self, outcome: Outcome, now: Timestamp) {
-        if let Some(store) = self.store.take() {
+        if let Some(store) = self.right.use_up() {
             store.deliver(self.payment.id, outcome, now);
-        }
-    }
-}
-
-impl Drop for Posted {
-    fn drop(&mut self) {
-        if let Some(store) = self.store.take() {
-            store.give_back(self.payment.id);
         }
     }
 }
@@ -250,5 +277,29 @@ impl Drop for Posted {
 impl fmt::Debug for Posted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Posted").field("payment", &self.payment.id).finish_non_exhaustive()
+    }
+}
+
+/// The right to act on a payment, alone. Dropped before it is used up, it is given back.
+struct Right {
+    payment: PaymentId,
+    store: Option<Arc<dyn Store>>,
+}
+
+impl Right {
+    fn new(payment: PaymentId, store: Arc<dyn Store>) -> Self {
+        Self { payment, store: Some(store) }
+    }
+
+    fn use_up(&mut self) -> Option<Arc<dyn Store>> {
+        self.store.take()
+    }
+}
+
+impl Drop for Right {
+    fn drop(&mut self) {
+        if let Some(store) = self.use_up() {
+            store.give_back(self.payment);
+        }
     }
 }

@@ -2,7 +2,6 @@
 //! does not.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +13,6 @@ use farthing_money::{Amount, Asset, AssetId, Assets};
 use farthing_mpp::discovery::ServiceInfo;
 use farthing_mpp::{Secret, Secrets};
 use farthing_protocols::mpp::Mpp;
-use farthing_rail_tempo::{Address, MalformedAddress, Token, Tokens, Url, parse_node};
 use http::{Method, Uri};
 use serde_json::Value;
 use toml::Spanned;
@@ -23,6 +21,9 @@ use crate::management::AdminToken;
 use crate::path::canonical_path;
 
 mod raw;
+mod tempo;
+
+pub use tempo::{SponsorConfig, SponsorSigner, TempoConfig};
 
 #[cfg(test)]
 mod tests;
@@ -112,36 +113,16 @@ pub enum RailConfig {
     Test,
 }
 
-/// How to be paid on Tempo.
-#[derive(Clone, PartialEq, Eq)]
-pub struct TempoConfig {
-    /// The chain's number.
-    pub chain_id: u64,
-    /// Its nodes, in the order they are asked. They may contain keys.
-    pub nodes: Vec<Url>,
-    /// How long a node may take to answer.
-    pub node_timeout: Duration,
-    /// Who is paid on the chain.
-    pub recipient: Address,
-    /// The tokens that are the assets on the chain.
-    pub tokens: Tokens,
-    /// Whether buyers may send a payment themselves and show its hash.
-    pub push: bool,
-    /// How many blocks a payment has to be deep.
-    pub confirmations: u64,
-    /// How long to wait for a payment.
-    pub settle_timeout: Duration,
-}
-
-impl fmt::Debug for TempoConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut debug = f.debug_struct("TempoConfig");
-        debug.field("chain_id", &self.chain_id).field("recipient", &self.recipient);
-        debug.finish_non_exhaustive()
-    }
-}
-
 impl RailConfig {
+    /// How to be paid on Tempo, if that is what it is.
+    #[must_use]
+    pub const fn tempo(&self) -> Option<&Arc<TempoConfig>> {
+        match self {
+            Self::Tempo(tempo) => Some(tempo),
+            Self::Prepaid | Self::Test => None,
+        }
+    }
+
     /// The payment method.
     #[must_use]
     pub const fn method(&self) -> &'static str {
@@ -470,48 +451,6 @@ impl Reader<'_> {
                 )),
             })
             .collect()
-    }
-
-    fn tempo(&self, raw: &Spanned<raw::Rail>, assets: &Assets) -> Read<TempoConfig> {
-        let rail = raw.get_ref();
-        let missing = |name| self.fault(raw, format!("the tempo rail needs {name}"));
-        let recipient = rail.recipient.as_ref().ok_or_else(|| missing("recipient = \"0x…\""))?;
-        let nodes = rail.nodes.as_deref().filter(|nodes| !nodes.is_empty());
-        let nodes = nodes.ok_or_else(|| missing("nodes = [\"https://…\"]"))?;
-        let tokens = rail.tokens.as_ref().filter(|tokens| !tokens.is_empty());
-        let tokens = tokens.ok_or_else(|| missing("tokens = { usd = \"0x…\" }"))?;
-        let token = |(name, address): (&String, &Spanned<String>)| {
-            let asset = AssetId::new(name).ok().and_then(|id| assets.get(&id));
-            let unknown = || format!("there is no asset called {name} in [assets]");
-            let asset = asset.ok_or_else(|| self.fault(address, unknown()))?.clone();
-            Ok(Token { asset, address: self.address(address)? })
-        };
-        let millis = |set: Option<u64>, usual| Duration::from_millis(set.unwrap_or(usual));
-        Ok(TempoConfig {
-            // A chain that is guessed is somebody else's money.
-            chain_id: rail.chain_id.ok_or_else(|| missing("chain_id"))?,
-            nodes: nodes.iter().map(|node| self.node(node)).collect::<Read<_>>()?,
-            node_timeout: millis(rail.node_timeout_ms, 5_000),
-            recipient: self.address(recipient)?,
-            tokens: Tokens::new(tokens.iter().map(token).collect::<Read<_>>()?),
-            push: rail.push.unwrap_or(false),
-            confirmations: rail.confirmations.unwrap_or(1).max(1),
-            settle_timeout: millis(rail.settle_timeout_ms, 20_000),
-        })
-    }
-
-    fn address(&self, text: &Spanned<String>) -> Read<Address> {
-        text.get_ref()
-            .parse()
-            .map_err(|error: MalformedAddress| self.fault(text, error.to_string()))
-    }
-
-    /// A node's address, or where it stands: providers put keys into theirs.
-    fn node(&self, text: &Spanned<String>) -> Read<Url> {
-        let hidden = ["env:", "file:"].iter().any(|place| text.get_ref().starts_with(place));
-        let found = if hidden { self.secret(text)? } else { text.get_ref().clone() };
-        let url = parse_node(&found);
-        url.ok_or_else(|| self.fault(text, "a node is an http or https URL, or env:NAME of one"))
     }
 
     fn store(&self, raw: &Spanned<raw::Store>) -> Read<StoreConfig> {

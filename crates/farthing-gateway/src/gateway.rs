@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use farthing_core::{Protocol, Quote, Rail, Store};
 use farthing_gate::{
@@ -12,7 +13,7 @@ use farthing_gate::{
 use farthing_money::Amount;
 use farthing_protocols::mpp::{Mpp, UnfitRealm};
 use farthing_rail_prepaid::PrepaidRail;
-use farthing_rail_tempo::{Nodes, NodesError, TempoRail};
+use farthing_rail_tempo::{MalformedKey, Nodes, NodesError, Sponsor, TempoRail};
 use farthing_rail_test::{Dial, TestRail};
 use farthing_store_memory::MemoryStore;
 use farthing_store_sqlite::{OpenError, Options, SqliteStore};
@@ -29,7 +30,9 @@ use tokio::task::JoinHandle;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::config::{BodyPolicy, Config, RailConfig, RouteConfig, StoreConfig, TempoConfig};
+use crate::config::{
+    BodyPolicy, Config, RailConfig, RouteConfig, SponsorSigner, StoreConfig, TempoConfig,
+};
 use crate::connection::{self, Peer, TlsSlot};
 use crate::management::{self, Office};
 use crate::metrics::Metrics;
@@ -40,6 +43,9 @@ use crate::{discovery, tls};
 
 /// How long a discovery document may be kept (§4.7).
 const DISCOVERY_CACHE: &str = "max-age=300";
+
+/// How long after a look at the rails the next one follows.
+const RAILS_WATCHED: Duration = Duration::from_secs(10);
 
 /// A running gateway.
 pub struct Gateway {
@@ -125,6 +131,15 @@ impl OpenStore {
         }
     }
 
+    /// How many payments were claimed and are not finished.
+    #[must_use]
+    pub fn unfinished(&self) -> usize {
+        match self {
+            Self::Memory(store) => store.unfinished(),
+            Self::Sqlite(store) => store.unfinished(),
+        }
+    }
+
     /// Resolves when it cannot be written any more.
     pub async fn stopped(&self) {
         match self {
@@ -140,6 +155,7 @@ struct Site {
     service: GateService<Proxy, Prices>,
     openapi: bytes::Bytes,
     llms: bytes::Bytes,
+    tempo: Option<(Arc<TempoConfig>, TempoRail)>,
 }
 
 impl Gateway {
@@ -152,7 +168,7 @@ impl Gateway {
         let metrics = Metrics::new();
         let tls = config.tls.as_ref().map(tls::server).transpose()?;
         let store = OpenStore::open(&config.store)?;
-        let site = Site::build(config, &store, &metrics)?;
+        let site = Site::build(config, &store, &metrics, None)?;
         let bind = |address| async move {
             let bound = TcpListener::bind(address).await;
             bound.map_err(|error| StartError::Listen { address, error })
@@ -189,6 +205,7 @@ impl Gateway {
             let shared = Arc::clone(&shared);
             move |request, peer| handle(shared.current(), request, peer)
         };
+        tasks.push(tokio::spawn(watch_rails(Arc::clone(&shared), stopping.clone())));
         let tls = Arc::clone(&shared.tls);
         let grace = config.shutdown_grace;
         tasks.push(tokio::spawn(connection::serve(
@@ -226,7 +243,8 @@ impl Gateway {
             return Err(ReloadError::Fixed);
         }
         let tls = config.tls.as_ref().map(tls::server).transpose().map_err(StartError::from)?;
-        let site = Site::build(config, &self.shared.store, &self.shared.metrics)?;
+        let (store, metrics) = (&self.shared.store, &self.shared.metrics);
+        let site = Site::build(config, store, metrics, Some(&self.shared.current()))?;
         *self.shared.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
         *self.shared.site.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(site);
         Ok(())
@@ -255,8 +273,20 @@ impl Site {
         config: &Config,
         store: &OpenStore,
         metrics: &Arc<Metrics>,
+        before: Option<&Self>,
     ) -> Result<Self, StartError> {
-        let rails = config.rails.iter().map(|it| rail(it, config));
+        let before = before.and_then(|site| site.tempo.as_ref());
+        let tempo = config.rails.iter().find_map(RailConfig::tempo);
+        let tempo = tempo.map(|tempo| {
+            let rail = match before {
+                // What a sponsor has spent, it has spent.
+                Some((known, rail)) if known == tempo => rail.clone(),
+                Some(_) | None => tempo_rail(tempo, config)?,
+            };
+            Ok((Arc::clone(tempo), rail))
+        });
+        let tempo = tempo.transpose().map_err(|error: StartError| error)?;
+        let rails = config.rails.iter().map(|it| rail(it, config, tempo.as_ref()));
         let rails: Vec<Arc<dyn Rail>> = rails.collect::<Result<_, StartError>>()?;
         let mpp = Mpp::new(&config.realm, config.secrets.clone())?;
         let protocols: Vec<Arc<dyn Protocol>> = vec![Arc::new(mpp)];
@@ -282,20 +312,36 @@ impl Site {
             service,
             openapi: openapi.to_string().into(),
             llms: llms.into(),
+            tempo,
         })
     }
 }
 
-fn rail(config: &RailConfig, whole: &Config) -> Result<Arc<dyn Rail>, StartError> {
-    Ok(match config {
-        RailConfig::Prepaid => Arc::new(PrepaidRail::new(whole.assets.clone())),
-        RailConfig::Tempo(tempo) => Arc::new(tempo_rail(tempo, whole)?),
-        RailConfig::Test => Arc::new(TestRail::new(whole.assets.clone(), Dial::default())),
+fn rail(
+    config: &RailConfig,
+    whole: &Config,
+    tempo: Option<&(Arc<TempoConfig>, TempoRail)>,
+) -> Result<Arc<dyn Rail>, StartError> {
+    Ok(match (config, tempo) {
+        (RailConfig::Tempo(_), Some((_, rail))) => Arc::new(rail.clone()),
+        (RailConfig::Prepaid, _) => Arc::new(PrepaidRail::new(whole.assets.clone())),
+        (RailConfig::Tempo(tempo), None) => Arc::new(tempo_rail(tempo, whole)?),
+        (RailConfig::Test, _) => Arc::new(TestRail::new(whole.assets.clone(), Dial::default())),
     })
 }
 
 fn tempo_rail(tempo: &TempoConfig, whole: &Config) -> Result<TempoRail, StartError> {
     let nodes = Nodes::new(tempo.chain_id, tempo.nodes.clone(), tempo.node_timeout)?;
+    let sponsor = tempo.sponsor.as_ref().map(|sponsor| {
+        let (token, limits) = (sponsor.token.clone(), sponsor.limits);
+        match &sponsor.signer {
+            SponsorSigner::Key(key) => Ok(Sponsor::local(key, token, limits)?),
+            SponsorSigner::Relay(url) => {
+                Ok(Sponsor::relay(url.clone(), token, limits, tempo.node_timeout)?)
+            }
+        }
+    });
+    let sponsor = sponsor.transpose().map_err(|error: StartError| error)?;
     let settings = farthing_rail_tempo::Settings {
         payee: whole.seller.clone(),
         recipient: tempo.recipient,
@@ -303,6 +349,8 @@ fn tempo_rail(tempo: &TempoConfig, whole: &Config) -> Result<TempoRail, StartErr
         push: tempo.push,
         confirmations: tempo.confirmations,
         wait: tempo.settle_timeout,
+        sponsor,
+        splits: tempo.splits.clone(),
     };
     Ok(TempoRail::new(Arc::new(nodes), settings))
 }
@@ -313,6 +361,19 @@ fn rails_of<'a>(
 ) -> impl Iterator<Item = &'a Arc<dyn Rail>> {
     let own = |rail: &&Arc<dyn Rail>| route.rails.iter().any(|it| it.method() == rail.method());
     rails.iter().filter(own)
+}
+
+/// Looks after the rails from time to time, and counts what it finds.
+async fn watch_rails(shared: Arc<Shared>, mut stopping: watch::Receiver<bool>) {
+    loop {
+        if let Some((_, rail)) = &shared.current().tempo {
+            shared.metrics.watched_tempo(rail).await;
+        }
+        let stopped = stopping.wait_for(|stop| *stop);
+        if tokio::time::timeout(RAILS_WATCHED, stopped).await.is_ok() {
+            return;
+        }
+    }
 }
 
 /// The tag of every route, made once.
@@ -522,6 +583,9 @@ pub enum StartError {
     /// A chain's nodes cannot be asked.
     #[error(transparent)]
     Nodes(#[from] NodesError),
+    /// The sponsor's key is none.
+    #[error(transparent)]
+    Sponsor(#[from] MalformedKey),
     /// A price cannot be paid on any rail of its route.
     #[error("route {route}: no rail of the route can carry {price}")]
     Unpayable {

@@ -29,7 +29,8 @@ mod tls;
 
 pub use config::{
     AdminConfig, BodyPolicy, BookConfig, Config, ConfigError, Environment, RailConfig, RouteConfig,
-    StoreConfig, TempoConfig, TlsConfig, UpstreamConfig, Variant, look_up,
+    SponsorConfig, SponsorSigner, StoreConfig, TempoConfig, TlsConfig, UpstreamConfig, Variant,
+    look_up,
 };
 pub use gateway::{Gateway, OpenStore, ReloadError, StartError};
 pub use management::{AdminToken, FundRequest, KeyRequest, Made, WeakToken};

@@ -114,7 +114,7 @@ async fn ready(State(office): State<Office>) -> Response {
 }
 
 async fn metrics(State(office): State<Office>) -> Response {
-    let text = office.metrics.text(office.store.is_running(), office.store.queue_len());
+    let text = office.metrics.text(&office.store);
     let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(CONTENT_TYPE, media_type)], text).into_response()
 }

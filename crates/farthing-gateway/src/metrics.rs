@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use farthing_gate::{Decision, Observer, Verdict};
+use farthing_gate::{Clock as _, Decision, Observer, SystemClock, Verdict};
+use farthing_rail_tempo::TempoRail;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -11,6 +12,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+
+use crate::gateway::OpenStore;
 
 /// Bounds of the decision's histogram, in seconds: from a challenge to a slow chain.
 const SECONDS: [f64; 14] = [
@@ -30,6 +33,11 @@ struct ByAsset {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByNode {
+    node: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByStatus {
     route: String,
     status: String,
@@ -45,6 +53,12 @@ pub(crate) struct Metrics {
     connections: Gauge,
     store_up: Gauge,
     store_queue: Gauge,
+    unfinished: Gauge,
+    node_up: Family<ByNode, Gauge>,
+    node_block_age: Family<ByNode, Gauge>,
+    sponsor_balance: Gauge<u64, AtomicU64>,
+    sponsor_balance_min: Gauge<u64, AtomicU64>,
+    sponsor_budget_left: Gauge<u64, AtomicU64>,
 }
 
 impl Metrics {
@@ -58,6 +72,12 @@ impl Metrics {
             connections: Gauge::default(),
             store_up: Gauge::default(),
             store_queue: Gauge::default(),
+            unfinished: Gauge::default(),
+            node_up: Family::default(),
+            node_block_age: Family::default(),
+            sponsor_balance: Gauge::default(),
+            sponsor_balance_min: Gauge::default(),
+            sponsor_budget_left: Gauge::default(),
             registry: Registry::default(),
         };
         let help = "Decisions on requests of priced routes";
@@ -74,6 +94,19 @@ impl Metrics {
         registry.register("store_up", "Whether the book can be written", metrics.store_up.clone());
         let help = "Requests that wait for the book";
         registry.register("store_queue", help, metrics.store_queue.clone());
+        let help = "Payments that were claimed and are neither delivered nor given up";
+        registry.register("payments_unfinished", help, metrics.unfinished.clone());
+        let help = "Whether a node answers and serves the right chain";
+        registry.register("tempo_node_up", help, metrics.node_up.clone());
+        let help = "How old a node's latest block is";
+        let age = metrics.node_block_age.clone();
+        registry.register_with_unit("tempo_node_block_age", help, Unit::Seconds, age);
+        let help = "What the account that pays network fees holds, in atoms";
+        registry.register("tempo_sponsor_balance", help, metrics.sponsor_balance.clone());
+        let help = "Below this balance nothing is sponsored, in atoms";
+        registry.register("tempo_sponsor_balance_min", help, metrics.sponsor_balance_min.clone());
+        let help = "What is left of the day's budget for network fees, in atoms";
+        registry.register("tempo_sponsor_budget_left", help, metrics.sponsor_budget_left.clone());
         Arc::new(Self { registry, ..metrics })
     }
 
@@ -90,8 +123,33 @@ impl Metrics {
         self.connections.dec();
     }
 
+    /// Looks after the nodes of a chain and the account that pays fees on it.
+    pub(crate) async fn watched_tempo(&self, rail: &TempoRail) {
+        let nodes = rail.nodes();
+        let now_s = SystemClock.now().as_secs();
+        for node in nodes.health().await {
+            let port = node.port.map(|port| format!(":{port}")).unwrap_or_default();
+            let labels = ByNode { node: format!("{}{port}", node.host) };
+            let up = node.chain_id == Some(nodes.chain_id()) && node.block.is_some();
+            self.node_up.get_or_create(&labels).set(up.into());
+            let age = node.block_time_s.map(|at| now_s.saturating_sub(at));
+            let age = age.and_then(|age| i64::try_from(age).ok()).unwrap_or(-1);
+            self.node_block_age.get_or_create(&labels).set(age);
+        }
+        let Some(sponsor) = rail.sponsor() else { return };
+        let atoms = |atoms| u64::try_from(atoms).unwrap_or(u64::MAX);
+        self.sponsor_balance_min.set(atoms(sponsor.limits().balance_min));
+        self.sponsor_budget_left.set(atoms(sponsor.left()));
+        let Some(account) = sponsor.account() else { return };
+        if let Ok(balance) = nodes.balance(sponsor.token().address, account).await {
+            self.sponsor_balance.set(atoms(balance));
+        }
+    }
+
     /// The metrics as text, with the store's state at this moment.
-    pub(crate) fn text(&self, store_up: bool, queue: usize) -> String {
+    pub(crate) fn text(&self, store: &OpenStore) -> String {
+        let (store_up, queue) = (store.is_running(), store.queue_len());
+        self.unfinished.set(i64::try_from(store.unfinished()).unwrap_or(i64::MAX));
         self.store_up.set(i64::from(store_up));
         self.store_queue.set(i64::try_from(queue).unwrap_or(i64::MAX));
         let mut text = String::new();

@@ -106,7 +106,7 @@ impl Auditor {
                     None => (Phase::Pending, Reached::Claimed),
                 };
                 expect(record.transfers.iter().all(|it| it.phase == phase), What::Phase)?;
-                expect(sum(record) == Some(payment.amount.clone()), What::NotThePrice)?;
+                expect(is_the_price(record, &payment.amount), What::NotThePrice)?;
                 let first = self.payments.insert(payment.id, reached).is_none();
                 expect(first, What::PaymentTwice(payment.id))?;
                 if reached == Reached::Claimed {
@@ -115,13 +115,13 @@ impl Auditor {
                 }
                 Ok(())
             }
-            Event::Posted { payment, .. } => {
+            Event::Posted { payment, settlement } => {
                 self.step(*payment, Reached::Claimed, Reached::Posted)?;
-                self.finishes(record, *payment)
+                self.finishes(record, *payment, settlement.cost.as_ref())
             }
             Event::Voided { payment, .. } => {
                 self.step(*payment, Reached::Claimed, Reached::Voided)?;
-                self.finishes(record, *payment)
+                self.finishes(record, *payment, None)
             }
             Event::Delivered { payment, .. } => {
                 expect(record.transfers.is_empty(), What::StrayTransfer)?;
@@ -137,16 +137,26 @@ impl Auditor {
         Ok(())
     }
 
-    /// The transfers of a record must finish exactly those the payment's claim held.
-    fn finishes(&mut self, record: &Record, payment: PaymentId) -> Result<(), What> {
+    /// The transfers of a record must finish exactly those the payment's claim held, and carry the
+    /// cost beside them.
+    fn finishes(
+        &mut self,
+        record: &Record,
+        payment: PaymentId,
+        mut cost: Option<&Amount>,
+    ) -> Result<(), What> {
         let mut held = self.held.remove(&payment).unwrap_or_default();
         for transfer in &record.transfers {
-            let finished = match transfer.phase {
+            let belongs = match transfer.phase {
                 Phase::Post(id) | Phase::Void(id) => held.remove(&id),
-                Phase::Posted | Phase::Pending => false,
+                Phase::Posted => cost.take().is_some_and(|cost| {
+                    (transfer.atoms, &transfer.debit.asset) == (cost.atoms(), cost.asset())
+                }),
+                Phase::Pending => false,
             };
-            expect(finished, What::Phase)?;
+            expect(belongs, What::Phase)?;
         }
+        expect(cost.is_none(), What::Cost)?;
         expect(held.is_empty(), What::LeftPending(payment))
     }
 
@@ -172,14 +182,15 @@ impl Auditor {
     }
 }
 
-/// The sum of a record's transfers; nothing if they do not add up in one asset.
-fn sum(record: &Record) -> Option<Amount> {
+/// Whether a record's transfers add up to the price.
+fn is_the_price(record: &Record, price: &Amount) -> bool {
+    let none = Amount::new(price.asset().clone(), 0);
     let mut amounts = record
         .transfers
         .iter()
         .map(|transfer| Amount::new(transfer.debit.asset.clone(), transfer.atoms));
-    let first = amounts.next()?;
-    amounts.try_fold(first, |sum, amount| sum.checked_add(&amount)).ok()
+    let sum = amounts.try_fold(none, |sum, amount| sum.checked_add(&amount));
+    sum.as_ref() == Ok(price)
 }
 
 fn expect(holds: bool, otherwise: What) -> Result<(), What> {
@@ -232,6 +243,9 @@ pub enum What {
     /// The transfers do not add up to the price.
     #[error("the transfers do not add up to the price")]
     NotThePrice,
+    /// What the settlement cost is not among the transfers.
+    #[error("what the settlement cost is not among the transfers")]
+    Cost,
     /// A payment was finished and some of its money still hangs.
     #[error("the payment {0} was finished and part of its money is still pending")]
     LeftPending(PaymentId),

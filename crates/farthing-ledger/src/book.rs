@@ -52,6 +52,8 @@ pub enum Money {
     Book,
     /// It lies elsewhere: the claim holds its place until the rail has spoken.
     Rail,
+    /// There is none: the price is zero, and the proof itself is what was asked for.
+    None,
 }
 
 /// A limit on an account's credits, checked in the same transaction as the claim.
@@ -123,6 +125,9 @@ struct Live {
     trace: TraceId,
     credential: Fingerprint,
     standing: Standing,
+    /// The facts, for as long as the rail may have to be asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    payment: Option<Box<Payment>>,
     /// The pending transfers, in order.
     held: Vec<TransferId>,
     /// The writer in whose time somebody holds the payment: settles it, or delivers it.
@@ -161,6 +166,12 @@ impl Book {
         &self.keys
     }
 
+    /// How many payments were claimed and are neither delivered nor given up.
+    #[must_use]
+    pub fn unfinished(&self) -> usize {
+        self.live.len()
+    }
+
     /// Where a payment stands, if it is not finished.
     #[must_use]
     pub fn standing(&self, payment: PaymentId) -> Option<&Standing> {
@@ -169,8 +180,8 @@ impl Book {
 
     /// Takes the book over from every earlier writer.
     ///
-    /// What they were settling or delivering is nobody's any more: a posted payment can be claimed
-    /// again by an honest retry, a pending one is for recovery to ask about.
+    /// What they were settling or delivering is nobody's any more: an honest retry, or recovery, may
+    /// take it up again.
     pub fn open(&mut self, now: Timestamp) -> Record {
         self.epoch = self.epoch.saturating_add(1);
         self.write(now, None, Event::Opened { epoch: self.epoch }, Vec::new())
@@ -181,7 +192,8 @@ impl Book {
     /// # Idempotency
     ///
     /// Claiming again with the same credential says where the payment stands and changes nothing;
-    /// except that [`Claim::Undelivered`] hands the right to deliver to the caller.
+    /// except that [`Claim::Undelivered`] hands the right to deliver to the caller, and
+    /// [`Claim::Unsettled`] the right to find out.
     ///
     /// # Errors
     ///
@@ -203,8 +215,12 @@ impl Book {
         let transfers = self.transfers(&request)?;
         self.within(&request.caps, &transfers)?;
         self.balances.apply(&transfers)?;
-        let settlement = (request.money == Money::Book)
-            .then(|| Settlement { reference: request.payment.id.to_string(), settled_at: now });
+        let settlement = match request.money {
+            Money::Book => Some(request.payment.id.to_string()),
+            Money::None => Some(request.payment.challenge.clone()),
+            Money::Rail => None,
+        };
+        let settlement = settlement.map(|reference| Settlement::new(reference, now));
         let ClaimRequest { payment, mut proofs, idempotency, .. } = request;
         proofs.extend(idempotency);
         self.forget(now);
@@ -222,7 +238,8 @@ impl Book {
         now: Timestamp,
     ) -> Option<Record> {
         let live = self.live.get(&payment).filter(|live| live.standing == Standing::Pending)?;
-        let (trace, transfers) = (live.trace, self.finish(payment, live, "post", Phase::Post));
+        let (trace, mut transfers) = (live.trace, self.finish(payment, live, "post", Phase::Post));
+        transfers.extend(settlement.cost.as_ref().map(|cost| fee(payment, cost)));
         let event = Event::Posted { payment, settlement };
         Some(self.commit(now, trace, event, transfers))
     }
@@ -254,7 +271,7 @@ impl Book {
         Some(self.commit(now, trace, Event::Delivered { payment, outcome }, Vec::new()))
     }
 
-    /// Gives the right to deliver back, undelivered. The payment can be claimed again at once.
+    /// Gives the right to settle or to deliver back, unused. The payment can be claimed again at once.
     pub fn give_back(&mut self, payment: PaymentId) {
         if let Some(live) = self.live.get_mut(&payment) {
             live.holder = None;
@@ -380,8 +397,11 @@ impl Book {
             return Claim::Spent;
         }
         match &live.standing {
-            Standing::Pending => Claim::Pending,
-            Standing::Posted(_) if live.holder == Some(epoch) => Claim::Pending,
+            Standing::Pending | Standing::Posted(_) if live.holder == Some(epoch) => Claim::Pending,
+            Standing::Pending => {
+                live.holder = Some(epoch);
+                Claim::Unsettled
+            }
             Standing::Posted(settlement) => {
                 live.holder = Some(epoch);
                 Claim::Undelivered(settlement.clone())
@@ -403,7 +423,7 @@ impl Book {
     fn transfers(&self, request: &ClaimRequest) -> Result<Vec<Transfer>, ClaimError> {
         let id = request.payment.id;
         let phase = match request.money {
-            Money::Book => Phase::Posted,
+            Money::Book | Money::None => Phase::Posted,
             Money::Rail => Phase::Pending,
         };
         let transfer = |(at, leg): (usize, &Leg)| {
@@ -535,6 +555,7 @@ impl Book {
                     trace: payment.trace,
                     credential: payment.credential,
                     standing: settlement.clone().map_or(Standing::Pending, Standing::Posted),
+                    payment: settlement.is_none().then(|| payment.clone()),
                     held: match settlement {
                         Some(_) => Vec::new(),
                         None => transfers.iter().map(|transfer| transfer.id).collect(),
@@ -547,6 +568,7 @@ impl Book {
                 if let Some(live) = self.live.get_mut(payment) {
                     live.standing = Standing::Posted(settlement.clone());
                     live.held.clear();
+                    live.payment = None;
                     live.holder = holder;
                 }
             }
@@ -588,6 +610,24 @@ pub fn claimed_proofs(record: &Record) -> Vec<(Proof, PaymentId)> {
         | Event::Voided { .. }
         | Event::Delivered { .. } => Vec::new(),
     }
+}
+
+/// What moving a payment's money cost us.
+fn fee(payment: PaymentId, cost: &Amount) -> Transfer {
+    let account = |kind| Account::new(kind, fees(), cost.asset().clone());
+    Transfer {
+        id: TransferId::derive(&payment.to_bytes(), "fee"),
+        debit: account(AccountKind::Spent),
+        credit: account(AccountKind::Purse),
+        atoms: cost.atoms(),
+        phase: Phase::Posted,
+    }
+}
+
+/// The holder of what is spent on networks' fees.
+fn fees() -> Holder {
+    // A name of printable letters is always a holder.
+    Holder::new("fees").unwrap_or_else(|_| unreachable!("\"fees\" is a holder's name"))
 }
 
 fn funding(holder: &Holder, amount: &Amount, reference: &str) -> Transfer {

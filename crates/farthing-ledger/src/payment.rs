@@ -1,5 +1,7 @@
 //! Payments: what was claimed, and where it stands.
 
+use std::sync::Arc;
+
 use farthing_money::{Amount, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +37,10 @@ pub struct Payment {
     pub credential: Fingerprint,
     /// When the challenge expires.
     pub expires_at: Timestamp,
+    /// What the rail needs to find out later what became of the payment, in its own words. Nothing
+    /// where the book itself knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inquiry: Option<Arc<str>>,
 }
 
 /// A fingerprint and how long it has to be remembered.
@@ -66,6 +72,17 @@ pub struct Settlement {
     pub reference: String,
     /// When it moved.
     pub settled_at: Timestamp,
+    /// What moving it cost us beside the price: the network's fee, where we pay it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Amount>,
+}
+
+impl Settlement {
+    /// The rail's word, at no cost of ours.
+    #[must_use]
+    pub const fn new(reference: String, settled_at: Timestamp) -> Self {
+        Self { reference, settled_at, cost: None }
+    }
 }
 
 /// What became of the answer that was paid for.
@@ -107,6 +124,9 @@ pub enum Claim {
     Fresh,
     /// This very payment is being settled or delivered by somebody else.
     Pending,
+    /// This very payment was claimed, and whoever was settling it has stopped: nobody knows whether
+    /// the money moved. The caller now holds the right to find out.
+    Unsettled,
     /// This very payment was posted and never delivered: an honest retry after a crash or a
     /// failed delivery. The caller now holds the right to deliver.
     Undelivered(Settlement),

@@ -269,7 +269,7 @@ impl Buyer for MppBuyer {
             CredentialHeader::Authorization => AUTHORIZATION,
             CredentialHeader::PaymentAuthorization => PAYMENT_AUTHORIZATION,
         };
-        let Paid { payload, source } = paid.clone();
+        let Paid { payload, source, .. } = paid.clone();
         let credential = Credential { challenge, source, payload };
         let mut value = HeaderValue::try_from(credential.format()).map_err(|_| malformed)?;
         value.set_sensitive(true);

@@ -91,9 +91,11 @@ impl Rail for PrepaidRail {
             payer: source.to_owned(),
             payee,
             amount: terms.amount,
+            shares: Vec::new(),
             from: Source::Key(SpendingKey(key)),
             proofs: Vec::new(),
             money: Money::Book,
+            inquiry: None,
         })
     }
 
@@ -134,7 +136,11 @@ impl Payer for PrepaidPayer {
             return Err(Unpayable::Malformed);
         }
         let terms = Terms::read(&invitation.request, &self.assets)?;
-        Ok(Price { amount: terms.amount, recipient: terms.recipient.to_owned() })
+        Ok(Price {
+            amount: terms.amount,
+            recipient: terms.recipient.to_owned(),
+            shares: Vec::new(),
+        })
     }
 
     fn pay<'a>(&'a self, invitation: &'a Invitation) -> BoxFuture<'a, Result<Paid, PayError>> {
@@ -152,7 +158,7 @@ impl Payer for PrepaidPayer {
             let mut payload = Object::new();
             payload.insert("type".into(), "signature".into());
             payload.insert("signature".into(), base64url::encode(signature).into());
-            Ok(Paid { payload, source: Some(self.account()) })
+            Ok(Paid { payload, source: Some(self.account()), keepsake: None })
         })
     }
 }

@@ -1,50 +1,66 @@
 //! Stablecoin charges on Tempo (draft-tempo-charge-00).
 //!
 //! The buyer signs a transaction that transfers a TIP-20 token to the seller; the seller hands it to
-//! the chain and waits until it is mined (*pull*). Or the buyer sends it and shows its hash (*push*),
-//! in which case the transfer's memo has to name the challenge.
+//! the chain and waits until it is mined (*pull*), and may pay the network's fee for it (*sponsored*).
+//! Or the buyer sends it and shows its hash (*push*), in which case the transfer's memo has to name the
+//! challenge. Where the price is zero, the buyer *proves* which account it is, and nothing moves.
 //!
 //! ```text
-//! check (pure)                settle
-//! decode ─ charge? ─ sender   hand over ─► wait ─► receipt ─► events say: paid
-//!                               │ no node      │ deadline       │ reverted, or paid somebody else
-//!                               ▼ unsent       ▼ unknown        ▼ declined
+//! check (pure)                settle                                        inquire
+//! decode ─ charge? ─ sender   sponsor ─► hand over ─► wait ─► receipt       what the chain says by now
+//!                               │ budget    │ no node    │ deadline  │ events say: paid
+//!                               ▼           ▼ unsent     ▼ unknown   ▼ reverted, or paid somebody else
+//!                              declined                              declined
 //! ```
 //!
 //! **Architecture invariant:** what a node says is never enough to be paid: the events of a mined
-//! transaction have to show the token, the payer, the payee, the amount and, for push, the memo.
+//! transaction have to show the token, the payer, every payee, every amount and, for push, the memo.
 //!
 //! **Architecture invariant:** a transaction is handed over only after its proof was claimed, and
-//! nothing but the bytes that the buyer signed is ever handed over.
+//! nothing but the bytes that the buyer signed, and the sponsor behind the buyer, is ever handed over.
 
+mod envelope;
 mod memo;
 mod payer;
+mod proof;
 mod receipt;
 mod rpc;
+mod settings;
+mod sponsor;
 mod transaction;
+mod verify;
 mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy_primitives::B256;
+use alloy_primitives::{B256, Bytes};
 use farthing_core::{
-    BoxFuture, Evidence, Held, Object, Presented, Rail, Rejection, SettleError, Settled, Unquotable,
+    BoxFuture, Evidence, Held, Object, Presented, Rail, Rejection, SettleError, Settled, Share,
+    Unquotable,
 };
-use farthing_ledger::{Account, AccountKind, Fingerprint, Holder, Money, Proof, Source};
+use farthing_ledger::{
+    Account, AccountKind, Fingerprint, Holder, Money, Payment as Booked, Proof, Source,
+};
 use farthing_money::{Amount, Timestamp};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::time::{sleep, timeout};
+use tempo_primitives::AASigned;
+use tokio::time::{Instant, sleep, timeout};
 
 pub use payer::{MalformedKey, TempoPayer};
 pub use reqwest::Url;
 pub use rpc::{NoAnswer, NodeHealth, Nodes, NodesError, parse_node};
+pub use settings::{Settings, Split};
+pub use sponsor::{Sponsor, SponsorLimits};
+pub use verify::{Unverified, Verified, cosign, proof_typed_data, verify_receipt};
 pub use wire::{Address, MalformedAddress, Token, Tokens};
 
 use memo::attribution;
+use proof::Signer;
 use rpc::{CallError, TxReceipt};
 use transaction::{Bound, Mismatch, Payment};
-use wire::{Terms, Unreadable, did, parse_did};
+use wire::{Terms, Transfer, Unreadable, did, parse_did, parse_word};
 
 /// The payment method.
 const METHOD: &str = "tempo";
@@ -53,8 +69,22 @@ const METHOD: &str = "tempo";
 /// longer take is better refused before anything is held.
 const VALID_S_MIN: u64 = 4;
 
+/// The longest a sponsored transaction may be valid, in seconds.
+const VALID_S_MAX: u64 = 15 * 60;
+
 /// How long after a look at the chain the next one follows.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
+const LOOK_AGAIN: Duration = Duration::from_millis(25);
+
+/// How many looks at an unchanged chain go by before a receipt is asked for all the same: a node may
+/// show a block before its receipts.
+const LOOKS_MAX: u32 = 20;
+
+/// How long a transaction stays away before it is handed over once more: a node may have forgotten it.
+const HAND_OVER_AGAIN: Duration = Duration::from_secs(2);
+
+/// How long after its last moment a transaction that nobody knows is given up, in seconds of the chain:
+/// a node may lag behind.
+const LATE_S: u64 = 10;
 
 /// The seller's side.
 #[derive(Clone, Debug)]
@@ -63,21 +93,48 @@ pub struct TempoRail {
     settings: Arc<Settings>,
 }
 
-/// What a seller has decided.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Who is paid, on the books.
-    pub payee: Holder,
-    /// Who is paid, on the chain.
-    pub recipient: Address,
-    /// The tokens accepted.
-    pub tokens: Tokens,
-    /// Whether buyers may send the payment themselves and show its hash.
-    pub push: bool,
-    /// How many blocks a payment has to be deep; 1 is the block it is mined in.
-    pub confirmations: u64,
-    /// How long to wait for that.
-    pub wait: Duration,
+/// A credential, wherever it was kept.
+struct Shown<'a> {
+    realm: &'a str,
+    challenge: &'a str,
+    expires_at: Timestamp,
+    request: &'a Object,
+    payload: &'a Object,
+    source: Option<&'a str>,
+}
+
+impl<'a> From<&'a Presented> for Shown<'a> {
+    fn from(presented: &'a Presented) -> Self {
+        Self {
+            realm: &presented.realm,
+            challenge: &presented.challenge,
+            expires_at: presented.expires_at,
+            request: &presented.request,
+            payload: &presented.payload,
+            source: presented.source.as_deref(),
+        }
+    }
+}
+
+/// What stands in the books for [`TempoRail::inquire`]: the credential, less what the payment says.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Inquiry {
+    realm: String,
+    request: Object,
+    payload: Object,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    source: Option<String>,
+}
+
+/// What a credential pays with.
+enum Means {
+    /// A signed transaction, to be handed over.
+    Transaction(Box<Payment>),
+    /// A transaction that the buyer has sent.
+    Hash { hash: B256, sender: Address },
+    /// Nothing but a name.
+    Proof { account: Address, signer: Signer },
 }
 
 impl TempoRail {
@@ -87,129 +144,311 @@ impl TempoRail {
         Self { nodes, settings: Arc::new(settings) }
     }
 
+    /// The chain it is paid on.
+    #[must_use]
+    pub const fn nodes(&self) -> &Arc<Nodes> {
+        &self.nodes
+    }
+
+    /// Who pays the network's fees, if the seller does.
+    #[must_use]
+    pub fn sponsor(&self) -> Option<&Sponsor> {
+        self.settings.sponsor.as_ref()
+    }
+
     /// The charge that a request of ours asked for.
     fn terms(&self, request: &Object) -> Option<Terms> {
         let terms = Terms::read(request, &self.settings.tokens).ok()?;
-        let ours =
-            terms.chain_id == self.nodes.chain_id() && terms.recipient == self.settings.recipient;
+        let ours = terms.chain_id == self.nodes.chain_id()
+            && terms.recipient == self.settings.recipient
+            && (!terms.sponsored || self.settings.sponsor.is_some());
         ours.then_some(terms)
     }
 
     /// What was presented, read; the same each time.
-    fn read(&self, presented: &Presented) -> Result<(Terms, Shown), Rejection> {
-        let terms = self.terms(&presented.request).ok_or(Rejection::Foreign)?;
-        let text = |name| presented.payload.get(name).and_then(Value::as_str);
-        let source = presented.source.as_deref().map(|source| {
+    fn read(&self, shown: &Shown<'_>) -> Result<(Terms, Means), Rejection> {
+        let terms = self.terms(shown.request).ok_or(Rejection::Foreign)?;
+        let text = |name| shown.payload.get(name).and_then(Value::as_str);
+        let source = shown.source.map(|source| {
             let (chain_id, account) = parse_did(source).ok_or(Rejection::Malformed)?;
             if chain_id == terms.chain_id { Ok(account) } else { Err(Rejection::Invalid) }
         });
         let source = source.transpose()?;
+        // What costs nothing is proved, and what costs something is paid.
+        let is_free = terms.amount.is_zero();
         match text("type") {
-            Some("transaction") if terms.pull => {
+            Some("transaction") if terms.pull && !is_free => {
                 let bound = Bound {
-                    realm: &presented.realm,
-                    challenge: &presented.challenge,
-                    expires_at_s: presented.expires_at.as_secs(),
+                    realm: shown.realm,
+                    challenge: shown.challenge,
+                    expires_at_s: shown.expires_at.as_secs(),
                 };
                 let signed = text("signature").ok_or(Rejection::Malformed)?;
                 let payment = Payment::read(signed, &terms, &bound)?;
                 if source.is_some_and(|source| source != payment.sender) {
                     return Err(Rejection::Invalid);
                 }
-                Ok((terms, Shown::Transaction(payment)))
+                Ok((terms, Means::Transaction(Box::new(payment))))
             }
-            Some("hash") if terms.push => {
-                let hash = text("hash").and_then(parse_hash);
+            Some("hash") if terms.push && !is_free => {
+                let hash = text("hash").and_then(parse_word);
                 // Whoever shows a hash says whose payment it is; the chain then has to agree.
                 let sender = source.ok_or(Rejection::Malformed)?;
-                Ok((terms, Shown::Hash { hash: hash.ok_or(Rejection::Malformed)?, sender }))
+                Ok((terms, Means::Hash { hash: hash.ok_or(Rejection::Malformed)?, sender }))
             }
-            Some("transaction" | "hash") => Err(Rejection::Invalid),
+            Some("proof") if is_free => {
+                let account = source.ok_or(Rejection::Malformed)?;
+                let digest = proof::digest(terms.chain_id, account, shown.realm, shown.challenge);
+                let signature = text("signature").ok_or(Rejection::Malformed)?;
+                let signer = proof::signer(signature, digest, account);
+                let signer = signer.ok_or(Rejection::Invalid)?;
+                Ok((terms, Means::Proof { account, signer }))
+            }
+            Some("transaction" | "hash" | "proof") => Err(Rejection::Invalid),
             Some(_) | None => Err(Rejection::Malformed),
         }
     }
 
+    /// The parts of the price that are others' than the seller's.
+    fn shares(&self, terms: &Terms) -> Result<Vec<Share>, Rejection> {
+        let share = |split: &Transfer| {
+            let known = self.settings.splits.iter().find(|it| it.recipient == split.to);
+            let payee = known.ok_or(Rejection::Foreign)?.payee.clone();
+            Ok(Share { payee, atoms: split.atoms })
+        };
+        terms.splits.iter().map(share).collect()
+    }
+
     async fn pull(&self, terms: &Terms, payment: &Payment) -> Result<Settled, SettleError> {
-        let receipt = match self.nodes.send(&payment.raw).await {
-            Ok(()) | Err(CallError::Lost) => self.mined(payment.hash).await,
+        if !payment.wants_sponsor {
+            let receipt = self.hand_over(&payment.signed).await?;
+            return verdict(&receipt, terms, payment).map(|()| Settled::new(hash_of(&receipt)));
+        }
+        let sponsor = self.settings.sponsor.as_ref().ok_or(SettleError::Declined)?;
+        let (signed, reserved) = sponsor.complete(&self.nodes, payment).await?;
+        // Whatever becomes of it, it counts until it is known what it cost.
+        match self.hand_over(&signed).await {
+            Ok(receipt) => {
+                let cost = sponsor.cost(&receipt);
+                reserved.spend(cost.as_ref().map_or(0, Amount::atoms));
+                verdict(&receipt, terms, payment)?;
+                Ok(Settled { reference: hash_of(&receipt), cost })
+            }
+            // A relay signs anew each time: what the chain refuses now it may have taken before.
+            Err(SettleError::Declined) if sponsor.account().is_none() => Err(SettleError::Unknown),
+            Err(error @ (SettleError::Declined | SettleError::Unsent)) => {
+                reserved.release();
+                Err(error)
+            }
+            Err(SettleError::Unknown) => Err(SettleError::Unknown),
+        }
+    }
+
+    /// Hands a complete transaction to the chain, and waits until it is as deep as it has to be.
+    async fn hand_over(&self, signed: &AASigned) -> Result<TxReceipt, SettleError> {
+        let (raw, hash) = (transaction::raw(signed), *signed.hash());
+        match self.nodes.send(&raw).await {
+            Ok(()) | Err(CallError::Lost) => {}
             Err(CallError::Unsent) => return Err(SettleError::Unsent),
             Err(CallError::Refused(why)) => {
-                tracing::info!(hash = %payment.hash, why, "refused by the chain");
+                tracing::info!(%hash, why, "refused by the chain");
                 // It may have been handed over before: then it is mined, or about to be.
-                if !self.nodes.has(payment.hash).await.map_err(|_| SettleError::Unknown)? {
+                if !self.nodes.has(hash).await.map_err(|_| SettleError::Unknown)? {
                     return Err(SettleError::Declined);
                 }
-                self.mined(payment.hash).await
             }
-        };
-        let receipt = self.deep(receipt).await;
-        if receipt::pays(&receipt, terms, payment.sender, payment.memo) {
-            Ok(Settled { reference: payment.hash.to_string() })
-        } else if receipt::failed(&receipt) {
-            Err(SettleError::Declined)
-        } else {
-            // This transaction cannot succeed without paying: whoever says so is wrong somewhere.
-            tracing::error!(hash = %payment.hash, "a node's receipt contradicts the transaction");
-            Err(SettleError::Unknown)
+        }
+        let waiting = self.deep(hash, Some(&raw));
+        timeout(self.settings.wait, waiting).await.map_err(|_| SettleError::Unknown)
+    }
+
+    /// A payment that the buyer sent. Only questions are asked, so that asking again is always safe.
+    async fn push(&self, hash: B256) -> Result<TxReceipt, SettleError> {
+        match self.nodes.receipt(hash).await {
+            Err(CallError::Unsent) => return Err(SettleError::Unsent),
+            Ok(_) | Err(CallError::Lost | CallError::Refused(_)) => {}
+        }
+        let waiting = self.deep(hash, None);
+        timeout(self.settings.wait, waiting).await.map_err(|_| SettleError::Unknown)
+    }
+
+    /// Waits until a transaction is as deep as it has to be, and says what it did from there. The chain
+    /// may think better of a block meanwhile, and the transaction comes again in another.
+    async fn deep(&self, hash: B256, raw: Option<&Bytes>) -> TxReceipt {
+        let more = self.settings.confirmations.saturating_sub(1);
+        let mut handed_over = Instant::now();
+        let (mut seen, mut looks) = (None, 0_u32);
+        loop {
+            let head = self.nodes.head(LOOK_AGAIN).await.ok();
+            looks = if head == seen { looks.saturating_add(1) } else { 0_u32 };
+            if head.is_none() || head != seen || looks >= LOOKS_MAX {
+                (seen, looks) = (head, 0);
+                match self.nodes.receipt(hash).await {
+                    Ok(Some(receipt)) => {
+                        let deep = receipt.block_number.to::<u64>().saturating_add(more);
+                        if more == 0 || head.is_some_and(|head| head >= deep) {
+                            return receipt;
+                        }
+                    }
+                    Ok(None) if handed_over.elapsed() >= HAND_OVER_AGAIN => {
+                        handed_over = Instant::now();
+                        if let Some(raw) = raw {
+                            // The same bytes are mined at most once; what becomes of them shows.
+                            let _ = self.nodes.send(raw).await;
+                        }
+                    }
+                    Ok(None) | Err(_) => {}
+                }
+            }
+            sleep(LOOK_AGAIN).await;
         }
     }
 
-    /// A payment that the buyer sent: its memo has to name the challenge.
-    async fn push(
+    /// What became of a payment, as far as the chain knows by now.
+    async fn ask(&self, shown: &Shown<'_>) -> Result<Settled, SettleError> {
+        // It was read before it was claimed.
+        let (terms, means) = self.read(shown).map_err(|_| SettleError::Unknown)?;
+        match means {
+            Means::Transaction(payment) => self.ask_transaction(&terms, &payment).await,
+            Means::Hash { hash, sender } => {
+                if let Some(receipt) = self.mined(hash).await? {
+                    return pushed(&receipt, &terms, sender, shown);
+                }
+                let late = shown.expires_at.as_secs();
+                self.missing(hash, late).await
+            }
+            Means::Proof { account, signer } => self.prove(account, signer, shown).await,
+        }
+    }
+
+    async fn ask_transaction(
         &self,
         terms: &Terms,
-        hash: B256,
-        sender: Address,
-        presented: &Presented,
+        payment: &Payment,
     ) -> Result<Settled, SettleError> {
-        // Only questions are asked here, so that asking again is always safe.
-        let mined = match self.nodes.receipt(hash).await {
-            Ok(Some(receipt)) => receipt,
-            Ok(None) | Err(CallError::Lost | CallError::Refused(_)) => self.mined(hash).await,
-            Err(CallError::Unsent) => return Err(SettleError::Unsent),
+        let sponsor = self.settings.sponsor.as_ref().filter(|_| payment.wants_sponsor);
+        let hash = match sponsor {
+            None => Some(*payment.signed.hash()),
+            // Where another signed, only the chain knows under which name it was mined.
+            Some(sponsor) => match sponsor.foreseen(payment) {
+                Some(signed) => Some(*signed.hash()),
+                None => self.find(terms, payment).await?,
+            },
         };
-        let receipt = self.deep(mined).await;
-        let memo = attribution(&presented.realm, &presented.challenge);
-        if receipt::pays(&receipt, terms, sender, Some(memo)) {
-            Ok(Settled { reference: hash.to_string() })
-        } else {
-            Err(SettleError::Declined)
-        }
+        let Some(hash) = hash else {
+            return self.missing(B256::ZERO, payment.valid_before_s).await;
+        };
+        let Some(receipt) = self.mined(hash).await? else {
+            return self.missing(hash, payment.valid_before_s).await;
+        };
+        verdict(&receipt, terms, payment)?;
+        let cost = sponsor.and_then(|sponsor| sponsor.cost(&receipt));
+        Ok(Settled { reference: hash_of(&receipt), cost })
     }
 
-    /// Waits until a transaction is mined.
-    async fn mined(&self, hash: B256) -> TxReceipt {
-        loop {
-            if let Ok(Some(receipt)) = self.nodes.receipt(hash).await {
-                return receipt;
-            }
-            sleep(LOOK_AGAIN).await;
-        }
+    /// The transaction that made a payment's named transfer.
+    async fn find(&self, terms: &Terms, payment: &Payment) -> Result<Option<B256>, SettleError> {
+        let named = payment.transfers.iter().find(|it| it.memo.is_some());
+        let Some(named) = named else { return Ok(None) };
+        let since_s = payment.valid_before_s.saturating_sub(VALID_S_MAX);
+        let found = self.nodes.transferred(terms.token, payment.sender, named, since_s).await;
+        found.map_err(|_| SettleError::Unknown)
     }
 
-    /// Waits until a mined transaction is as deep as it has to be, and says what it did from there.
-    async fn deep(&self, mut receipt: TxReceipt) -> TxReceipt {
+    async fn mined(&self, hash: B256) -> Result<Option<TxReceipt>, SettleError> {
         let more = self.settings.confirmations.saturating_sub(1);
-        loop {
-            let deep = receipt.block_number.to::<u64>().saturating_add(more);
-            if more == 0 || self.nodes.block_number().await.is_ok_and(|head| head >= deep) {
-                return receipt;
+        let receipt = self.nodes.receipt(hash).await.map_err(|_| SettleError::Unknown)?;
+        let Some(receipt) = receipt else { return Ok(None) };
+        let head = self.nodes.head(Duration::ZERO).await.map_err(|_| SettleError::Unknown)?;
+        let deep = receipt.block_number.to::<u64>().saturating_add(more);
+        if head >= deep { Ok(Some(receipt)) } else { Err(SettleError::Unknown) }
+    }
+
+    /// What it means that a transaction is not on the chain: it waits, it was never sent, or it comes
+    /// too late.
+    async fn missing(&self, hash: B256, valid_before_s: u64) -> Result<Settled, SettleError> {
+        let now_s = self.nodes.latest_block_time_s().await.map_err(|_| SettleError::Unknown)?;
+        if now_s >= valid_before_s.saturating_add(LATE_S) {
+            return Err(SettleError::Declined);
+        }
+        match self.nodes.has(hash).await {
+            Ok(false) => Err(SettleError::Unsent),
+            Ok(true) | Err(_) => Err(SettleError::Unknown),
+        }
+    }
+
+    /// A proof by a key that is not the account's own.
+    async fn prove(
+        &self,
+        account: Address,
+        signer: Signer,
+        shown: &Shown<'_>,
+    ) -> Result<Settled, SettleError> {
+        let authorised = match signer {
+            Signer::Account => Ok(true),
+            Signer::Key(key) => self.nodes.is_access_key(account, key).await,
+        };
+        match authorised {
+            Ok(true) => Ok(Settled::new(shown.challenge.to_owned())),
+            Ok(false) => Err(SettleError::Declined),
+            Err(_) => Err(SettleError::Unsent),
+        }
+    }
+
+    async fn settled(&self, shown: &Shown<'_>) -> Result<Settled, SettleError> {
+        // It was read before it was held; what cannot be read now was never sent.
+        let (terms, means) = self.read(shown).map_err(|_| SettleError::Declined)?;
+        match means {
+            Means::Transaction(payment) => self.pull(&terms, &payment).await,
+            Means::Hash { hash, sender } => {
+                let receipt = self.push(hash).await?;
+                pushed(&receipt, &terms, sender, shown)
             }
-            sleep(LOOK_AGAIN).await;
-            // A chain may think better of it meanwhile.
-            receipt = self.mined(receipt.transaction_hash).await;
+            Means::Proof { account, signer } => self.prove(account, signer, shown).await,
         }
     }
 }
 
-/// What a credential shows.
-enum Shown {
-    Transaction(Payment),
-    Hash { hash: B256, sender: Address },
+/// What a mined transaction of the buyer's came to.
+fn verdict(receipt: &TxReceipt, terms: &Terms, payment: &Payment) -> Result<(), SettleError> {
+    if receipt::pays(receipt, terms.token, payment.sender, &payment.transfers) {
+        Ok(())
+    } else if receipt::failed(receipt) {
+        Err(SettleError::Declined)
+    } else {
+        // This transaction cannot succeed without paying: whoever says so is wrong somewhere.
+        let hash = receipt.transaction_hash;
+        tracing::error!(%hash, "a node's receipt contradicts the transaction");
+        Err(SettleError::Unknown)
+    }
 }
 
-fn parse_hash(text: &str) -> Option<B256> {
-    text.starts_with("0x").then(|| text.parse().ok()).flatten()
+/// What a transaction that the buyer sent came to: its memo has to name the challenge.
+fn pushed(
+    receipt: &TxReceipt,
+    terms: &Terms,
+    sender: Address,
+    shown: &Shown<'_>,
+) -> Result<Settled, SettleError> {
+    let owed = owed(terms, shown.realm, shown.challenge);
+    if receipt::pays(receipt, terms.token, sender, &owed) {
+        Ok(Settled::new(hash_of(receipt)))
+    } else {
+        Err(SettleError::Declined)
+    }
+}
+
+/// What is owed under a challenge, the transfer to the recipient named after it.
+fn owed(terms: &Terms, realm: &str, challenge: &str) -> Vec<Transfer> {
+    let mut owed = terms.transfers();
+    if let Some(primary) = owed.first_mut() {
+        primary.memo = primary.memo.or_else(|| Some(attribution(realm, challenge)));
+    }
+    owed
+}
+
+fn hash_of(receipt: &TxReceipt) -> String {
+    receipt.transaction_hash.to_string()
 }
 
 impl From<Mismatch> for Rejection {
@@ -217,7 +456,19 @@ impl From<Mismatch> for Rejection {
         match mismatch {
             Mismatch::Malformed => Self::Malformed,
             Mismatch::Less => Self::Insufficient,
-            Mismatch::Other => Self::Invalid,
+            Mismatch::Sender
+            | Mismatch::Chain
+            | Mismatch::Outlives
+            | Mismatch::Lists
+            | Mismatch::NotSponsored
+            | Mismatch::FeeToken
+            | Mismatch::Nonce
+            | Mismatch::KeyAuthorization
+            | Mismatch::Window
+            | Mismatch::Gas
+            | Mismatch::ExtraCalls
+            | Mismatch::Calls
+            | Mismatch::Memo => Self::Invalid,
         }
     }
 }
@@ -228,17 +479,19 @@ impl Rail for TempoRail {
     }
 
     fn quote(&self, amount: &Amount, _payee: &Holder) -> Result<Object, Unquotable> {
-        let token = self.settings.tokens.of(amount).ok_or(Unquotable::Asset)?;
-        if amount.is_zero() {
-            return Err(Unquotable::Amount);
-        }
+        let token = self.settings.tokens.named(amount.asset()).ok_or(Unquotable::Asset)?;
+        let splits = if amount.is_zero() { Vec::new() } else { self.settings.split(amount)? };
+        let sponsored = self.settings.sponsor.is_some() && !amount.is_zero();
         let terms = Terms {
             amount: amount.clone(),
             token: token.address,
             recipient: self.settings.recipient,
             chain_id: self.nodes.chain_id(),
+            memo: None,
+            splits,
+            sponsored,
             pull: true,
-            push: self.settings.push,
+            push: self.settings.push && !sponsored,
         };
         Ok(terms.write())
     }
@@ -247,52 +500,80 @@ impl Rail for TempoRail {
         if presented.intent != "charge" {
             return Err(Rejection::Unsupported);
         }
-        let (terms, shown) = self.read(presented)?;
+        let (terms, means) = self.read(&presented.into())?;
         let chain = terms.chain_id.to_be_bytes();
-        let (sender, fingerprint) = match &shown {
-            Shown::Transaction(payment) => {
+        let (payer, proof, money) = match &means {
+            Means::Transaction(payment) => {
                 if payment.valid_before_s < now.as_secs().saturating_add(VALID_S_MIN) {
                     return Err(Rejection::Expired);
                 }
+                if let Some(sponsor) = self.sponsor().filter(|_| payment.wants_sponsor) {
+                    sponsor.permits(payment.signed.tx(), now.as_secs())?;
+                }
                 let parts = [chain.as_slice(), payment.identity.as_slice()];
-                (payment.sender, Fingerprint::of("tempo transaction", &parts))
+                let proof = Fingerprint::of("tempo transaction", &parts);
+                (payment.sender, Some(proof), Money::Rail)
             }
             // A hash alone is known to everybody who watches the chain. Together with the memo it
             // has to carry, it is this challenge's, and nobody can use it up for another.
-            Shown::Hash { hash, sender } => {
+            Means::Hash { hash, sender } => {
                 let memo = attribution(&presented.realm, &presented.challenge);
                 let parts = [chain.as_slice(), hash.as_slice(), memo.as_slice()];
-                (*sender, Fingerprint::of("tempo transfer", &parts))
+                (*sender, Some(Fingerprint::of("tempo transfer", &parts)), Money::Rail)
             }
+            // A proof is for its challenge, which is answered once anyway.
+            Means::Proof { account, signer: Signer::Account } => (*account, None, Money::None),
+            Means::Proof { account, signer: Signer::Key(_) } => (*account, None, Money::Rail),
         };
         let clearing = Holder::new(METHOD).map_err(|_| Rejection::Foreign)?;
         let from = Account::new(AccountKind::Clearing, clearing, terms.amount.asset().clone());
+        let inquiry = (money == Money::Rail).then(|| inquiry(presented));
         Ok(Evidence {
-            payer: did(terms.chain_id, sender),
+            payer: did(terms.chain_id, payer),
             payee: self.settings.payee.clone(),
+            shares: self.shares(&terms)?,
             amount: terms.amount,
             from: Source::Account(from),
-            proofs: vec![Proof { fingerprint, keep_until: None }],
-            money: Money::Rail,
+            proofs: proof
+                .map(|fingerprint| Proof { fingerprint, keep_until: None })
+                .into_iter()
+                .collect(),
+            money,
+            inquiry,
         })
     }
 
     fn settle<'a>(&'a self, held: &'a Held) -> BoxFuture<'a, Result<Settled, SettleError>> {
+        Box::pin(async { self.settled(&held.presented().into()).await })
+    }
+
+    fn inquire<'a>(&'a self, payment: &'a Booked) -> BoxFuture<'a, Result<Settled, SettleError>> {
         Box::pin(async {
-            let presented = held.presented();
-            // It was read before it was held; what cannot be read now was never sent.
-            let (terms, shown) = self.read(presented).map_err(|_| SettleError::Declined)?;
-            let settled = async {
-                match shown {
-                    Shown::Transaction(payment) => self.pull(&terms, &payment).await,
-                    Shown::Hash { hash, sender } => {
-                        self.push(&terms, hash, sender, presented).await
-                    }
-                }
+            let kept = payment.inquiry.as_deref().unwrap_or_default();
+            let kept: Inquiry = serde_json::from_str(kept).map_err(|_| SettleError::Unknown)?;
+            let shown = Shown {
+                realm: &kept.realm,
+                challenge: &payment.challenge,
+                expires_at: payment.expires_at,
+                request: &kept.request,
+                payload: &kept.payload,
+                source: kept.source.as_deref(),
             };
-            timeout(self.settings.wait, settled).await.unwrap_or(Err(SettleError::Unknown))
+            self.ask(&shown).await
         })
     }
+}
+
+/// The credential for the books. Nobody can use it for anything but this payment.
+fn inquiry(presented: &Presented) -> Arc<str> {
+    let kept = Inquiry {
+        realm: presented.realm.clone(),
+        request: presented.request.clone(),
+        payload: presented.payload.clone(),
+        source: presented.source.clone(),
+    };
+    // In-memory JSON with string keys always serialises.
+    serde_json::to_string(&kept).unwrap_or_default().into()
 }
 
 impl From<Unreadable> for farthing_core::Unpayable {
@@ -300,7 +581,6 @@ impl From<Unreadable> for farthing_core::Unpayable {
         match unreadable {
             Unreadable::Malformed => Self::Malformed,
             Unreadable::Token => Self::Asset,
-            Unreadable::Unsupported => Self::Method,
         }
     }
 }

@@ -1,21 +1,27 @@
-//! The buyer's side: signs a transaction that pays a charge, and lets the seller hand it over.
+//! The buyer's side: signs a transaction that pays a charge, and lets the seller hand it over, or sends
+//! it where the seller wants that.
 
 use std::fmt;
 use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::time::Duration;
 
 use alloy_consensus::crypto::secp256k1::sign_message;
-use alloy_primitives::B256;
-use farthing_core::{BoxFuture, Invitation, Object, Paid, PayError, Payer, Price, Unpayable};
-use tempo_primitives::TempoTransaction;
-use tempo_primitives::transaction::{PrimitiveSignature, TempoSignature};
+use alloy_primitives::{B256, Bytes};
+use farthing_core::{
+    BoxFuture, Fate, Invitation, Object, Paid, PayError, Payer, Price, PriceShare, Unpayable,
+};
+use farthing_money::Timestamp;
+use serde::{Deserialize, Serialize};
+use tempo_primitives::transaction::{KeychainSignature, PrimitiveSignature, TempoSignature};
+use tempo_primitives::{AASigned, TempoTransaction};
+use tokio::time::{sleep, timeout};
 use zeroize::Zeroizing;
 
-use crate::METHOD;
-use crate::memo::attribution;
 use crate::rpc::{CallError, Nodes};
-use crate::transaction::build;
+use crate::transaction::{build, raw};
 use crate::wire::{Address, Terms, Tokens, did};
+use crate::{LATE_S, METHOD, envelope, owed, proof, receipt};
 
 /// How long a signed transaction may wait, in seconds; the chain allows thirty (TIP-1009).
 const VALID_S: u64 = 25;
@@ -23,10 +29,19 @@ const VALID_S: u64 = 25;
 /// How much of what is estimated a transaction may burn, in percent: the chain moves on meanwhile.
 const GAS_PERCENT: u64 = 120;
 
-/// Pays with a secp256k1 key.
+/// How long after a look at the chain the next one follows, for a transaction that the wallet sent.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// How long the wallet waits for what it sent.
+const WAIT: Duration = Duration::from_secs(35);
+
+/// Pays with a secp256k1 key: an account's own, or an access key of another account.
 pub struct TempoPayer {
     key: Zeroizing<[u8; 32]>,
+    /// The account whose money it is.
     account: Address,
+    /// Whether the key is another one than the account's own.
+    is_access_key: bool,
     nodes: Arc<Nodes>,
     tokens: Tokens,
 }
@@ -42,6 +57,24 @@ impl fmt::Debug for TempoPayer {
     }
 }
 
+/// What the payer wants to be told when it is asked about a payment later. Nothing in it is a secret to
+/// the seller; to others it is until the payment was handed over.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Keepsake {
+    /// The transaction, as it was signed.
+    raw: Bytes,
+    /// Its hash; nothing where a sponsor still has to sign, which changes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hash: Option<B256>,
+    /// Whether the wallet hands it over itself.
+    push: bool,
+    request: Object,
+    realm: String,
+    challenge: String,
+    valid_before_s: u64,
+}
+
 impl TempoPayer {
     /// Pays with `secret` in the `tokens` the wallet knows, over `nodes`.
     ///
@@ -49,10 +82,17 @@ impl TempoPayer {
     ///
     /// [`MalformedKey`].
     pub fn new(secret: &[u8; 32], nodes: Arc<Nodes>, tokens: Tokens) -> Result<Self, MalformedKey> {
-        let key = k256::ecdsa::SigningKey::from_slice(secret).map_err(|_| MalformedKey)?;
-        let public = key.verifying_key().to_encoded_point(true);
-        let account = Address::of_public_key(public.as_bytes()).ok_or(MalformedKey)?;
-        Ok(Self { key: Zeroizing::new(*secret), account, nodes, tokens })
+        let account = Address::of_secret(secret).ok_or(MalformedKey)?;
+        let key = Zeroizing::new(*secret);
+        Ok(Self { key, account, is_access_key: false, nodes, tokens })
+    }
+
+    /// Pays for `account`, which has authorised the key on the chain (an access key, with the limits
+    /// that the account has set).
+    #[must_use]
+    pub fn acting_for(self, account: Address) -> Self {
+        let is_access_key = account != self.account;
+        Self { account, is_access_key, ..self }
     }
 
     /// The account that pays.
@@ -66,11 +106,8 @@ impl TempoPayer {
             return Err(Unpayable::Method);
         }
         let terms = Terms::read(&invitation.request, &self.tokens)?;
-        if terms.chain_id != self.nodes.chain_id() || !terms.pull {
+        if terms.chain_id != self.nodes.chain_id() {
             return Err(Unpayable::Method);
-        }
-        if terms.amount.is_zero() {
-            return Err(Unpayable::Malformed);
         }
         Ok(terms)
     }
@@ -82,9 +119,10 @@ impl TempoPayer {
         terms: &Terms,
         invitation: &Invitation,
     ) -> Result<TempoTransaction, PayError> {
-        let memo = attribution(&invitation.realm, &invitation.challenge);
+        let owed = owed(terms, &invitation.realm, &invitation.challenge);
+        let memo = owed.first().and_then(|primary| primary.memo).unwrap_or_default();
         let now_s = self.nodes.latest_block_time_s().await?;
-        let expires_s = invitation.expires_at.map_or(u64::MAX, farthing_money::Timestamp::as_secs);
+        let expires_s = invitation.expires_at.map_or(u64::MAX, Timestamp::as_secs);
         let valid_before = NonZeroU64::new(now_s.saturating_add(VALID_S).min(expires_s));
         let mut transaction = build(terms, memo, valid_before.ok_or(Unpayable::Malformed)?);
         for call in &transaction.calls {
@@ -95,6 +133,117 @@ impl TempoPayer {
         transaction.max_fee_per_gas = self.nodes.gas_price().await?.saturating_mul(2);
         Ok(transaction)
     }
+
+    fn sign(&self, digest: B256) -> Result<TempoSignature, PayError> {
+        let sign = |digest| {
+            let signature = sign_message(B256::from(*self.key), digest);
+            signature.map(PrimitiveSignature::Secp256k1).map_err(|_| PayError::Refused)
+        };
+        if !self.is_access_key {
+            return sign(digest).map(TempoSignature::Primitive);
+        }
+        let signature = sign(KeychainSignature::signing_hash(digest, self.account.0))?;
+        Ok(TempoSignature::Keychain(KeychainSignature::new(self.account.0, signature)))
+    }
+
+    /// Says who it is; nothing moves, and nobody needs to be asked.
+    fn prove(&self, terms: &Terms, invitation: &Invitation) -> Result<Paid, PayError> {
+        let (realm, challenge) = (&invitation.realm, &invitation.challenge);
+        let digest = proof::digest(terms.chain_id, self.account, realm, challenge);
+        let signature = self.sign(digest)?.to_bytes();
+        Ok(self.paid("proof", "signature", signature.to_string(), None))
+    }
+
+    async fn transfer(&self, terms: &Terms, invitation: &Invitation) -> Result<Paid, PayError> {
+        let transaction = self.transaction(terms, invitation).await?;
+        let valid_before_s = transaction.valid_before.map_or(0, NonZeroU64::get);
+        let signature = self.sign(transaction.signature_hash())?;
+        let signed = transaction.into_signed(signature);
+        let keepsake = Keepsake {
+            raw: raw(&signed),
+            hash: (!terms.sponsored).then(|| *signed.hash()),
+            push: !terms.pull,
+            request: invitation.request.clone(),
+            realm: invitation.realm.clone(),
+            challenge: invitation.challenge.clone(),
+            valid_before_s,
+        };
+        let keepsake = serde_json::to_value(&keepsake).ok();
+        let keepsake = keepsake.and_then(|it| it.as_object().cloned());
+        Ok(if terms.pull {
+            let signature = self.wire_form(&signed, terms)?;
+            self.paid("transaction", "signature", signature, keepsake)
+        } else {
+            self.paid("hash", "hash", signed.hash().to_string(), keepsake)
+        })
+    }
+
+    /// The transaction as the seller takes it.
+    fn wire_form(&self, signed: &AASigned, terms: &Terms) -> Result<String, PayError> {
+        let raw = raw(signed);
+        if !terms.sponsored {
+            return Ok(raw.to_string());
+        }
+        let waiting = envelope::close(&raw, self.account.0).ok_or(PayError::Refused)?;
+        Ok(alloy_primitives::hex::encode_prefixed(waiting))
+    }
+
+    fn paid(&self, kind: &str, name: &str, value: String, keepsake: Option<Object>) -> Paid {
+        let mut payload = Object::new();
+        payload.insert("type".into(), kind.into());
+        payload.insert(name.into(), value.into());
+        Paid { payload, source: Some(self.account()), keepsake }
+    }
+
+    /// What the chain says of a payment by now.
+    async fn look(&self, kept: &Keepsake) -> Result<Fate, PayError> {
+        let terms = Terms::read(&kept.request, &self.tokens).map_err(Unpayable::from)?;
+        let owed = owed(&terms, &kept.realm, &kept.challenge);
+        let hash = match (kept.hash, owed.first()) {
+            (Some(hash), _) => Some(hash),
+            (None, Some(primary)) => {
+                let since_s = kept.valid_before_s.saturating_sub(VALID_S);
+                self.nodes.transferred(terms.token, self.account, primary, since_s).await?
+            }
+            (None, None) => None,
+        };
+        if let Some(hash) = hash
+            && let Some(mined) = self.nodes.receipt(hash).await?
+        {
+            let paid = receipt::pays(&mined, terms.token, self.account, &owed);
+            return Ok(if paid {
+                Fate::Moved { reference: hash.to_string() }
+            } else {
+                Fate::Never
+            });
+        }
+        let now_s = self.nodes.latest_block_time_s().await?;
+        let late = now_s >= kept.valid_before_s.saturating_add(LATE_S);
+        Ok(if late { Fate::Never } else { Fate::Open })
+    }
+
+    /// Hands over what the wallet is to send itself, and waits until it is mined.
+    async fn push(&self, kept: &Keepsake) -> Result<(), PayError> {
+        let sent = self.nodes.send(&kept.raw).await;
+        if matches!(sent, Err(CallError::Unsent)) {
+            return Err(PayError::Unsent);
+        }
+        let waiting = async {
+            loop {
+                match self.look(kept).await {
+                    Ok(Fate::Moved { .. }) => return Ok(()),
+                    Ok(Fate::Never) => return Err(PayError::Refused),
+                    Ok(Fate::Open) | Err(_) => sleep(LOOK_AGAIN).await,
+                }
+            }
+        };
+        timeout(WAIT, waiting).await.unwrap_or(Err(PayError::Unknown))
+    }
+}
+
+fn kept(keepsake: &Object) -> Result<Keepsake, PayError> {
+    let kept = serde_json::Value::Object(keepsake.clone());
+    serde_json::from_value(kept).map_err(|_| PayError::Unknown)
 }
 
 impl Payer for TempoPayer {
@@ -108,23 +257,45 @@ impl Payer for TempoPayer {
 
     fn price(&self, invitation: &Invitation) -> Result<Price, Unpayable> {
         let terms = self.terms(invitation)?;
-        Ok(Price { amount: terms.amount, recipient: terms.recipient.to_string() })
+        let asset = terms.amount.asset().clone();
+        let share = |split: &crate::wire::Transfer| PriceShare {
+            recipient: split.to.to_string(),
+            amount: farthing_money::Amount::new(asset.clone(), split.atoms),
+        };
+        let shares = terms.splits.iter().map(share).collect();
+        Ok(Price { amount: terms.amount, recipient: terms.recipient.to_string(), shares })
+    }
+
+    fn holds<'a>(&'a self, price: &'a Price) -> BoxFuture<'a, Result<bool, PayError>> {
+        Box::pin(async {
+            if price.amount.is_zero() {
+                return Ok(true);
+            }
+            let token = self.tokens.named(price.amount.asset()).ok_or(Unpayable::Asset)?;
+            let balance = self.nodes.balance(token.address, self.account).await;
+            Ok(balance.map_err(|_| PayError::Unsent)? >= price.amount.atoms())
+        })
     }
 
     fn pay<'a>(&'a self, invitation: &'a Invitation) -> BoxFuture<'a, Result<Paid, PayError>> {
         Box::pin(async {
             let terms = self.terms(invitation)?;
-            let transaction = self.transaction(&terms, invitation).await?;
-            let signature = sign_message(B256::from(*self.key), transaction.signature_hash());
-            let signature = signature.map_err(|_| PayError::Refused)?;
-            let signature = TempoSignature::Primitive(PrimitiveSignature::Secp256k1(signature));
-            let mut raw = Vec::new();
-            transaction.into_signed(signature).eip2718_encode(&mut raw);
-            let mut payload = Object::new();
-            payload.insert("type".into(), "transaction".into());
-            payload.insert("signature".into(), alloy_primitives::hex::encode_prefixed(raw).into());
-            Ok(Paid { payload, source: Some(self.account()) })
+            if terms.amount.is_zero() {
+                return self.prove(&terms, invitation);
+            }
+            self.transfer(&terms, invitation).await
         })
+    }
+
+    fn send<'a>(&'a self, keepsake: &'a Object) -> BoxFuture<'a, Result<(), PayError>> {
+        Box::pin(async {
+            let kept = kept(keepsake)?;
+            if kept.push { self.push(&kept).await } else { Ok(()) }
+        })
+    }
+
+    fn fate<'a>(&'a self, keepsake: &'a Object) -> BoxFuture<'a, Result<Fate, PayError>> {
+        Box::pin(async { self.look(&kept(keepsake)?).await })
     }
 }
 

@@ -5,14 +5,17 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use alloy_primitives::{B256, Bytes, U64, U128, U256};
+use alloy_primitives::{B256, Bytes, U64, U128, U256, address};
+use alloy_sol_types::{SolCall as _, SolEvent as _, sol};
 use reqwest::Url;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tempo_primitives::TempoTransaction;
+use tokio::time::Instant;
 
-use crate::wire::Address;
+use crate::receipt::event::TransferWithMemo;
+use crate::wire::{Address, Transfer};
 
 /// A chain, through its nodes. Their addresses may contain keys and are not shown.
 pub struct Nodes {
@@ -22,6 +25,8 @@ pub struct Nodes {
     /// The node that answered last.
     preferred: AtomicUsize,
     next_id: AtomicU64,
+    /// The latest block, and when it was asked for: one question serves everybody who waits.
+    head: tokio::sync::Mutex<Option<(Instant, u64)>>,
 }
 
 struct Node {
@@ -72,8 +77,32 @@ pub(crate) struct Log {
 
 /// A block, as far as its time.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Block {
-    pub(crate) timestamp: U64,
+struct Block {
+    timestamp: U64,
+}
+
+/// An event that was searched for, as far as where it happened.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct FoundLog {
+    transaction_hash: B256,
+}
+
+/// How many blocks are searched at once.
+const SEARCHED_AT_ONCE: u64 = 5_000;
+
+/// Where the chain keeps accounts' access keys.
+const KEYCHAIN: Address = Address(address!("aAAAaaAA00000000000000000000000000000000"));
+
+sol! {
+    struct KeyInfo {
+        uint8 signatureType;
+        address keyId;
+        uint64 expiry;
+        bool enforceLimits;
+        bool isRevoked;
+    }
+    function getKey(address account, address keyId) view returns (KeyInfo);
 }
 
 impl fmt::Debug for Nodes {
@@ -101,7 +130,15 @@ impl Nodes {
             all: urls.into_iter().map(node).collect(),
             preferred: AtomicUsize::new(0),
             next_id: AtomicU64::new(1),
+            head: tokio::sync::Mutex::default(),
         })
+    }
+
+    /// A service that speaks as nodes do and serves no chain of its own.
+    pub(crate) fn service(url: Url, timeout: Duration) -> Result<Self, NodesError> {
+        let mut service = Self::new(0, vec![url], timeout)?;
+        service.all.iter_mut().for_each(|node| node.is_ours = AtomicBool::new(true));
+        Ok(service)
     }
 
     /// The chain's number.
@@ -150,14 +187,83 @@ impl Nodes {
         Ok(!found.is_null())
     }
 
-    pub(crate) async fn block_number(&self) -> Result<u64, CallError> {
-        self.call::<U64>("eth_blockNumber", json!([])).await.map(|number| number.to())
+    /// The latest block, as of no longer ago than `within`.
+    pub(crate) async fn head(&self, within: Duration) -> Result<u64, CallError> {
+        let mut head = self.head.lock().await;
+        if let Some((_, number)) = head.filter(|(at, _)| at.elapsed() < within) {
+            return Ok(number);
+        }
+        let number = self.call::<U64>("eth_blockNumber", json!([])).await?.to();
+        *head = Some((Instant::now(), number));
+        Ok(number)
+    }
+
+    /// The transaction that made a transfer with a memo, if there is one since a moment, in seconds
+    /// since 1970.
+    pub(crate) async fn transferred(
+        &self,
+        token: Address,
+        from: Address,
+        transfer: &Transfer,
+        since_s: u64,
+    ) -> Result<Option<B256>, CallError> {
+        let word = |address: Address| address.0.into_word();
+        let topics = json!([
+            TransferWithMemo::SIGNATURE_HASH,
+            word(from),
+            word(transfer.to),
+            transfer.memo.unwrap_or_default()
+        ]);
+        // Nodes search a limited number of blocks at once: from the latest backwards.
+        let mut to = self.head(Duration::ZERO).await?;
+        loop {
+            let first = to.saturating_sub(SEARCHED_AT_ONCE);
+            let filter = json!({
+                "address": token.to_string(),
+                "topics": topics,
+                "fromBlock": U64::from(first),
+                "toBlock": U64::from(to),
+            });
+            let logs: Vec<FoundLog> = self.call("eth_getLogs", json!([filter])).await?;
+            if let Some(log) = logs.first() {
+                return Ok(Some(log.transaction_hash));
+            }
+            if first == 0 || self.block_time_s(json!(U64::from(first))).await? < since_s {
+                return Ok(None);
+            }
+            to = first.saturating_sub(1);
+        }
+    }
+
+    /// Whether `key` may act for `account` now.
+    pub(crate) async fn is_access_key(
+        &self,
+        account: Address,
+        key: Address,
+    ) -> Result<bool, CallError> {
+        let data = Bytes::from(getKeyCall { account: account.0, keyId: key.0 }.abi_encode());
+        let call = json!([{ "to": KEYCHAIN.to_string(), "data": data }, "latest"]);
+        let answer: Bytes = match self.call("eth_call", call).await {
+            Err(CallError::Refused(_)) => return Ok(false),
+            answer => answer?,
+        };
+        let Ok(info) = getKeyCall::abi_decode_returns(&answer) else { return Ok(false) };
+        let now_s = self.latest_block_time_s().await?;
+        Ok(info.keyId == key.0 && !info.isRevoked && info.expiry > now_s)
+    }
+
+    /// Lets a service sign a transaction that waits for a sponsor.
+    pub(crate) async fn sign_raw(&self, waiting: &Bytes) -> Result<Bytes, CallError> {
+        self.call("eth_signRawTransaction", json!([waiting])).await
     }
 
     /// The seconds since 1970 of the latest block.
     pub(crate) async fn latest_block_time_s(&self) -> Result<u64, CallError> {
-        let latest = json!(["latest", false]);
-        let block: Option<Block> = self.call("eth_getBlockByNumber", latest).await?;
+        self.block_time_s("latest".into()).await
+    }
+
+    async fn block_time_s(&self, block: Value) -> Result<u64, CallError> {
+        let block: Option<Block> = self.call("eth_getBlockByNumber", json!([block, false])).await?;
         block.map(|block| block.timestamp.to()).ok_or(CallError::Lost)
     }
 
@@ -186,7 +292,7 @@ impl Nodes {
         // The transaction in the node's own words, less the limits that are to be found out.
         let mut request = serde_json::to_value(transaction).unwrap_or_default();
         if let Some(request) = request.as_object_mut() {
-            for unknown in ["gas", "maxFeePerGas", "maxPriorityFeePerGas"] {
+            for unknown in ["gas", "maxFeePerGas", "maxPriorityFeePerGas", "feePayerSignature"] {
                 request.remove(unknown);
             }
             request.retain(|_, value| !value.is_null());

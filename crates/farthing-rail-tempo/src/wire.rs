@@ -3,18 +3,29 @@
 use std::fmt;
 use std::str::FromStr;
 
+use alloy_primitives::B256;
 use farthing_core::Object;
-use farthing_money::{Amount, Asset, Assets, parse_atoms};
+use farthing_money::{Amount, Asset, AssetId, Assets, parse_atoms};
 use serde_json::{Value, json};
 
 #[cfg(test)]
 mod tests;
+
+/// The most splits of one charge: each costs the network as much as a payment.
+pub(crate) const SPLITS_MAX: usize = 10;
 
 /// An account or a token on the chain. Printed with a checksum (EIP-55), compared by its bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address(pub(crate) alloy_primitives::Address);
 
 impl Address {
+    /// The account that a secret key of secp256k1 is the key of; nothing for bytes that are no key.
+    #[must_use]
+    pub fn of_secret(secret: &[u8; 32]) -> Option<Self> {
+        let key = k256::ecdsa::SigningKey::from_slice(secret).ok()?;
+        Self::of_public_key(key.verifying_key().to_encoded_point(true).as_bytes())
+    }
+
     /// The account that a public key of secp256k1 is the key of (SEC 1, compressed or not).
     #[must_use]
     pub fn of_public_key(key: &[u8]) -> Option<Self> {
@@ -82,8 +93,10 @@ impl Tokens {
         self.0.iter()
     }
 
-    pub(crate) fn of(&self, amount: &Amount) -> Option<&Token> {
-        self.0.iter().find(|token| token.asset.id() == amount.asset())
+    /// The token of an asset.
+    #[must_use]
+    pub fn named(&self, asset: &AssetId) -> Option<&Token> {
+        self.0.iter().find(|token| token.asset.id() == asset)
     }
 
     fn at(&self, address: Address) -> Option<&Token> {
@@ -98,10 +111,24 @@ pub(crate) struct Terms {
     pub(crate) token: Address,
     pub(crate) recipient: Address,
     pub(crate) chain_id: u64,
+    /// What the seller wants the transfer to the recipient to carry.
+    pub(crate) memo: Option<B256>,
+    /// Who else is paid out of the amount.
+    pub(crate) splits: Vec<Transfer>,
+    /// Whether the seller pays the network's fee.
+    pub(crate) sponsored: bool,
     /// Whether the seller broadcasts what the buyer signed.
     pub(crate) pull: bool,
     /// Whether the buyer may send the payment itself and show its hash.
     pub(crate) push: bool,
+}
+
+/// A movement of a token: owed, called for, or made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Transfer {
+    pub(crate) to: Address,
+    pub(crate) atoms: u128,
+    pub(crate) memo: Option<B256>,
 }
 
 /// Why a request cannot be read.
@@ -111,15 +138,31 @@ pub(crate) enum Unreadable {
     Malformed,
     /// The token is not known here.
     Token,
-    /// It asks for something that this rail does not do.
-    Unsupported,
 }
 
 impl Terms {
+    /// Everything that is owed: to the recipient first, then the splits.
+    pub(crate) fn transfers(&self) -> Vec<Transfer> {
+        let others = self.splits.iter().fold(0, |sum: u128, it| sum.saturating_add(it.atoms));
+        let rest = self.amount.atoms().saturating_sub(others);
+        let primary = Transfer { to: self.recipient, atoms: rest, memo: self.memo };
+        std::iter::once(primary).chain(self.splits.iter().copied()).collect()
+    }
+
     /// Writes the request. The chain is always named: a default would be somebody's guess.
     pub(crate) fn write(&self) -> Object {
         let mut details = Object::new();
         details.insert("chainId".into(), self.chain_id.into());
+        if self.sponsored {
+            details.insert("feePayer".into(), true.into());
+        }
+        if let Some(memo) = self.memo {
+            details.insert("memo".into(), memo.to_string().into());
+        }
+        if !self.splits.is_empty() {
+            let splits: Vec<Value> = self.splits.iter().map(Transfer::write).collect();
+            details.insert("splits".into(), splits.into());
+        }
         let modes = [("pull", self.pull), ("push", self.push)];
         if modes.iter().any(|(_, on)| !on) {
             let modes = modes.into_iter().filter(|(_, on)| *on).map(|(mode, _)| mode);
@@ -133,35 +176,96 @@ impl Terms {
         request
     }
 
-    /// Reads a request. What asks for a sponsor, for splits or for a memo of its own is refused by
-    /// name, never passed over.
+    /// Reads a request.
     pub(crate) fn read(request: &Object, tokens: &Tokens) -> Result<Self, Unreadable> {
-        let text = |name| request.get(name).and_then(Value::as_str).ok_or(Unreadable::Malformed);
-        let address = |name| text(name)?.parse::<Address>().map_err(|_| Unreadable::Malformed);
-        let atoms = parse_atoms(text("amount")?).map_err(|_| Unreadable::Malformed)?;
-        let details = match request.get("methodDetails") {
-            Some(details) => details.as_object().ok_or(Unreadable::Malformed)?,
-            None => return Err(Unreadable::Malformed),
-        };
+        let details = request.get("methodDetails").and_then(Value::as_object);
+        let details = details.ok_or(Unreadable::Malformed)?;
+        let atoms = atoms(request)?;
+        let sponsored = flag(details, "feePayer")?;
+        let modes = modes(details)?;
+        let token = tokens.at(address(request, "currency")?).ok_or(Unreadable::Token)?;
         let chain_id = details.get("chainId").and_then(Value::as_u64);
-        let sponsored = details.get("feePayer").is_some_and(|it| it.as_bool() != Some(false));
-        if sponsored || details.contains_key("splits") || details.contains_key("memo") {
-            return Err(Unreadable::Unsupported);
-        }
-        let modes = match details.get("supportedModes") {
-            Some(modes) => modes.as_array().ok_or(Unreadable::Malformed)?.as_slice(),
-            None => &[json!("pull"), json!("push")],
-        };
-        let token = tokens.at(address("currency")?).ok_or(Unreadable::Token)?;
-        Ok(Self {
+        let terms = Self {
             amount: token.asset.atoms(atoms),
             token: token.address,
-            recipient: address("recipient")?,
+            recipient: address(request, "recipient")?,
             chain_id: chain_id.ok_or(Unreadable::Malformed)?,
+            memo: memo(details)?,
+            splits: splits(details, atoms)?,
+            sponsored,
             pull: modes.iter().any(|mode| mode == "pull"),
-            push: modes.iter().any(|mode| mode == "push"),
-        })
+            // Whoever sends the payment has paid the fee already (§7.1).
+            push: modes.iter().any(|mode| mode == "push") && !sponsored,
+        };
+        // A price of zero is proved, and modes are for what moves (§5.4).
+        let payable = terms.pull || terms.push || terms.amount.is_zero();
+        if payable { Ok(terms) } else { Err(Unreadable::Malformed) }
     }
+}
+
+impl Transfer {
+    fn write(&self) -> Value {
+        let mut split = Object::new();
+        split.insert("amount".into(), self.atoms.to_string().into());
+        split.insert("recipient".into(), self.to.to_string().into());
+        if let Some(memo) = self.memo {
+            split.insert("memo".into(), memo.to_string().into());
+        }
+        Value::Object(split)
+    }
+
+    fn read(split: &Value) -> Result<Self, Unreadable> {
+        let split = split.as_object().ok_or(Unreadable::Malformed)?;
+        let atoms = atoms(split)?;
+        if atoms == 0 {
+            return Err(Unreadable::Malformed);
+        }
+        Ok(Self { to: address(split, "recipient")?, atoms, memo: memo(split)? })
+    }
+}
+
+fn text<'a>(object: &'a Object, name: &str) -> Result<&'a str, Unreadable> {
+    object.get(name).and_then(Value::as_str).ok_or(Unreadable::Malformed)
+}
+
+fn address(object: &Object, name: &str) -> Result<Address, Unreadable> {
+    text(object, name)?.parse().map_err(|_| Unreadable::Malformed)
+}
+
+fn atoms(object: &Object) -> Result<u128, Unreadable> {
+    parse_atoms(text(object, "amount")?).map_err(|_| Unreadable::Malformed)
+}
+
+fn flag(object: &Object, name: &str) -> Result<bool, Unreadable> {
+    object.get(name).map_or(Some(false), Value::as_bool).ok_or(Unreadable::Malformed)
+}
+
+fn memo(object: &Object) -> Result<Option<B256>, Unreadable> {
+    let Some(memo) = object.get("memo") else { return Ok(None) };
+    let memo = memo.as_str().and_then(parse_word);
+    memo.map(Some).ok_or(Unreadable::Malformed)
+}
+
+/// 32 bytes, written with 0x and 64 hexadecimal digits.
+pub(crate) fn parse_word(text: &str) -> Option<B256> {
+    text.starts_with("0x").then(|| text.parse().ok()).flatten()
+}
+
+fn modes(details: &Object) -> Result<Vec<String>, Unreadable> {
+    match details.get("supportedModes") {
+        None => Ok(vec!["pull".to_owned(), "push".to_owned()]),
+        Some(modes) => serde_json::from_value(modes.clone()).map_err(|_| Unreadable::Malformed),
+    }
+}
+
+/// The splits of `total` atoms: together less than all of it (§4.4.3).
+fn splits(details: &Object, total: u128) -> Result<Vec<Transfer>, Unreadable> {
+    let Some(splits) = details.get("splits") else { return Ok(Vec::new()) };
+    let splits = splits.as_array().filter(|it| (1..=SPLITS_MAX).contains(&it.len()));
+    let splits = splits.ok_or(Unreadable::Malformed)?.iter().map(Transfer::read);
+    let splits: Vec<Transfer> = splits.collect::<Result<_, _>>()?;
+    let sum = splits.iter().try_fold(0, |sum: u128, split| sum.checked_add(split.atoms));
+    if sum.is_some_and(|sum| sum < total) { Ok(splits) } else { Err(Unreadable::Malformed) }
 }
 
 /// The name of an account across chains: `did:pkh:eip155:CHAIN:ADDRESS`.

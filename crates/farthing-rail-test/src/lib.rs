@@ -15,7 +15,9 @@ use farthing_core::{
     BoxFuture, Evidence, Held, Invitation, Object, Paid, PayError, Payer, Presented, Price, Rail,
     Rejection, SettleError, Settled, Unpayable, Unquotable,
 };
-use farthing_ledger::{Account, AccountKind, Fingerprint, Holder, Money, PaymentId, Proof, Source};
+use farthing_ledger::{
+    Account, AccountKind, Fingerprint, Holder, Money, Payment, PaymentId, Proof, Source,
+};
 use farthing_money::{Amount, AssetId, Assets, Timestamp, parse_atoms};
 use serde_json::Value;
 use tokio::sync::Semaphore;
@@ -147,12 +149,14 @@ impl Rail for TestRail {
             payer: presented.source.clone().unwrap_or_else(|| "anonymous".to_owned()),
             payee: recipient,
             amount,
+            shares: Vec::new(),
             from: Source::Account(from),
             proofs: vec![Proof {
                 fingerprint: Fingerprint::of("test token", &[token.as_bytes()]),
                 keep_until: None,
             }],
             money: Money::Rail,
+            inquiry: None,
         })
     }
 
@@ -163,7 +167,7 @@ impl Rail for TestRail {
             }
             let mut state = self.dial.state();
             state.settlements = state.settlements.saturating_add(1);
-            let settled = Settled { reference: format!("test-{}", held.key()) };
+            let settled = Settled::new(format!("test-{}", held.key()));
             let amount = held.payment().amount.clone();
             // Asked again, the rail keeps to what it did.
             if state.moved.contains_key(&held.key()) {
@@ -180,6 +184,20 @@ impl Rail for TestRail {
                 }
             }
             Ok(settled)
+        })
+    }
+
+    fn inquire<'a>(&'a self, payment: &'a Payment) -> BoxFuture<'a, Result<Settled, SettleError>> {
+        Box::pin(async {
+            let state = self.dial.state();
+            match state.answer {
+                _ if state.moved.contains_key(&payment.id) => {
+                    Ok(Settled::new(format!("test-{}", payment.id)))
+                }
+                Answer::Declined => Err(SettleError::Declined),
+                Answer::Settled | Answer::Unsent => Err(SettleError::Unsent),
+                Answer::StuckUnknown | Answer::MovedUnknown => Err(SettleError::Unknown),
+            }
         })
     }
 }
@@ -214,7 +232,7 @@ impl Payer for TestPayer {
             return Err(Unpayable::Method);
         }
         let (amount, recipient) = terms(&invitation.request, &self.assets)?;
-        Ok(Price { amount, recipient: recipient.to_string() })
+        Ok(Price { amount, recipient: recipient.to_string(), shares: Vec::new() })
     }
 
     fn pay<'a>(&'a self, invitation: &'a Invitation) -> BoxFuture<'a, Result<Paid, PayError>> {
@@ -228,7 +246,7 @@ impl Payer for TestPayer {
             payload.insert("seal".into(), seal(&signed, &price.amount, atoms).into());
             payload.insert("amount".into(), atoms.to_string().into());
             payload.insert("token".into(), token.into());
-            Ok(Paid { payload, source: Some(self.name.clone()) })
+            Ok(Paid { payload, source: Some(self.name.clone()), keepsake: None })
         })
     }
 }

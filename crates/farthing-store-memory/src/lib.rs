@@ -81,6 +81,12 @@ impl MemoryStore {
     pub fn records(&self) -> Vec<Record> {
         lock(&self.state).paper.records()
     }
+
+    /// How many payments were claimed and are neither delivered nor given up.
+    #[must_use]
+    pub fn unfinished(&self) -> usize {
+        lock(&self.state).book.unfinished()
+    }
 }
 
 impl Index {

@@ -31,7 +31,7 @@ mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -46,7 +46,7 @@ use tokio::sync::{oneshot, watch};
 pub use file::OpenError;
 pub use reader::{ReadError, Reader};
 
-use writer::{Job, Writer};
+use writer::{Counts, Job, Writer};
 
 /// How the store behaves under load.
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +76,7 @@ impl Default for Options {
 /// An open book. Dropping it answers what is queued, writes a snapshot and closes the file.
 pub struct SqliteStore {
     jobs: Option<Sender<Job>>,
-    waiting: Arc<AtomicUsize>,
+    counts: Arc<Counts>,
     queue_max: usize,
     stopped: watch::Receiver<bool>,
     writer: Option<JoinHandle<()>>,
@@ -92,9 +92,9 @@ impl SqliteStore {
     pub fn open(path: &Path, options: Options, now: Timestamp) -> Result<Self, OpenError> {
         let (jobs, queue) = mpsc::channel();
         let (stop, stopped) = watch::channel(false);
-        let waiting = Arc::new(AtomicUsize::new(0));
+        let counts = Arc::new(Counts::default());
         let file = file::open(path, options.lock_wait, now)?;
-        let mut writer = Writer::new(file, options, Arc::clone(&waiting));
+        let mut writer = Writer::new(file, options, Arc::clone(&counts));
         writer.take_over(now)?;
         let run = move || {
             writer.run(&queue);
@@ -104,7 +104,7 @@ impl SqliteStore {
         let thread = std::thread::Builder::new().name("book".into()).spawn(run);
         Ok(Self {
             jobs: Some(jobs),
-            waiting,
+            counts,
             queue_max: options.queue_max,
             stopped,
             writer: Some(thread.map_err(OpenError::Io)?),
@@ -127,13 +127,19 @@ impl SqliteStore {
     /// How many requests wait for the writer.
     #[must_use]
     pub fn queue_len(&self) -> usize {
-        self.waiting.load(Ordering::Relaxed)
+        self.counts.waiting.load(Ordering::Relaxed)
+    }
+
+    /// How many payments were claimed and are neither delivered nor given up.
+    #[must_use]
+    pub fn unfinished(&self) -> usize {
+        self.counts.unfinished.load(Ordering::Relaxed)
     }
 
     /// Sends a request that somebody waits for, unless too many wait already.
     async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<T>) -> Job) -> Option<T> {
-        if self.waiting.fetch_add(1, Ordering::Relaxed) >= self.queue_max {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
+        if self.counts.waiting.fetch_add(1, Ordering::Relaxed) >= self.queue_max {
+            self.counts.waiting.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
         let (answer, answered) = oneshot::channel();

@@ -37,15 +37,24 @@ enum Answer {
 pub(crate) struct Writer {
     file: BookFile,
     options: Options,
-    waiting: Arc<AtomicUsize>,
+    counts: Arc<Counts>,
     saved_at_seq: u64,
     now: Timestamp,
 }
 
+/// What others may see of the writer's work.
+#[derive(Default)]
+pub(crate) struct Counts {
+    /// Requests that wait for it.
+    pub(crate) waiting: AtomicUsize,
+    /// Payments that were claimed and are not finished.
+    pub(crate) unfinished: AtomicUsize,
+}
+
 impl Writer {
-    pub(crate) fn new(file: BookFile, options: Options, waiting: Arc<AtomicUsize>) -> Self {
+    pub(crate) fn new(file: BookFile, options: Options, counts: Arc<Counts>) -> Self {
         let saved_at_seq = file.book.seq();
-        Self { file, options, waiting, saved_at_seq, now: Timestamp::default() }
+        Self { file, options, counts, saved_at_seq, now: Timestamp::default() }
     }
 
     /// Writes down that this writer has the book now.
@@ -102,7 +111,10 @@ impl Writer {
                     records.extend(record);
                     claim
                 });
-                let holds = matches!(answer, Ok(Claim::Fresh | Claim::Undelivered(_)));
+                let holds = match answer {
+                    Ok(Claim::Fresh | Claim::Unsettled | Claim::Undelivered(_)) => true,
+                    Ok(Claim::Pending | Claim::Spent) | Err(_) => false,
+                };
                 let grant = if holds { Some(grant) } else { grant.keep_nothing() };
                 answers.push(Answer::Claim((answer, grant), sender));
             }
@@ -136,6 +148,7 @@ impl Writer {
             file::append(&transaction, record)?;
         }
         transaction.commit()?;
+        self.counts.unfinished.store(self.file.book.unfinished(), Ordering::Relaxed);
         self.file.checkpoint.committed(records.len(), &self.file.connection);
         for (proof, _) in records.iter().flat_map(claimed_proofs) {
             self.file.book.shelve(&proof);
@@ -144,7 +157,7 @@ impl Writer {
     }
 
     fn give(&self, answer: Answer) {
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.counts.waiting.fetch_sub(1, Ordering::Relaxed);
         match answer {
             Answer::Claim(answer, sender) => drop(sender.send(answer)),
             // Whoever went away meanwhile does not need to know.

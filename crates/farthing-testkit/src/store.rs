@@ -110,7 +110,7 @@ impl<'a> Story<'a> {
 
     /// Posts the payment called `name`.
     pub async fn post(&self, name: &str) {
-        let settlement = Settlement { reference: format!("tx {name}"), settled_at: self.now };
+        let settlement = Settlement::new(format!("tx {name}"), self.now);
         self.store().post(payment(name), settlement, self.now).await.unwrap();
     }
 
@@ -147,6 +147,7 @@ pub fn purchase(name: &str, atoms: u128) -> ClaimRequest {
             scope: "0".repeat(32),
             credential: Fingerprint::of("credential", &[name.as_bytes()]),
             expires_at,
+            inquiry: None,
         },
         proofs: vec![Proof { fingerprint, keep_until: Some(expires_at) }],
         idempotency: None,
@@ -214,7 +215,7 @@ macro_rules! store_suite {
             a_claim_moves_money_that_lies_in_the_book
             a_claim_on_a_rail_waits_for_the_rail
             a_refused_claim_claims_nothing
-            the_four_answers_survive_a_restart
+            the_answers_survive_a_restart
             whoever_holds_a_payment_is_alone_with_it
             a_used_proof_stays_used
             a_proof_without_end_is_remembered_for_ever
@@ -277,8 +278,8 @@ pub async fn a_refused_claim_claims_nothing(stores: &impl Stores) {
     assert_eq!(sums(&story.end()), (0, 1_001));
 }
 
-/// Fresh, pending, undelivered and spent are told apart, before and after a restart.
-pub async fn the_four_answers_survive_a_restart(stores: &impl Stores) {
+/// Fresh, pending, unsettled, undelivered and spent are told apart, before and after a restart.
+pub async fn the_answers_survive_a_restart(stores: &impl Stores) {
     let mut story = Story::begin(stores).await;
     assert_eq!(story.claim(purchase("undelivered", 1)).await, "fresh");
     assert_eq!(story.claim(purchase("spent", 1)).await, "fresh");
@@ -287,12 +288,13 @@ pub async fn the_four_answers_survive_a_restart(stores: &impl Stores) {
     story.restart();
     assert_eq!(story.claim(purchase("undelivered", 1)).await, "undelivered");
     assert_eq!(story.claim(purchase("spent", 1)).await, "spent");
+    assert_eq!(story.claim(rail_purchase("pending", 1)).await, "unsettled");
     assert_eq!(story.claim(rail_purchase("pending", 1)).await, "pending");
     assert_eq!(story.claim(purchase("fresh", 1)).await, "fresh");
     story.end();
 }
 
-/// At any moment at most one caller holds the right to deliver.
+/// At any moment at most one caller holds the right to settle, or to deliver.
 pub async fn whoever_holds_a_payment_is_alone_with_it(stores: &impl Stores) {
     let story = Story::begin(stores).await;
     assert_eq!(story.claim(purchase("a", 1)).await, "fresh");
@@ -303,6 +305,11 @@ pub async fn whoever_holds_a_payment_is_alone_with_it(stores: &impl Stores) {
     let mut other = purchase("a", 1);
     other.payment.credential = Fingerprint::of("credential", &[b"other"]);
     assert_eq!(story.claim(other).await, "spent");
+    assert_eq!(story.claim(rail_purchase("b", 1)).await, "fresh");
+    assert_eq!(story.claim(rail_purchase("b", 1)).await, "pending");
+    story.store().give_back(payment("b"));
+    assert_eq!(story.claim(rail_purchase("b", 1)).await, "unsettled");
+    assert_eq!(story.claim(rail_purchase("b", 1)).await, "pending");
     assert_eq!(sums(&story.end()), (999, 1));
 }
 

@@ -54,7 +54,7 @@ impl Books {
         let store = self.open().await?;
         match store.claim(claim, self.clock.now()).await {
             Ok(Claim::Fresh) => Ok(id),
-            Ok(Claim::Pending | Claim::Undelivered(_) | Claim::Spent) => {
+            Ok(Claim::Pending | Claim::Unsettled | Claim::Undelivered(_) | Claim::Spent) => {
                 Err(BooksError::PaidBefore)
             }
             Err(ClaimError::OverCap) => Err(BooksError::OverTotal),
@@ -81,11 +81,23 @@ impl Books {
     ) -> Result<(), BooksError> {
         let now = self.clock.now();
         let store = self.open().await?;
-        let settlement = Settlement { reference: reference.to_owned(), settled_at: now };
+        let settlement = Settlement::new(reference.to_owned(), now);
         let posted = store.post(payment, settlement, now).await;
         posted.map_err(|_| BooksError::Unavailable)?;
         store.deliver(payment, Outcome { status }, now);
         Ok(())
+    }
+
+    /// Writes down that the seller was paid, and has not answered.
+    ///
+    /// # Errors
+    ///
+    /// A [`BooksError`]; the hold stays.
+    pub async fn spent(&self, payment: PaymentId, reference: &str) -> Result<(), BooksError> {
+        let now = self.clock.now();
+        let store = self.open().await?;
+        let settlement = Settlement::new(reference.to_owned(), now);
+        store.post(payment, settlement, now).await.map_err(|_| BooksError::Unavailable)
     }
 
     /// Gives a hold up whose credential cannot be spent any more.
@@ -131,6 +143,8 @@ fn claim(
     let expires_at = invitation.expires_at.unwrap_or(now);
     let cap =
         rules.total.get(asset).map(|&credits_max| Cap { account: purse.clone(), credits_max });
+    let atoms = price.amount.atoms();
+    let leg = (atoms > 0).then_some(Leg { from: Source::Account(spent), to: purse, atoms });
     Ok(ClaimRequest {
         payment: Payment {
             id: PaymentId::of(&identity),
@@ -146,10 +160,11 @@ fn claim(
             scope: request.intent().to_string(),
             credential: Fingerprint::of("invitation", &[invitation.echo.as_bytes()]),
             expires_at,
+            inquiry: None,
         },
         proofs: vec![Proof { fingerprint: identity, keep_until: Some(expires_at) }],
         idempotency: None,
-        legs: vec![Leg { from: Source::Account(spent), to: purse, atoms: price.amount.atoms() }],
+        legs: leg.into_iter().collect(),
         money: Money::Rail,
         caps: cap.into_iter().collect(),
     })

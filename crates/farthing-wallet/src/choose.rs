@@ -69,6 +69,9 @@ pub enum Objection {
     /// It is bound to another body than the request's.
     #[error("the offer is bound to another body")]
     Body,
+    /// There is not enough money for it.
+    #[error("there is not enough money for the offer")]
+    Funds,
     /// It pays somebody the owner did not name.
     #[error("the offer pays {0:?}, whom the wallet's owner has not named for this seller")]
     Recipient(String),
@@ -107,6 +110,7 @@ impl Objection {
             | Self::Expired
             | Self::Realm { .. }
             | Self::Body
+            | Self::Funds
             | Self::Recipient(_)
             | Self::NoCap(_)
             | Self::OtherAsset { .. } => self.to_string(),
@@ -114,15 +118,16 @@ impl Objection {
     }
 }
 
-/// Chooses the offer to pay: the cheapest of the asset of the first offer, in the seller's order,
-/// that passes every rule.
+/// Chooses the offers that may be paid, the best first: by asset in the seller's order, and within an
+/// asset the cheapest first.
 ///
 /// What an offer says in words plays no part, and neither does anything in the body of the answer.
 /// `limit` is the caller's own cap on this one payment, in any asset it names.
 ///
 /// # Errors
 ///
-/// The objection to each offer, in the seller's order; none if there were no offers.
+/// The objection to each offer, in the seller's order, if none may be paid; none if there were no
+/// offers.
 pub fn choose(
     invitations: Vec<Invitation>,
     request: &PayRequest,
@@ -130,23 +135,23 @@ pub fn choose(
     rules: &Rules,
     limit: Option<&Amount>,
     now: Timestamp,
-) -> Result<Choice, Vec<(Invitation, Objection)>> {
-    let mut objections = Vec::new();
-    let mut best: Option<Choice> = None;
+) -> Result<Vec<Choice>, Vec<(Invitation, Objection)>> {
+    let (mut choices, mut objections) = (Vec::<Choice>::new(), Vec::new());
     for invitation in invitations {
         match examine(&invitation, request, payers, rules, limit, now) {
-            Ok((payer, price)) => {
-                let cheaper = best.as_ref().is_none_or(|best| {
-                    price.amount.compare(&best.price.amount) == Ok(std::cmp::Ordering::Less)
-                });
-                if cheaper {
-                    best = Some(Choice { invitation, price, payer });
-                }
-            }
+            Ok((payer, price)) => choices.push(Choice { invitation, price, payer }),
             Err(objection) => objections.push((invitation, objection)),
         }
     }
-    best.ok_or(objections)
+    let mut assets: Vec<AssetId> = Vec::new();
+    for choice in &choices {
+        if !assets.contains(choice.price.amount.asset()) {
+            assets.push(choice.price.amount.asset().clone());
+        }
+    }
+    let place = |amount: &Amount| assets.iter().position(|asset| asset == amount.asset());
+    choices.sort_by_key(|it| (place(&it.price.amount), it.price.amount.atoms()));
+    if choices.is_empty() { Err(objections) } else { Ok(choices) }
 }
 
 /// Checks one offer against every rule (§11.6).
@@ -168,8 +173,12 @@ fn examine(
         return Err(Objection::Body);
     }
     let named = seller.map(|seller| &seller.recipients).filter(|named| !named.is_empty());
-    if named.is_some_and(|named| !named.contains(&price.recipient)) {
-        return Err(Objection::Recipient(price.recipient));
+    let shares = price.shares.iter().map(|share| &share.recipient);
+    let unnamed = std::iter::once(&price.recipient)
+        .chain(shares)
+        .find(|recipient| named.is_some_and(|named| !named.contains(*recipient)));
+    if let Some(unnamed) = unnamed {
+        return Err(Objection::Recipient(unnamed.clone()));
     }
     check_cap(&price.amount, rules, limit)?;
     Ok((Arc::clone(payer), price))
@@ -208,6 +217,10 @@ fn check_realm(
 }
 
 fn check_cap(price: &Amount, rules: &Rules, limit: Option<&Amount>) -> Result<(), Objection> {
+    // What costs nothing says who asks, and needs no cap.
+    if price.is_zero() {
+        return Ok(());
+    }
     let asset = price.asset();
     let owners = rules.per_payment.get(asset).copied();
     let callers = limit.filter(|limit| limit.asset() == asset).map(Amount::atoms);

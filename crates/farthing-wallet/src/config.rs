@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use farthing_money::{Asset, AssetId, Assets};
-use farthing_rail_tempo::{MalformedAddress, Token, Tokens, Url, parse_node};
+use farthing_rail_tempo::{Address, MalformedAddress, Token, Tokens, Url, parse_node};
 use serde::Deserialize;
 
 use crate::{Rules, SellerRules};
@@ -38,6 +38,8 @@ pub struct TempoChain {
     pub nodes: Vec<Url>,
     /// The tokens that are the wallet's assets on the chain.
     pub tokens: Tokens,
+    /// The account that pays, where the wallet's key is an access key of it and not its own.
+    pub account: Option<Address>,
 }
 
 impl fmt::Debug for TempoChain {
@@ -64,6 +66,7 @@ struct RawTempo {
     chain_id: u64,
     nodes: Vec<String>,
     tokens: BTreeMap<String, String>,
+    account: Option<String>,
 }
 
 impl RawTempo {
@@ -85,7 +88,11 @@ impl RawTempo {
             return Err(error("at least one node is needed".to_owned()));
         }
         let tokens = self.tokens.iter().map(token).collect::<Result<_, WalletConfigError>>()?;
-        Ok(TempoChain { chain_id: self.chain_id, nodes, tokens: Tokens::new(tokens) })
+        let account = self.account.as_ref().map(|account| {
+            account.parse().map_err(|it: MalformedAddress| error(format!("account: {it}")))
+        });
+        let (account, tokens) = (account.transpose()?, Tokens::new(tokens));
+        Ok(TempoChain { chain_id: self.chain_id, nodes, tokens, account })
     }
 }
 

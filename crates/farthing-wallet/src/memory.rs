@@ -10,7 +10,8 @@ use farthing_keys::{KeyError, SecretKey};
 use farthing_ledger::{Fingerprint, PaymentId};
 use farthing_money::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 /// The tables. A credential is sealed under the wallet's key and erased when its end is known.
 const SCHEMA: &str = "
@@ -120,7 +121,7 @@ impl Memory {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Remembers a credential before it is sent for the first time.
+    /// Remembers a credential, and what its rail wants to be told later, before either is used.
     ///
     /// # Crash safety
     ///
@@ -134,9 +135,9 @@ impl Memory {
         outstanding: &NewOutstanding<'_>,
         key: &SecretKey,
     ) -> Result<(), MemoryError> {
-        let NewOutstanding { payment, intent, origin, header, credential, expires_at } =
-            outstanding;
-        let sealed = key.seal(&context(*payment), credential.as_bytes())?;
+        let NewOutstanding { payment, intent, origin, header, secret, expires_at } = outstanding;
+        let plain = Zeroizing::new(serde_json::to_vec(secret).unwrap_or_default());
+        let sealed = key.seal(&context(*payment), &plain)?;
         self.connection().execute(
             "INSERT INTO outstanding (payment, intent, origin, header, sealed, expires_at)
              VALUES (?, ?, ?, ?, ?, ?)",
@@ -258,8 +259,21 @@ pub(crate) struct NewOutstanding<'a> {
     pub(crate) intent: Fingerprint,
     pub(crate) origin: &'a str,
     pub(crate) header: &'a str,
-    pub(crate) credential: &'a str,
+    pub(crate) secret: Secret,
     pub(crate) expires_at: Timestamp,
+}
+
+/// What is sealed of a payment whose end is not known.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Secret {
+    /// The credential.
+    pub(crate) credential: String,
+    /// The payment method.
+    pub(crate) method: String,
+    /// What the rail wants to be given when it is asked about the payment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) keepsake: Option<Object>,
 }
 
 const OUTSTANDING: &str =
@@ -278,10 +292,10 @@ fn outstanding(row: &rusqlite::Row<'_>) -> rusqlite::Result<Outstanding> {
 }
 
 impl Outstanding {
-    /// The credential itself.
-    pub(crate) fn credential(&self, key: &SecretKey) -> Result<String, MemoryError> {
-        let plain = key.open(&context(self.payment), &self.sealed)?;
-        Ok(String::from_utf8_lossy(&plain).into_owned())
+    /// What was sealed.
+    pub(crate) fn secret(&self, key: &SecretKey) -> Result<Secret, MemoryError> {
+        let plain = Zeroizing::new(key.open(&context(self.payment), &self.sealed)?);
+        serde_json::from_slice(&plain).map_err(|_| MemoryError::Unreadable)
     }
 }
 
@@ -298,6 +312,9 @@ pub enum MemoryError {
     /// A credential cannot be sealed or opened.
     #[error("the wallet's memory: {0}")]
     Key(#[from] KeyError),
+    /// What was sealed is not what this version seals.
+    #[error("the wallet's memory holds a credential that cannot be read")]
+    Unreadable,
     /// The operating system says no.
     #[error("the wallet's memory: {0}")]
     Io(#[source] std::io::Error),

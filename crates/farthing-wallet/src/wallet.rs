@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use farthing_core::{Buyer, Clock, Invitation, Object, PayError, Payer};
+use farthing_core::{Buyer, Clock, Fate, Invitation, Object, Paid, PayError, Payer};
 use farthing_keys::SecretKey;
 use farthing_ledger::{PaymentId, TraceId};
 use farthing_money::Amount;
@@ -11,7 +11,7 @@ use http::header::{RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::choose::{Choice, Objection, Rules, choose};
-use crate::memory::NewOutstanding;
+use crate::memory::{NewOutstanding, Secret};
 use crate::outcome::PaidFor;
 use crate::request::{UnsafeUrl, check_url};
 use crate::{
@@ -83,7 +83,8 @@ impl Wallet {
     /// # Idempotency
     ///
     /// If an earlier attempt at the same request left a credential whose end is not known, that one
-    /// is sent again and no other is made. While another attempt at the same request is running, in
+    /// is sent again and no other is made. Once it has expired, the rail is asked what became of it:
+    /// if its money did not move and never will, the request is paid for anew. While another attempt at the same request is running, in
     /// whichever process, this one waits to see how it ends.
     ///
     /// # Errors
@@ -103,8 +104,15 @@ impl Wallet {
             if outstanding.expires_at > self.clock.now() {
                 return self.resume(request, &outstanding).await;
             }
-            if !options.pay_again {
-                return Err(PayFailure::Unresolved { payment: outstanding.payment });
+            match self.find_out(&outstanding).await? {
+                Fate::Never => {}
+                Fate::Moved { .. } | Fate::Open if options.pay_again => {}
+                Fate::Moved { reference } => {
+                    return Err(PayFailure::Unanswered { payment: outstanding.payment, reference });
+                }
+                Fate::Open => {
+                    return Err(PayFailure::Unresolved { payment: outstanding.payment });
+                }
             }
         }
         let asked = self.send(request, None).await.map_err(PayFailure::Unreachable)?;
@@ -116,8 +124,8 @@ impl Wallet {
                 paid: None,
             });
         }
-        let choice =
-            self.choose(request, options, &asked.fields).map_err(PayFailure::Objections)?;
+        let choice = self.choose(request, options, &asked.fields).await;
+        let choice = choice.map_err(PayFailure::Objections)?;
         self.purchase(request, choice).await
     }
 
@@ -137,7 +145,7 @@ impl Wallet {
             let Answer { status, fields, body } = asked;
             return Ok(Err(Outcome { status, fields, body, paid: None }));
         }
-        let (chosen, objections) = match self.choose(request, options, &asked.fields) {
+        let (chosen, objections) = match self.choose(request, options, &asked.fields).await {
             Ok(choice) => (Some(choice), Vec::new()),
             Err(objections) => (None, objections),
         };
@@ -160,23 +168,50 @@ impl Wallet {
         Ok(Ok(Preview { offers: offers.collect() }))
     }
 
-    /// Gives up what cannot be spent any more and was refused by its seller.
+    /// Gives up what cannot be spent any more and was refused by its seller; unless the rail says that
+    /// the seller took it all the same.
     async fn sweep(&self) -> Result<(), PayFailure> {
         let now = self.clock.now();
         for outstanding in self.memory.all_outstanding()? {
             if outstanding.refused && outstanding.expires_at <= now {
-                self.books.release(outstanding.payment).await?;
-                self.memory.forget(outstanding.payment)?;
+                self.find_out(&outstanding).await?;
             }
         }
         Ok(())
+    }
+
+    /// Finds out what became of a credential that has expired, and writes it down.
+    async fn find_out(&self, outstanding: &Outstanding) -> Result<Fate, PayFailure> {
+        let payment = outstanding.payment;
+        let secret = outstanding.secret(&self.key)?;
+        let payer = self.payers.iter().find(|payer| payer.method() == secret.method);
+        let fate = match (payer, &secret.keepsake) {
+            // An outage now is no answer, and asking again later is free.
+            (Some(payer), Some(keepsake)) => payer.fate(keepsake).await.unwrap_or(Fate::Open),
+            // There is nobody to ask: what was refused and has expired is done with.
+            _ if outstanding.refused => Fate::Never,
+            _ => Fate::Open,
+        };
+        match &fate {
+            Fate::Never => {
+                self.books.release(payment).await?;
+                self.memory.forget(payment)?;
+            }
+            Fate::Moved { reference } => {
+                self.books.spent(payment, reference).await?;
+                self.memory.forget(payment)?;
+            }
+            Fate::Open => {}
+        }
+        Ok(fate)
     }
 
     fn invitations(&self, fields: &HeaderMap) -> Vec<Invitation> {
         self.buyers.iter().flat_map(|buyer| buyer.read_offers(fields)).collect()
     }
 
-    fn choose(
+    /// The best offer that may be paid and that there is enough money for.
+    async fn choose(
         &self,
         request: &PayRequest,
         options: &PayOptions,
@@ -184,7 +219,16 @@ impl Wallet {
     ) -> Result<Choice, Vec<(Invitation, Objection)>> {
         let invitations = self.invitations(fields);
         let (limit, now) = (options.limit.as_ref(), self.clock.now());
-        choose(invitations, request, &self.payers, &self.rules, limit, now)
+        let choices = choose(invitations, request, &self.payers, &self.rules, limit, now)?;
+        let mut objections = Vec::new();
+        for choice in choices {
+            // Whoever cannot say leaves it to the rail.
+            if choice.payer.holds(&choice.price).await.unwrap_or(true) {
+                return Ok(choice);
+            }
+            objections.push((choice.invitation, Objection::Funds));
+        }
+        Err(objections)
     }
 
     /// Holds, signs, remembers, and presents.
@@ -192,30 +236,33 @@ impl Wallet {
         let trace = TraceId::new(self.clock.now(), rand::random());
         let payment = self.books.hold(&choice, request, &self.rules, trace).await?;
         let Choice { invitation, price, payer } = choice;
-        let signed = self.sign(&invitation, payer.as_ref()).await;
-        let (header, value) = match signed {
-            Ok(field) => field,
+        let (field, made) = match self.sign(&invitation, payer.as_ref()).await {
+            Ok(signed) => signed,
             Err(error) => {
-                // Nothing was signed, so nothing can be spent: unless the rail itself has sent it.
-                if error != PayError::Unknown {
-                    self.books.release(payment).await?;
-                }
+                // Nothing was signed, so nothing can be spent.
+                self.books.release(payment).await?;
                 return Err(PayFailure::Rail(error));
             }
         };
-        let credential = value.to_str().unwrap_or_default();
+        let secret = Secret {
+            credential: field.1.to_str().unwrap_or_default().to_owned(),
+            method: payer.method().to_owned(),
+            keepsake: made.keepsake,
+        };
+        let keepsake = secret.keepsake.clone();
         let expires_at = invitation.expires_at.unwrap_or_else(|| self.clock.now());
         self.memory.remember(
             &NewOutstanding {
                 payment,
                 intent: request.intent(),
                 origin: &request.origin(),
-                header: header.as_str(),
-                credential,
+                header: field.0.as_str(),
+                secret,
                 expires_at,
             },
             &self.key,
         )?;
+        self.hand_over(payment, payer.as_ref(), keepsake.as_ref()).await?;
         let paid = PaidFor {
             payment,
             trace: Some(trace),
@@ -225,18 +272,38 @@ impl Wallet {
             kept_until: None,
             receipt: None,
         };
-        self.present(request, (header, value), paid, expires_at).await
+        self.present(request, field, paid, expires_at).await
     }
 
     async fn sign(
         &self,
         invitation: &Invitation,
         payer: &dyn Payer,
-    ) -> Result<(HeaderName, HeaderValue), PayError> {
+    ) -> Result<((HeaderName, HeaderValue), Paid), PayError> {
         let paid = payer.pay(invitation).await?;
         let buyer = self.buyers.iter().find(|buyer| buyer.name() == invitation.protocol);
         let buyer = buyer.ok_or(PayError::Invitation(farthing_core::Unpayable::Method))?;
-        buyer.write_credential(invitation, &paid)
+        Ok((buyer.write_credential(invitation, &paid)?, paid))
+    }
+
+    /// Moves the money, where that is left to the wallet.
+    async fn hand_over(
+        &self,
+        payment: PaymentId,
+        payer: &dyn Payer,
+        keepsake: Option<&Object>,
+    ) -> Result<(), PayFailure> {
+        let Some(keepsake) = keepsake else { return Ok(()) };
+        match payer.send(keepsake).await {
+            Ok(()) => Ok(()),
+            // It is remembered, and asking again hands the same over.
+            Err(error @ (PayError::Unsent | PayError::Unknown)) => Err(PayFailure::Rail(error)),
+            Err(error @ (PayError::Refused | PayError::Invitation(_))) => {
+                self.books.release(payment).await?;
+                self.memory.forget(payment)?;
+                Err(PayFailure::Rail(error))
+            }
+        }
     }
 
     /// Sends a credential of an earlier attempt again.
@@ -251,9 +318,13 @@ impl Wallet {
         }
         let unresolved = || PayFailure::Unresolved { payment: outstanding.payment };
         let header = HeaderName::try_from(outstanding.header.as_str()).map_err(|_| unresolved())?;
-        let credential = outstanding.credential(&self.key)?;
-        let mut value = HeaderValue::try_from(credential).map_err(|_| unresolved())?;
+        let secret = outstanding.secret(&self.key)?;
+        let mut value = HeaderValue::try_from(secret.credential).map_err(|_| unresolved())?;
         value.set_sensitive(true);
+        if let Some(payer) = self.payers.iter().find(|payer| payer.method() == secret.method) {
+            let keepsake = secret.keepsake.as_ref();
+            self.hand_over(outstanding.payment, payer.as_ref(), keepsake).await?;
+        }
         let paid = PaidFor {
             payment: outstanding.payment,
             trace: None,
@@ -463,6 +534,17 @@ pub enum PayFailure {
         payment: PaymentId,
         /// Until when the credential can be sent again, and its price is held.
         held_until: farthing_money::Timestamp,
+    },
+    /// An earlier payment for the same request was taken, and never answered.
+    #[error(
+        "an earlier payment for this request, {payment}, was taken ({reference}) and never answered; \
+         ask the seller, or pay again with --pay-again"
+    )]
+    Unanswered {
+        /// The payment.
+        payment: PaymentId,
+        /// What the rail calls it.
+        reference: String,
     },
     /// An earlier payment for the same request was never resolved, and its credential has expired.
     #[error(

@@ -6,6 +6,7 @@
 
 use std::io::Read;
 
+use farthing_gate::{Clock as _, SystemClock};
 use farthing_mpp::{
     BindingInput, Challenge, Credential, Receipt, Terms, base64url, challenge_id, json,
 };
@@ -53,6 +54,7 @@ enum Kind {
     FormatError,
     EncodingError,
     GenerationError,
+    VerificationError,
     UnsupportedOperation,
     UnknownError,
 }
@@ -91,6 +93,9 @@ fn answer(request: &Request) -> Answer {
         "base64url.encode" => Ok(value!({ "text": base64url::encode(text(input)?) })),
         "base64url.decode" => decode(&text(input)?),
         "challenge.id" => generate_id(input),
+        "tempo.proof.typed_data" => typed_data(input),
+        "tempo.receipt.verify" | "tempo.transaction.verify" => verify(input),
+        "tempo.fee_payer.cosign" => cosign(input),
         op => Err(Kind::UnsupportedOperation.of(op)),
     }
 }
@@ -194,4 +199,34 @@ fn generate_id(input: &Value) -> Answer {
     let terms: Terms = read(&wire, kind)?;
     let id = challenge_id(secret.as_bytes(), &BindingInput::from(&terms));
     Ok(value!({ "id": id }))
+}
+
+/// What an account signs to prove who it is.
+fn typed_data(input: &Value) -> Answer {
+    let chain_id = input.get("chainId").and_then(Value::as_u64);
+    let chain_id = chain_id.ok_or_else(|| Kind::GenerationError.of("the input has no chainId"))?;
+    let (account, challenge) = (member(input, "account")?, member(input, "challengeId")?);
+    let realm = member(input, "realm")?;
+    let data = farthing_rail_tempo::proof_typed_data(chain_id, &account, &challenge, &realm);
+    data.map_err(|error| Kind::GenerationError.of(error))
+}
+
+/// Whether a mined transaction pays a credential's challenge.
+fn verify(input: &Value) -> Answer {
+    let kind = Kind::VerificationError;
+    let challenge = input.get("credential").and_then(|it| it.get("challenge"));
+    let challenge = challenge.ok_or_else(|| kind.of("the credential has no challenge"))?;
+    let request = challenge.get("request").and_then(Value::as_object);
+    let request = request.ok_or_else(|| kind.of("the challenge has no request"))?;
+    let (realm, id) = (member(challenge, "realm")?, member(challenge, "id")?);
+    let mined = input.get("receipt").unwrap_or(&Value::Null);
+    let verified = farthing_rail_tempo::verify_receipt(&realm, &id, request, mined);
+    let verified = verified.map_err(|error| kind.of(error))?;
+    Ok(value!({ "status": "success", "reference": verified.reference }))
+}
+
+/// Whether a sponsor pays for a transaction, and what it then looks like.
+fn cosign(input: &Value) -> Answer {
+    let now_s = SystemClock.now().as_secs();
+    farthing_rail_tempo::cosign(input, now_s).map_err(|error| Kind::VerificationError.of(error))
 }

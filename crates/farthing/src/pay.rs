@@ -67,7 +67,11 @@ fn open(
         KeyKind::Secp256k1 => {
             let chain = config.tempo.as_ref().ok_or_else(no_chain)?;
             let payer = TempoPayer::new(key.expose(), nodes(chain)?, chain.tokens.clone());
-            Arc::new(payer.map_err(|error| Failure::new(Exit::Key, error))?)
+            let payer = payer.map_err(|error| Failure::new(Exit::Key, error))?;
+            Arc::new(match chain.account {
+                Some(account) => payer.acting_for(account),
+                None => payer,
+            })
         }
     };
     let clock = Arc::new(SystemClock);
@@ -268,6 +272,7 @@ fn failure(error: PayFailure, assets: &Assets) -> Failure {
         PayFailure::Refused(_) => Exit::Refused,
         PayFailure::Unknown { .. }
         | PayFailure::Unresolved { .. }
+        | PayFailure::Unanswered { .. }
         | PayFailure::Rail(PayError::Unknown) => Exit::Unknown,
         PayFailure::Memory(_)
         | PayFailure::Books(

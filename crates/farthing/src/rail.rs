@@ -1,9 +1,13 @@
 //! `farthing rail`: how the rails of a gateway are.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use farthing_gateway::{RailConfig, TempoConfig};
-use farthing_rail_tempo::{NodeHealth, Nodes};
+use farthing_gateway::{Config, SponsorConfig, SponsorSigner, StoreConfig, TempoConfig};
+use farthing_ledger::{Event, Payment, PaymentId};
+use farthing_rail_tempo::{Address, NodeHealth, Nodes};
+use farthing_store_sqlite::Reader;
+use serde::Serialize;
 use serde_json::json;
 
 use crate::cli::{RailCommand, TempoCommand};
@@ -19,30 +23,127 @@ pub(crate) async fn run(command: RailCommand) -> Done {
 
 async fn status(path: &Path, json: bool) -> Done {
     let config = read_config(path)?;
-    let tempo = config.rails.iter().find_map(|rail| match rail {
-        RailConfig::Tempo(tempo) => Some(tempo),
-        RailConfig::Prepaid | RailConfig::Test => None,
-    });
+    let tempo = config.rails.iter().find_map(|rail| rail.tempo());
     let tempo: &TempoConfig = tempo.ok_or_else(|| Failure::usage("there is no [rails.tempo]"))?;
     let nodes = Nodes::new(tempo.chain_id, tempo.nodes.clone(), tempo.node_timeout);
-    let nodes = nodes.map_err(Failure::usage)?.health().await;
+    let nodes = nodes.map_err(Failure::usage)?;
+    let health = nodes.health().await;
+    let sponsor = match &tempo.sponsor {
+        Some(sponsor) => Some(SponsorStatus::ask(sponsor, &nodes, &config).await),
+        None => None,
+    };
+    let pending = pending(&config)?;
     let serves = |node: &NodeHealth| node.chain_id == Some(tempo.chain_id) && node.block.is_some();
     if json {
-        print_json(&json!({ "chain_id": tempo.chain_id, "nodes": nodes }))?;
+        print_json(&json!({
+            "chain_id": tempo.chain_id,
+            "recipient": tempo.recipient.to_string(),
+            "nodes": health,
+            "sponsor": sponsor,
+            "pending": pending,
+        }))?;
     } else {
         println!("chain {}, paid to {}", tempo.chain_id, tempo.recipient);
-        for node in &nodes {
+        for node in &health {
             println!("  {}", described(node, tempo.chain_id));
         }
+        if let Some(sponsor) = &sponsor {
+            println!("  {}", sponsor.described());
+        }
+        println!("{} pending", pending.len());
+        for payment in &pending {
+            println!("  {} {} from {}", payment.payment, payment.amount, payment.payer);
+        }
     }
-    if nodes.iter().any(serves) {
-        Ok(())
-    } else {
-        Err(Failure::new(
-            Exit::Unreachable,
-            "no node serves the chain; payments on it will not settle",
-        ))
+    if !health.iter().any(serves) {
+        let what = "no node serves the chain; payments on it will not settle";
+        return Err(Failure::new(Exit::Unreachable, what));
     }
+    if sponsor.is_some_and(|sponsor| sponsor.is_low) {
+        let what = "the sponsor's account is low: fund it, nothing is sponsored until then";
+        return Err(Failure::new(Exit::Other, what));
+    }
+    Ok(())
+}
+
+/// Who pays the network's fees, and whether there is enough for it.
+#[derive(Serialize)]
+struct SponsorStatus {
+    /// The account; nothing where a relay pays.
+    account: Option<String>,
+    /// What it holds; nothing where nobody says.
+    balance: Option<String>,
+    balance_min: String,
+    is_low: bool,
+}
+
+impl SponsorStatus {
+    async fn ask(sponsor: &SponsorConfig, nodes: &Nodes, config: &Config) -> Self {
+        let account = match &sponsor.signer {
+            SponsorSigner::Key(key) => Address::of_secret(key),
+            SponsorSigner::Relay(_) => None,
+        };
+        let balance = match account {
+            Some(account) => nodes.balance(sponsor.token.address, account).await.ok(),
+            None => None,
+        };
+        let print = |atoms| config.assets.print(&sponsor.token.asset.atoms(atoms));
+        Self {
+            account: account.map(|account| account.to_string()),
+            balance: balance.map(print),
+            balance_min: print(sponsor.limits.balance_min),
+            is_low: balance.is_some_and(|balance| balance < sponsor.limits.balance_min),
+        }
+    }
+
+    fn described(&self) -> String {
+        let Some(account) = &self.account else { return "fees are paid by a relay".to_owned() };
+        let balance = self.balance.as_deref().unwrap_or("an unknown amount");
+        format!("fees are paid by {account}, which holds {balance}, at least {}", self.balance_min)
+    }
+}
+
+/// A payment that was claimed and whose end the book does not know.
+#[derive(Serialize)]
+struct Pending {
+    payment: PaymentId,
+    amount: String,
+    payer: String,
+    challenge: String,
+}
+
+/// The rail's payments that are neither settled nor given up.
+fn pending(config: &Config) -> Result<Vec<Pending>, Failure> {
+    let StoreConfig::Sqlite(path) = &config.store else { return Ok(Vec::new()) };
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let reader = Reader::open(path).map_err(Failure::other)?;
+    let journal = reader.journal().map_err(Failure::other)?;
+    let mut open: BTreeMap<PaymentId, Payment> = BTreeMap::new();
+    for record in journal {
+        match record.event {
+            Event::Claimed { payment, settlement: None, .. } if payment.method == "tempo" => {
+                open.insert(payment.id, *payment);
+            }
+            Event::Posted { payment, .. } | Event::Voided { payment, .. } => {
+                open.remove(&payment);
+            }
+            Event::Claimed { .. }
+            | Event::Opened { .. }
+            | Event::KeyAttached { .. }
+            | Event::KeyDetached { .. }
+            | Event::Funded { .. }
+            | Event::Delivered { .. } => {}
+        }
+    }
+    let shown = |payment: Payment| Pending {
+        payment: payment.id,
+        amount: config.assets.print(&payment.amount),
+        payer: payment.payer,
+        challenge: payment.challenge,
+    };
+    Ok(open.into_values().map(shown).collect())
 }
 
 /// A node in a line.

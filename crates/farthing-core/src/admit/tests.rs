@@ -47,15 +47,34 @@ fn a_decline_keeps_the_proof_spent() {
     check(&[Step::pay("a").rail(Err(SettleError::Declined)), Step::pay("a")], "Declined; Replayed");
 }
 
+/// F-07, F-08: an unknown outcome is neither delivered nor settled again. The rail is asked until it
+/// knows, and its late answer counts once.
 #[test]
-fn an_unknown_outcome_is_neither_delivered_nor_settled_again() {
+fn an_unknown_outcome_is_asked_about() {
     let unknown = Step::pay("a").rail(Err(SettleError::Unknown));
-    check(&[unknown, Step::pay("a"), Step::pay("a")], "TryAgain; InProgress; InProgress");
+    let asking = |answer| Step::pay("a").asked(answer);
+    let open = asking(Err(SettleError::Unknown));
+    check(
+        &[unknown, open, open, asking(Ok(())), open],
+        "TryAgain; TryAgain; TryAgain; deliver; Replayed",
+    );
+    let declined = asking(Err(SettleError::Declined));
+    check(&[unknown, open, declined, asking(Ok(()))], "TryAgain; TryAgain; Declined; Replayed");
 }
 
 #[test]
-fn an_unsent_settlement_is_ours_to_repeat() {
-    check(&[Step::pay("a").rail(Err(SettleError::Unsent)), Step::pay("a")], "TryAgain; InProgress");
+fn what_was_certainly_never_sent_is_sent() {
+    let unsent = Step::pay("a").rail(Err(SettleError::Unsent));
+    let asked = Step::pay("a").asked(Err(SettleError::Unsent));
+    check(&[unsent, asked, asked], "TryAgain; deliver; Replayed");
+    let again = asked.rail(Err(SettleError::Unsent));
+    check(&[unsent, again, asked], "TryAgain; TryAgain; deliver");
+}
+
+#[test]
+fn what_costs_nothing_is_delivered_without_a_rail() {
+    let free = Step { money: Money::None, ..Step::pay("a").rail(Err(SettleError::Declined)) };
+    check(&[free, free], "deliver; Replayed");
 }
 
 #[test]
@@ -124,6 +143,7 @@ struct Step {
     credential: Option<&'static str>,
     method: &'static str,
     rail: Result<(), SettleError>,
+    asked: Result<(), SettleError>,
     money: Money,
     fault: Option<Fault>,
     twice: bool,
@@ -142,6 +162,7 @@ impl Step {
             credential: None,
             method: "fake",
             rail: Ok(()),
+            asked: Err(SettleError::Unknown),
             money: Money::Rail,
             fault: None,
             twice: false,
@@ -165,6 +186,10 @@ impl Step {
         Self { rail, ..self }
     }
 
+    fn asked(self, asked: Result<(), SettleError>) -> Self {
+        Self { asked, ..self }
+    }
+
     fn crash_after_post(self) -> Self {
         Self { fault: Some(Fault::CrashAfterPost), ..self }
     }
@@ -186,7 +211,11 @@ impl Step {
         let protocol: Arc<dyn Protocol> = Arc::new(FakeProtocol { method: self.method });
         let till = Till {
             protocols: vec![protocol; if self.twice { 2 } else { 1 }],
-            rails: vec![Arc::new(FakeRail { answer: self.rail, money: self.money })],
+            rails: vec![Arc::new(FakeRail {
+                answer: self.rail,
+                asked: self.asked,
+                money: self.money,
+            })],
             store: store.clone(),
         };
         let mut fields = HeaderMap::new();
@@ -261,6 +290,7 @@ impl Protocol for FakeProtocol {
 
 struct FakeRail {
     answer: Result<(), SettleError>,
+    asked: Result<(), SettleError>,
     money: Money,
 }
 
@@ -281,19 +311,25 @@ impl Rail for FakeRail {
             payer: "payer".into(),
             payee: Holder::new("seller").unwrap(),
             amount: Amount::new(AssetId::new("usd").unwrap(), 5),
+            shares: Vec::new(),
             from: Source::Account("clearing/fake/usd".parse().unwrap()),
             proofs: vec![],
             money: self.money,
+            inquiry: None,
         })
     }
 
     fn settle<'a>(&'a self, _: &'a Held) -> BoxFuture<'a, Result<Settled, SettleError>> {
         assert_eq!(self.money, Money::Rail, "money in the book never reaches a rail");
-        Box::pin(async { self.answer.map(|()| Settled { reference: "tx".into() }) })
+        Box::pin(async { self.answer.map(|()| Settled::new("tx".into())) })
+    }
+
+    fn inquire<'a>(&'a self, _: &'a Payment) -> BoxFuture<'a, Result<Settled, SettleError>> {
+        Box::pin(async { self.asked.map(|()| Settled::new("tx".into())) })
     }
 }
 
-/// Knows the four answers and nothing else; the real stores have a suite of their own.
+/// Knows the five answers and nothing else; the real stores have a suite of their own.
 #[derive(Default)]
 struct FakeStore {
     claims: Mutex<BTreeMap<PaymentId, Claim>>,
@@ -326,14 +362,17 @@ impl Store for FakeStore {
             let id = request.payment.id;
             let known = self.claims.lock().unwrap().get(&id).cloned();
             if known.is_none() {
-                let settlement = Settlement { reference: "book".into(), settled_at: now };
+                let settlement = Settlement::new("book".into(), now);
                 self.set(
                     id,
                     match request.money {
-                        Money::Book => Claim::Undelivered(settlement),
+                        Money::Book | Money::None => Claim::Undelivered(settlement),
                         Money::Rail => Claim::Pending,
                     },
                 );
+            }
+            if known == Some(Claim::Unsettled) {
+                self.set(id, Claim::Pending);
             }
             Ok(known.unwrap_or(Claim::Fresh))
         })
@@ -367,7 +406,12 @@ impl Store for FakeStore {
         self.set(id, Claim::Spent);
     }
 
-    fn give_back(&self, _: PaymentId) {}
+    fn give_back(&self, id: PaymentId) {
+        let mut claims = self.claims.lock().unwrap();
+        if claims.get(&id) == Some(&Claim::Pending) {
+            claims.insert(id, Claim::Unsettled);
+        }
+    }
 
     fn enter(&self, _: Entry, _: Timestamp) -> BoxFuture<'_, Result<bool, EntryError>> {
         unreachable!("no test here enters anything")

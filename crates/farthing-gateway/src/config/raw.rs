@@ -87,6 +87,28 @@ pub(super) struct Rail {
     pub(super) confirmations: Option<u64>,
     pub(super) settle_timeout_ms: Option<u64>,
     pub(super) node_timeout_ms: Option<u64>,
+    pub(super) sponsor: Option<Spanned<Sponsor>>,
+    pub(super) splits: Option<Vec<Spanned<Split>>>,
+}
+
+#[derive(PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Sponsor {
+    pub(super) key: Option<Spanned<String>>,
+    pub(super) relay: Option<Spanned<String>>,
+    pub(super) asset: Spanned<String>,
+    pub(super) per_payment_max: Option<Spanned<String>>,
+    pub(super) per_payer_per_day: Spanned<String>,
+    pub(super) total_per_day: Spanned<String>,
+    pub(super) balance_min: Option<Spanned<String>>,
+}
+
+#[derive(PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Split {
+    pub(super) payee: Spanned<String>,
+    pub(super) recipient: Spanned<String>,
+    pub(super) percent: Spanned<String>,
 }
 
 #[derive(Deserialize)]

@@ -11,7 +11,7 @@ fn journal() -> Vec<Record> {
         let request = purchase(name, money);
         let id = request.payment.id;
         let claimed = desk.book.claim(request, &desk.shelf, now).unwrap().1;
-        let settlement = Settlement { reference: "tx".into(), settled_at: now };
+        let settlement = Settlement::new("tx".into(), now);
         let posted = desk.book.post(id, settlement, now);
         let delivered = desk.book.deliver(id, Outcome { status: 200 }, now);
         desk.journal.extend(claimed.into_iter().chain(posted).chain(delivered));

@@ -39,7 +39,7 @@ pub(crate) fn purchase(name: &str, money: Money) -> ClaimRequest {
     let seller = Account::new(AccountKind::Payable, holder("seller"), usd(0).asset().clone());
     let from = match money {
         Money::Book => Source::Key(key("alice")),
-        Money::Rail => Source::Account("clearing/test/usd".parse().unwrap()),
+        Money::Rail | Money::None => Source::Account("clearing/test/usd".parse().unwrap()),
     };
     ClaimRequest {
         payment: Payment {
@@ -56,6 +56,7 @@ pub(crate) fn purchase(name: &str, money: Money) -> ClaimRequest {
             scope: "scope".into(),
             credential: Fingerprint::of("credential", &[name.as_bytes()]),
             expires_at: START.after(Duration::from_mins(5)),
+            inquiry: None,
         },
         proofs: vec![Proof { fingerprint, keep_until }],
         idempotency: None,
@@ -113,7 +114,7 @@ impl Desk {
     fn run(&mut self, step: &str) -> String {
         let (verb, name) = step.split_once(' ').unwrap_or((step, "a"));
         let payment = purchase(name, Money::Book).payment.id;
-        let settlement = Settlement { reference: "tx".into(), settled_at: self.now };
+        let settlement = Settlement::new("tx".into(), self.now);
         let record = match verb {
             "buy" | "rail" | "other" | "theft" => {
                 let money = if verb == "rail" { Money::Rail } else { Money::Book };
@@ -235,9 +236,56 @@ fn a_retry_after_a_crash_is_delivered_once() {
     check("rail; post; restart; rail; rail", "fresh; done; -; undelivered; pending");
 }
 
+/// F-07: an unknown outcome stays one over a restart, and one at a time finds out about it.
 #[test]
-fn an_unknown_outcome_stays_pending_over_a_restart() {
-    check("rail; restart; rail; restart; rail", "fresh; -; pending; -; pending");
+fn an_unknown_outcome_stays_open_over_a_restart() {
+    check(
+        "rail; restart; rail; rail; return; rail; restart; rail; post; deliver; rail",
+        "fresh; -; unsettled; pending; -; unsettled; -; unsettled; done; done; spent",
+    );
+    check("rail; return; rail; void; rail", "fresh; -; unsettled; done; spent");
+}
+
+/// What costs nothing moves nothing, and is answered once all the same.
+#[test]
+fn a_price_of_nothing_is_claimed_and_moves_nothing() {
+    let mut desk = Desk::new();
+    let free = || {
+        let mut request = purchase("a", Money::None);
+        request.payment.amount = usd(0);
+        ClaimRequest { legs: vec![], ..request }
+    };
+    assert_eq!(desk.claim(free()), Ok(Claim::Fresh));
+    assert_eq!(desk.claim(free()), Ok(Claim::Pending));
+    desk.run("return");
+    let settlement = Settlement::new("a".into(), START);
+    assert_eq!(desk.claim(free()), Ok(Claim::Undelivered(settlement)), "it cites the challenge");
+    assert_eq!(desk.run("deliver"), "done");
+    assert_eq!(desk.claim(free()), Ok(Claim::Spent));
+    assert_eq!((audit(&desk.journal).unwrap().delivered, desk.earned()), (1, 0));
+}
+
+/// What it cost to move money stands in the books beside it, once.
+#[test]
+fn a_network_fee_is_an_expense() {
+    let mut desk = check("rail", "fresh");
+    let payment = purchase("a", Money::Rail).payment.id;
+    let settlement = Settlement { cost: Some(usd(2)), ..Settlement::new("tx".into(), START) };
+    for _ in 0..2 {
+        let record = desk.book.post(payment, settlement.clone(), START);
+        desk.write(record);
+    }
+    assert_eq!(desk.earned(), 5);
+    let balance = |account: &str| desk.book.balances().of(&account.parse().unwrap());
+    assert_eq!(balance("spent/fees/usd").debits_posted, 2);
+    assert_eq!(balance("purse/fees/usd").credits_posted, 2);
+    assert!(audit(&desk.journal).is_ok());
+    // A fee that is not what the settlement says is found.
+    let mut forged = desk.journal.clone();
+    forged.last_mut().unwrap().transfers.last_mut().unwrap().atoms = 3;
+    assert_eq!(audit(&forged).unwrap_err().what, What::Phase);
+    forged.last_mut().unwrap().transfers.pop();
+    assert_eq!(audit(&forged).unwrap_err().what, What::Cost);
 }
 
 #[test]

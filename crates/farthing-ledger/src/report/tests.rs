@@ -12,7 +12,7 @@ fn a_story_reads_from_challenge_to_delivery() {
     let id = request.payment.id;
     let mut records = vec![desk.book.claim(request, &desk.shelf, now).unwrap().1.unwrap()];
     assert_eq!(Story::tell(&records).unwrap().standing, StoryStanding::Pending);
-    let settlement = Settlement { reference: "tx_9".into(), settled_at: now };
+    let settlement = Settlement::new("tx_9".into(), now);
     records.extend(desk.book.post(id, settlement, now));
     assert_eq!(Story::tell(&records).unwrap().standing, StoryStanding::Undelivered);
     records.extend(desk.book.deliver(id, Outcome { status: 200 }, now));

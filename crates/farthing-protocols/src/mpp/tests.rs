@@ -387,8 +387,9 @@ fn receipts_can_be_read_by_the_buyer() {
         scope: presented.scope.to_string(),
         credential: presented.credential,
         expires_at: presented.expires_at,
+        inquiry: None,
     };
-    let settlement = Settlement { reference: "tx_1".into(), settled_at: NOW };
+    let settlement = Settlement::new("tx_1".into(), NOW);
     let mut response = HeaderMap::new();
     mpp.write_receipt(&ReceiptFacts { payment: &payment, settlement: &settlement }, &mut response);
     let receipt = MppBuyer.read_receipt(&response).unwrap();
@@ -421,7 +422,11 @@ fn a_buyer_echoes_what_it_was_told() {
     ]);
     let invitations = MppBuyer.read_offers(&response);
     assert_eq!(invitations.len(), 1);
-    let paid = Paid { payload: json!({"proof": 1}).as_object().unwrap().clone(), source: None };
+    let paid = Paid {
+        payload: json!({"proof": 1}).as_object().unwrap().clone(),
+        source: None,
+        keepsake: None,
+    };
     let (name, value) = MppBuyer.write_credential(&invitations[0], &paid).unwrap();
     assert_eq!(name, PAYMENT_AUTHORIZATION);
     assert!(value.is_sensitive());

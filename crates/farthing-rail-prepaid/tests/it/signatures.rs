@@ -186,7 +186,7 @@ async fn decimals_are_the_wallets_own() {
         body: None,
         echo: String::new(),
     };
-    let Paid { payload, source } = payer.pay(&invitation).await.ok().unwrap();
+    let Paid { payload, source, .. } = payer.pay(&invitation).await.ok().unwrap();
     assert_eq!(payload["signature"], base64url::encode(sign(MESSAGE)));
     assert_eq!(source.as_deref(), Some(DID));
     for details in [json!({"decimals": 2}), json!({"decimals": "6"}), json!({}), json!(null)] {

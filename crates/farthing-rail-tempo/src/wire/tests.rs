@@ -50,17 +50,71 @@ fn case_makes_no_other_address() {
     }
 }
 
+/// TCH.C04, CHG.C01: splits are together less than the price, each is something, and there are ten at
+/// most; what cannot be read is refused and never passed over.
 #[test]
-fn what_this_rail_does_not_do_is_refused_by_name() {
-    for (name, value) in [
-        ("feePayer", json!(true)),
-        ("splits", json!([{ "amount": "1", "recipient": RECIPIENT }])),
-        ("memo", json!("0x00")),
-    ] {
+fn splits_leave_the_recipient_something() {
+    let with = |name: &str, value: Value| {
         let mut other = request();
         other["methodDetails"][name] = value;
-        assert_eq!(read(&other), Err(Unreadable::Unsupported), "{name}");
+        read(&other)
+    };
+    let split = |amount: &str| json!({ "amount": amount, "recipient": TOKEN });
+    let terms = with("splits", json!([split("4000"), split("5999")])).unwrap();
+    let atoms: Vec<u128> = terms.transfers().iter().map(|it| it.atoms).collect();
+    assert_eq!(atoms, [1, 4_000, 5_999]);
+    assert_eq!(Terms::read(&terms.write(), &tokens()), Ok(terms));
+    for wrong in [
+        json!([split("4000"), split("6000")]),
+        json!([split("10000")]),
+        json!([split("0")]),
+        json!([split("-1")]),
+        json!([]),
+        json!([{ "amount": "1" }]),
+        json!([{ "amount": "1", "recipient": TOKEN, "memo": "0x00" }]),
+        json!({}),
+        Value::from(vec![split("1"); 11]),
+        json!([split(&u128::MAX.to_string()), split(&u128::MAX.to_string())]),
+    ] {
+        assert_eq!(with("splits", wrong.clone()), Err(Unreadable::Malformed), "{wrong}");
     }
+    assert!(with("splits", Value::from(vec![split("1"); 10])).is_ok(), "the control");
+}
+
+/// TCH.S04, TCH.C05: who is sponsored does not send the payment itself.
+#[test]
+fn what_is_sponsored_is_pulled() {
+    let with = |details: Value| {
+        let mut other = request();
+        other["methodDetails"] = details;
+        read(&other)
+    };
+    let sponsored = with(json!({ "chainId": 42431, "feePayer": true })).unwrap();
+    assert!(sponsored.sponsored && sponsored.pull && !sponsored.push);
+    let unsponsored = with(json!({ "chainId": 42431, "feePayer": false })).unwrap();
+    assert!(!unsponsored.sponsored && unsponsored.push);
+    let impossible = json!({ "chainId": 42431, "feePayer": true, "supportedModes": ["push"] });
+    assert_eq!(with(impossible), Err(Unreadable::Malformed));
+    let odd = json!({ "chainId": 42431, "feePayer": "yes" });
+    assert_eq!(with(odd), Err(Unreadable::Malformed));
+}
+
+#[test]
+fn what_the_seller_wants_to_read_is_written() {
+    let memo = format!("0x{}", "ab".repeat(32));
+    let mut other = request();
+    other["methodDetails"]["memo"] = memo.clone().into();
+    let terms = read(&other).unwrap();
+    assert_eq!(terms.memo.unwrap().to_string(), memo);
+    assert_eq!(Terms::read(&terms.write(), &tokens()), Ok(terms));
+    for wrong in ["0x00", "", &memo[2..], &format!("{memo}00")] {
+        other["methodDetails"]["memo"] = wrong.into();
+        assert_eq!(read(&other), Err(Unreadable::Malformed), "{wrong}");
+    }
+}
+
+#[test]
+fn a_chain_and_a_token_are_never_guessed() {
     let mut no_chain = request();
     no_chain["methodDetails"] = json!({});
     assert_eq!(read(&no_chain), Err(Unreadable::Malformed));

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use alloy_primitives::U256;
 use farthing_core::{Paid, Presented, Refusal, Rejection};
 use farthing_rail_tempo::{Settings, TempoRail};
+use farthing_testkit::chain::{DEVELOPMENT_ACCOUNTS, PATH_USD};
 use farthing_testkit::rail::{Counter, Railway, present};
 use farthing_testkit::store::START;
 use serde_json::json;
@@ -143,8 +145,8 @@ fn impatient(world: &World, url: &str) -> Railway {
     world.railway_with(TempoRail::new(nodes(&[url]), settings))
 }
 
-/// F-07: a node that drops a transaction leaves an outcome nobody knows: the payment stays
-/// pending, and is neither served nor given up.
+/// F-07: a node that drops a transaction leaves an outcome nobody knows: the payment stays pending, and
+/// is neither served nor given up. The same credential finds out that it never arrived, and pays.
 #[tokio::test]
 async fn a_dropped_transaction_is_an_unknown_outcome() {
     let Some(world) = World::start().await else { return };
@@ -152,12 +154,76 @@ async fn a_dropped_transaction_is_an_unknown_outcome() {
     let railway = impatient(&world, &proxy.url);
     let counter = Counter::new(&railway.rail, &[]).await;
     proxy.turn(Fault::Drops);
-    let presented = railway.pay(&railway.invite("a")).await;
+    let (presented, before) = (railway.pay(&railway.invite("a")).await, world.balance(1).await);
     assert_eq!(counter.take(&presented).await, Err(Refusal::TryAgain));
     assert_eq!((counter.audit().pending, counter.earned()), (1, 0));
     proxy.turn(Fault::None);
-    let presented = railway.pay(&railway.invite("b")).await;
-    assert_eq!(counter.take(&presented).await, Ok(()), "the control");
+    assert_eq!(counter.take(&presented).await, Ok(()));
+    assert_eq!(counter.take(&presented).await, Err(Refusal::Replayed));
+    assert_eq!((counter.earned(), world.balance(1).await), (2_500, before + 2_500));
+}
+
+/// F-07: what was dropped and has expired can never be mined: it is given up, and not before.
+#[tokio::test]
+async fn a_transaction_that_comes_too_late_is_given_up() {
+    let Some(world) = World::start().await else { return };
+    let proxy = Proxy::start(&world).await;
+    let railway = impatient(&world, &proxy.url);
+    let counter = Counter::new(&railway.rail, &[]).await;
+    proxy.turn(Fault::Drops);
+    let presented = railway.pay(&railway.invite("a")).await;
+    assert_eq!(counter.take(&presented).await, Err(Refusal::TryAgain));
+    assert_eq!(counter.take(&presented).await, Err(Refusal::TryAgain));
+    assert_eq!(counter.audit().pending, 1);
+    world.wait(60).await;
+    assert_eq!(counter.take(&presented).await, Err(Refusal::Declined));
+    assert_eq!((counter.audit().pending, counter.audit().voided, counter.earned()), (0, 1, 0));
+}
+
+/// F-08: a chain that stalls settles late: the money that arrives after everybody stopped waiting is
+/// found, and counts once.
+#[tokio::test]
+async fn a_late_settlement_counts_once() {
+    let Some(world) = World::start().await else { return };
+    let proxy = Proxy::start(&world).await;
+    let railway = impatient(&world, &proxy.url);
+    let counter = Counter::new(&railway.rail, &[]).await;
+    let before = world.balance(1).await;
+    proxy.turn(Fault::Stalls);
+    let presented = railway.pay(&railway.invite("a")).await;
+    assert_eq!(counter.take(&presented).await, Err(Refusal::TryAgain));
+    assert_eq!((counter.audit().pending, world.balance(1).await), (1, before));
+    proxy.catch_up().await;
+    assert_eq!(counter.take(&presented).await, Ok(()));
+    assert_eq!(counter.take(&presented).await, Err(Refusal::Replayed));
+    assert_eq!((counter.earned(), world.balance(1).await), (2_500, before + 2_500));
+}
+
+/// A chain may think better of a block that is not deep yet. The payment comes again in another, and
+/// is taken when it is as deep as the seller wants.
+#[tokio::test]
+async fn a_reorganised_payment_is_paid_once() {
+    let Some(world) = World::start().await else { return };
+    let deep = Settings { confirmations: 4, ..settings() };
+    let railway = world.railway_with(TempoRail::new(world.nodes(), deep));
+    let counter = Counter::new(&railway.rail, &[]).await;
+    let before = world.balance(1).await;
+    let snapshot = world.ask("evm_snapshot", json!([])).await;
+    let presented = railway.pay(&railway.invite("a")).await;
+    let raw = presented.payload["signature"].as_str().unwrap();
+    let hash = alloy_primitives::keccak256(alloy_primitives::hex::decode(raw).unwrap());
+    let undo = async {
+        while world.ask("eth_getTransactionReceipt", json!([hash])).await["result"].is_null() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let undone = world.ask("evm_revert", json!([snapshot["result"]])).await;
+        assert_eq!(undone["result"], true, "{undone}");
+        let receipt = world.ask("eth_getTransactionReceipt", json!([hash])).await;
+        assert!(receipt["result"].is_null(), "the block is gone: {receipt}");
+    };
+    let (taken, ()) = tokio::join!(counter.take(&presented), undo);
+    assert_eq!(taken, Ok(()));
+    assert_eq!((counter.earned(), world.balance(1).await), (2_500, before + 2_500));
 }
 
 /// F-07: an answer that is lost on its way back does not lose the payment.
@@ -220,4 +286,66 @@ async fn a_payment_that_fails_is_declined() {
     assert_eq!(counter.take(&presented).await, Err(Refusal::Declined));
     assert_eq!((counter.audit().voided, counter.earned()), (1, 0));
     assert!(railway.payer.pay(&railway.invite("b")).await.is_err());
+}
+
+/// R-04, B-06: what does something else than pay is no charge, whichever way it is shown, and a charge is
+/// no session.
+#[tokio::test]
+async fn a_charge_is_paid_by_a_transfer() {
+    let Some(world) = World::start().await else { return };
+    let railway = world.railway();
+    let counter = Counter::new(&railway.rail, &[]).await;
+    // An approval moves nothing, though it is a call of the token with the seller and the amount in it.
+    let mut approve = vec![0x09, 0x5e, 0xa7, 0xb3];
+    approve.extend([0; 12]);
+    approve.extend(alloy_primitives::hex::decode(DEVELOPMENT_ACCOUNTS[1]).unwrap());
+    approve.extend(U256::from(2_500).to_be_bytes::<32>());
+    let hash = world.call(2, PATH_USD, &approve).await;
+    let payload = json!({ "type": "hash", "hash": hash }).as_object().unwrap().clone();
+    let paid = Paid { payload, source: Some(railway.payer.account()), keepsake: None };
+    let shown = present(&railway.invite("a"), paid);
+    assert_eq!(counter.take(&shown).await, Err(Refusal::Declined));
+    let presented = railway.pay(&railway.invite("b")).await;
+    let session = Presented { intent: "session".into(), ..presented.clone() };
+    let refused = Err(Refusal::Payer(Rejection::Unsupported));
+    assert_eq!(counter.take(&session).await, refused);
+    assert_eq!(counter.take(&presented).await, Ok(()), "the control");
+    assert_eq!(counter.earned(), 2_500);
+}
+
+/// M-05: a hash in another case is the same transaction, and what is no hash is none.
+#[tokio::test]
+async fn a_hash_has_one_meaning() {
+    let Some(world) = World::start().await else { return };
+    let railway = world.railway();
+    let counter = Counter::new(&railway.rail, &[]).await;
+    let (_, shown) = pushed(&world, &railway, "a").await;
+    let hash = shown.payload["hash"].as_str().unwrap().to_owned();
+    let spelled = |text: String| {
+        let mut other = shown.clone();
+        other.payload.insert("hash".into(), text.into());
+        other
+    };
+    let digits = &hash[2..];
+    for wrong in [digits.to_owned(), format!("0x00{digits}"), format!("0X{digits}"), "0x".into()] {
+        let refused = counter.take(&spelled(wrong)).await;
+        assert_eq!(refused, Err(Refusal::Payer(Rejection::Malformed)));
+    }
+    assert_eq!(counter.take(&spelled(format!("0x{}", digits.to_uppercase()))).await, Ok(()));
+    assert_eq!(counter.take(&shown).await, Err(Refusal::Replayed));
+    assert_eq!(counter.earned(), 2_500);
+}
+
+/// one transfer is shown for one challenge.
+#[tokio::test]
+async fn one_transfer_pays_one_challenge() {
+    let Some(world) = World::start().await else { return };
+    let railway = world.railway();
+    let counter = Counter::new(&railway.rail, &[]).await;
+    let (_, first) = pushed(&world, &railway, "a").await;
+    let (_, second) = pushed(&world, &railway, "b").await;
+    let mixed = Presented { payload: first.payload.clone(), ..second.clone() };
+    assert_eq!(counter.take(&mixed).await, Err(Refusal::Declined));
+    assert_eq!(counter.take(&first).await, Ok(()), "the control");
+    assert_eq!(counter.earned(), 2_500);
 }

@@ -17,3 +17,5 @@ async fn railway() -> Option<Railway> {
 }
 
 farthing_testkit::rail_suite!(railway().await);
+mod sponsored;
+mod unpaid;

@@ -65,13 +65,47 @@ impl World {
         answer["result"].as_str().unwrap().to_owned()
     }
 
-    /// Leaves an account nothing of pathUSD. A TIP-20 token keeps balances in a mapping at slot 9.
+    /// Leaves an account nothing of pathUSD.
     pub(crate) async fn drain(&self, number: usize) {
-        let account: alloy_primitives::Address = DEVELOPMENT_ACCOUNTS[number].parse().unwrap();
-        let slot = [account.into_word().0, U256::from(9).to_be_bytes()].concat();
+        self.leave(DEVELOPMENT_ACCOUNTS[number].parse().unwrap(), 0).await;
+    }
+
+    /// Leaves an account this much of pathUSD. A TIP-20 token keeps balances in a mapping at slot 9.
+    pub(crate) async fn leave(&self, account: Address, atoms: u64) {
+        let word: alloy_primitives::Address = account.to_string().parse().unwrap();
+        let slot = [word.into_word().0, U256::from(9).to_be_bytes()].concat();
         let slot = alloy_primitives::keccak256(slot);
-        self.ask("anvil_setStorageAt", json!([PATH_USD, slot, B256::ZERO])).await;
-        assert_eq!(self.balance(number).await, 0);
+        let value = B256::from(U256::from(atoms));
+        self.ask("anvil_setStorageAt", json!([PATH_USD, slot, value])).await;
+        assert_eq!(self.holds(account).await, u128::from(atoms));
+    }
+
+    /// What an account holds of pathUSD.
+    pub(crate) async fn holds(&self, account: Address) -> u128 {
+        self.nodes().balance(PATH_USD.parse().unwrap(), account).await.unwrap()
+    }
+
+    /// Lets time pass on the chain.
+    pub(crate) async fn wait(&self, seconds: u64) {
+        self.ask("evm_increaseTime", json!([seconds])).await;
+        self.ask("evm_mine", json!([])).await;
+    }
+
+    /// Sends a call from a development account.
+    pub(crate) async fn call(&self, from: usize, to: &str, data: &[u8]) -> String {
+        let data = alloy_primitives::hex::encode_prefixed(data);
+        let from = DEVELOPMENT_ACCOUNTS[from];
+        let call = json!([{ "from": from, "to": to, "data": data, "gas": "0x200000" }]);
+        let sent = self.ask("eth_sendTransaction", call).await;
+        let hash = sent["result"].as_str().unwrap_or_else(|| panic!("{sent}")).to_owned();
+        loop {
+            let receipt = self.ask("eth_getTransactionReceipt", json!([hash])).await;
+            if !receipt["result"].is_null() {
+                assert_eq!(receipt["result"]["status"], "0x1", "{receipt}");
+                return hash;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     pub(crate) async fn ask(&self, method: &str, params: Value) -> Value {
@@ -95,6 +129,8 @@ pub(crate) fn settings() -> Settings {
         push: true,
         confirmations: 1,
         wait: Duration::from_secs(20),
+        sponsor: None,
+        splits: Vec::new(),
     }
 }
 
@@ -114,6 +150,8 @@ pub(crate) enum Fault {
     None,
     /// Says that it has it, and drops it.
     Drops,
+    /// Says that it has it, and keeps it until the fault is over.
+    Stalls,
     /// Passes it on, and breaks off instead of answering.
     Loses,
     /// Passes nothing on and answers nothing but errors of its own.
@@ -126,26 +164,42 @@ pub(crate) enum Fault {
 pub(crate) struct Proxy {
     pub(crate) url: String,
     fault: Arc<Mutex<Fault>>,
+    chain: String,
+    kept: Kept,
 }
+
+/// What a node that stalls has not passed on.
+type Kept = Arc<Mutex<Vec<axum::body::Bytes>>>;
 
 impl Proxy {
     pub(crate) async fn start(world: &World) -> Self {
         let fault = Arc::new(Mutex::new(Fault::None));
-        let state = (world.chain.url.clone(), Arc::clone(&fault));
+        let (chain, kept) = (world.chain.url.clone(), Kept::default());
+        let state = (chain.clone(), Arc::clone(&fault), Arc::clone(&kept));
         let router = Router::new().fallback(pass).with_state(state);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { url, fault }
+        Self { url, fault, chain, kept }
     }
 
     pub(crate) fn turn(&self, fault: Fault) {
         *self.fault.lock().unwrap() = fault;
     }
+
+    /// Passes on what was kept while it stalled.
+    pub(crate) async fn catch_up(&self) {
+        self.turn(Fault::None);
+        let kept = std::mem::take(&mut *self.kept.lock().unwrap());
+        for body in kept {
+            let sent = reqwest::Client::new().post(&self.chain);
+            sent.header("content-type", "application/json").body(body).send().await.unwrap();
+        }
+    }
 }
 
 async fn pass(
-    State((chain, fault)): State<(String, Arc<Mutex<Fault>>)>,
+    State((chain, fault, kept)): State<(String, Arc<Mutex<Fault>>, Kept)>,
     body: axum::body::Bytes,
 ) -> Response {
     let request: Value = serde_json::from_slice(&body).unwrap();
@@ -159,6 +213,10 @@ async fn pass(
         return (StatusCode::BAD_GATEWAY, "down for maintenance").into_response();
     }
     if fault == Fault::Drops && sends {
+        return answer(hash.into()).into_response();
+    }
+    if fault == Fault::Stalls && sends {
+        kept.lock().unwrap().push(body);
         return answer(hash.into()).into_response();
     }
     if fault == Fault::Lies && sends {

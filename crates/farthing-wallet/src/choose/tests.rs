@@ -76,7 +76,7 @@ fn outcome(offers: Vec<Invitation>, url: &str, rules: &Rules, limit: Option<&str
         known.get(&asset.parse().unwrap()).unwrap().parse(number).unwrap()
     });
     match choose(offers, &request(url), &[payer], rules, limit.as_ref(), NOW) {
-        Ok(choice) => format!("pays {}", choice.invitation.challenge),
+        Ok(choices) => format!("pays {}", choices[0].invitation.challenge),
         Err(objections) => {
             let text = |(_, objection): &(_, Objection)| objection.to_string();
             objections.iter().map(text).collect::<Vec<_>>().join("; ")

@@ -1,0 +1,207 @@
+//! How to be paid on Tempo, as it is written.
+
+use std::fmt;
+use std::time::Duration;
+
+use farthing_ledger::Holder;
+use farthing_money::{Asset, AssetId, Assets};
+use farthing_rail_tempo::{
+    Address, MalformedAddress, Split, SponsorLimits, Token, Tokens, Url, parse_node,
+};
+use toml::Spanned;
+use zeroize::Zeroizing;
+
+use super::{Read, Reader, raw};
+
+/// How long a day is, as the sponsor's budgets count it: from the first payment on.
+const DAY: Duration = Duration::from_hours(24);
+
+/// What a sponsor pays for one payment unless the seller says otherwise, in hundredths of the asset.
+const PER_PAYMENT_MAX: &str = "0.05";
+
+/// The most splits of one charge.
+const SPLITS_MAX: usize = 10;
+
+/// How to be paid on Tempo.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TempoConfig {
+    /// The chain's number.
+    pub chain_id: u64,
+    /// Its nodes, in the order they are asked. They may contain keys.
+    pub nodes: Vec<Url>,
+    /// How long a node may take to answer.
+    pub node_timeout: Duration,
+    /// Who is paid on the chain.
+    pub recipient: Address,
+    /// The tokens that are the assets on the chain.
+    pub tokens: Tokens,
+    /// Whether buyers may send a payment themselves and show its hash.
+    pub push: bool,
+    /// How many blocks a payment has to be deep.
+    pub confirmations: u64,
+    /// How long to wait for a payment.
+    pub settle_timeout: Duration,
+    /// Who pays the network's fees, if not the buyers.
+    pub sponsor: Option<SponsorConfig>,
+    /// Who else is paid out of each price.
+    pub splits: Vec<Split>,
+}
+
+/// Who pays the network's fees.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SponsorConfig {
+    /// Who signs.
+    pub signer: SponsorSigner,
+    /// What the fees are paid in.
+    pub token: Token,
+    /// How much of it.
+    pub limits: SponsorLimits,
+}
+
+/// Who signs for the sponsor.
+#[derive(Clone, PartialEq, Eq)]
+pub enum SponsorSigner {
+    /// The gateway, with this key of secp256k1.
+    Key(Zeroizing<[u8; 32]>),
+    /// A service at this address, which may contain a key.
+    Relay(Url),
+}
+
+impl fmt::Debug for TempoConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("TempoConfig");
+        debug.field("chain_id", &self.chain_id).field("recipient", &self.recipient);
+        debug.finish_non_exhaustive()
+    }
+}
+
+impl Reader<'_> {
+    pub(super) fn tempo(&self, raw: &Spanned<raw::Rail>, assets: &Assets) -> Read<TempoConfig> {
+        let rail = raw.get_ref();
+        let missing = |name| self.fault(raw, format!("the tempo rail needs {name}"));
+        let recipient = rail.recipient.as_ref().ok_or_else(|| missing("recipient = \"0x…\""))?;
+        let nodes = rail.nodes.as_deref().filter(|nodes| !nodes.is_empty());
+        let nodes = nodes.ok_or_else(|| missing("nodes = [\"https://…\"]"))?;
+        let tokens = rail.tokens.as_ref().filter(|tokens| !tokens.is_empty());
+        let tokens = tokens.ok_or_else(|| missing("tokens = { usd = \"0x…\" }"))?;
+        let token = |(name, address): (&String, &Spanned<String>)| {
+            let asset = AssetId::new(name).ok().and_then(|id| assets.get(&id));
+            let unknown = || format!("there is no asset called {name} in [assets]");
+            let asset = asset.ok_or_else(|| self.fault(address, unknown()))?.clone();
+            Ok(Token { asset, address: self.address(address)? })
+        };
+        let tokens = Tokens::new(tokens.iter().map(token).collect::<Read<_>>()?);
+        let sponsor = rail.sponsor.as_ref().map(|sponsor| self.sponsor(sponsor, &tokens));
+        let push = rail.push.unwrap_or(false);
+        if let Some(sponsor) = rail.sponsor.as_ref().filter(|_| push) {
+            let what = "a payment that a buyer sends has its fee paid: push or sponsor, not both";
+            return Err(self.fault(sponsor, what));
+        }
+        let millis = |set: Option<u64>, usual| Duration::from_millis(set.unwrap_or(usual));
+        Ok(TempoConfig {
+            // A chain that is guessed is somebody else's money.
+            chain_id: rail.chain_id.ok_or_else(|| missing("chain_id"))?,
+            nodes: nodes.iter().map(|node| self.node(node)).collect::<Read<_>>()?,
+            node_timeout: millis(rail.node_timeout_ms, 5_000),
+            recipient: self.address(recipient)?,
+            tokens,
+            push,
+            confirmations: rail.confirmations.unwrap_or(1).max(1),
+            settle_timeout: millis(rail.settle_timeout_ms, 20_000),
+            sponsor: sponsor.transpose()?,
+            splits: self.splits(raw)?,
+        })
+    }
+
+    fn sponsor(&self, raw: &Spanned<raw::Sponsor>, tokens: &Tokens) -> Read<SponsorConfig> {
+        let sponsor = raw.get_ref();
+        let signer = match (&sponsor.key, &sponsor.relay) {
+            (Some(key), None) => SponsorSigner::Key(self.key(key)?),
+            (None, Some(relay)) => SponsorSigner::Relay(self.node(relay)?),
+            (Some(_), Some(_)) | (None, None) => {
+                let what = "a sponsor signs with key = \"env:NAME\", or lets relay = \"https://…\"";
+                return Err(self.fault(raw, what));
+            }
+        };
+        let name = &sponsor.asset;
+        let token = AssetId::new(name.get_ref()).ok().and_then(|id| tokens.named(&id));
+        let token = token.ok_or_else(|| self.fault(name, "fees are paid in one of the tokens"))?;
+        let amount = |text: &Spanned<String>| self.atoms(text, &token.asset);
+        let usual = || token.asset.parse(PER_PAYMENT_MAX).map_or(0, |amount| amount.atoms());
+        let per_payment = sponsor.per_payment_max.as_ref().map(amount).transpose()?;
+        let per_payment = per_payment.unwrap_or_else(usual);
+        let balance_min = sponsor.balance_min.as_ref().map(amount).transpose()?;
+        Ok(SponsorConfig {
+            signer,
+            token: token.clone(),
+            limits: SponsorLimits {
+                per_payment,
+                per_payer: amount(&sponsor.per_payer_per_day)?,
+                total: amount(&sponsor.total_per_day)?,
+                period: DAY,
+                balance_min: balance_min.unwrap_or(per_payment),
+            },
+        })
+    }
+
+    fn splits(&self, raw: &Spanned<raw::Rail>) -> Read<Vec<Split>> {
+        let splits = raw.get_ref().splits.as_deref().unwrap_or_default();
+        if splits.len() > SPLITS_MAX {
+            return Err(self.fault(raw, "a price is split into ten parts at most"));
+        }
+        let splits: Vec<Split> =
+            splits.iter().map(|split| self.split(split)).collect::<Read<_>>()?;
+        let total: u32 = splits.iter().map(|split| u32::from(split.basis_points)).sum();
+        if total >= 10_000 {
+            return Err(self.fault(raw, "the splits leave the seller nothing"));
+        }
+        Ok(splits)
+    }
+
+    fn split(&self, raw: &Spanned<raw::Split>) -> Read<Split> {
+        let split = raw.get_ref();
+        let payee = Holder::new(split.payee.get_ref());
+        let percent = AssetId::new("percent").ok().and_then(|id| Asset::new(id, 2).ok());
+        let points = percent.and_then(|percent| percent.parse(split.percent.get_ref()).ok());
+        let points = points.and_then(|points| u16::try_from(points.atoms()).ok());
+        let points = points.filter(|points| (1..10_000).contains(points));
+        let share = "a share is a percentage such as \"2.5\", above 0 and below 100";
+        Ok(Split {
+            payee: payee.map_err(|error| self.fault(&split.payee, error.to_string()))?,
+            recipient: self.address(&split.recipient)?,
+            basis_points: points.ok_or_else(|| self.fault(&split.percent, share))?,
+        })
+    }
+
+    fn atoms(&self, text: &Spanned<String>, asset: &Asset) -> Read<u128> {
+        let amount = asset.parse(text.get_ref());
+        amount.map(|it| it.atoms()).map_err(|error| self.fault(text, error.to_string()))
+    }
+
+    fn address(&self, text: &Spanned<String>) -> Read<Address> {
+        text.get_ref()
+            .parse()
+            .map_err(|error: MalformedAddress| self.fault(text, error.to_string()))
+    }
+
+    /// A key of secp256k1, from where it stands.
+    fn key(&self, name: &Spanned<String>) -> Read<Zeroizing<[u8; 32]>> {
+        let text = Zeroizing::new(self.secret(name)?);
+        let digits = text.trim();
+        let digits = digits.strip_prefix("0x").unwrap_or(digits);
+        let byte = |at: usize| u8::from_str_radix(digits.get(at..at.saturating_add(2))?, 16).ok();
+        let bytes: Option<Vec<u8>> = (0..digits.len()).step_by(2).map(byte).collect();
+        let key =
+            bytes.and_then(|bytes| <[u8; 32]>::try_from(Zeroizing::new(bytes).as_slice()).ok());
+        let key = key.filter(|key| Address::of_secret(key).is_some()).map(Zeroizing::new);
+        key.ok_or_else(|| self.fault(name, "a key of secp256k1 is 64 hexadecimal digits"))
+    }
+
+    /// A node's address, or where it stands: providers put keys into theirs.
+    fn node(&self, text: &Spanned<String>) -> Read<Url> {
+        let hidden = ["env:", "file:"].iter().any(|place| text.get_ref().starts_with(place));
+        let found = if hidden { self.secret(text)? } else { text.get_ref().clone() };
+        let url = parse_node(&found);
+        url.ok_or_else(|| self.fault(text, "a node is an http or https URL, or env:NAME of one"))
+    }
+}
