@@ -1,26 +1,48 @@
-// A seller written with the official SDK, on the Tempo chain at RPC: GET /paid costs 0.01 pathUSD.
-// Says where it listens on standard output, and stops with its standard input.
+// A seller written with the official SDK, on the Tempo chain at RPC: /paid, /zero, /sponsored,
+// /split and /push, each a forecast for pathUSD. Says where it listens on standard output, and
+// stops with its standard input.
 import { createServer } from 'node:http'
-import { Mppx, Request, tempo } from 'mppx/server'
+import { Mppx, Request, Store, tempo } from 'mppx/server'
 import { createClient, http } from 'viem'
+import { privateKeyToAccount } from 'viem/accounts'
 import { tempoModerato } from 'viem/chains'
 
-const client = createClient({ chain: tempoModerato, transport: http(process.env.RPC) })
+const { RPC, RECIPIENT, SECRET, SPONSOR_KEY, SPLIT_A, SPLIT_B } = process.env
+const client = createClient({ chain: tempoModerato, transport: http(RPC) })
 const mppx = Mppx.create({
   realm: 'localhost',
-  secretKey: process.env.SECRET,
+  secretKey: SECRET,
   methods: [
     tempo.charge({
       currency: '0x20c0000000000000000000000000000000000000',
-      recipient: process.env.RECIPIENT,
+      recipient: RECIPIENT,
       testnet: true,
       getClient: () => client,
+      // Proofs are accepted once only where there is a store.
+      store: Store.memory(),
     }),
   ],
 })
 
+// What each path asks for; only /sponsored and /split read the environment further.
+const offers = {
+  '/paid': () => ({ amount: '0.01' }),
+  '/zero': () => ({ amount: '0' }),
+  '/sponsored': () => ({ amount: '0.01', feePayer: privateKeyToAccount(SPONSOR_KEY) }),
+  '/split': () => ({
+    amount: '0.01',
+    splits: [
+      { amount: '0.002', recipient: SPLIT_A },
+      { amount: '0.001', recipient: SPLIT_B },
+    ],
+  }),
+  '/push': () => ({ amount: '0.01', supportedModes: ['push'] }),
+}
+
 const sell = async (request) => {
-  const charged = await mppx.charge({ amount: '0.01', description: 'A forecast' })(request)
+  const offer = offers[new URL(request.url).pathname]
+  if (!offer) return new Response('No such forecast', { status: 404 })
+  const charged = await mppx.charge({ description: 'A forecast', ...offer() })(request)
   if (charged.status === 402) return charged.challenge
   return charged.withReceipt(Response.json({ forecast: 'sunny' }))
 }

@@ -112,7 +112,7 @@ fn start(
 }
 
 pub(crate) fn tempo(shell: &Shell) -> Result<()> {
-    let peers = Setup::new(shell)?.all()?;
+    let peers = Setup::new(shell)?.npm()?;
     cmd!(shell, "cargo build --quiet --package farthing").run()?;
     let farthing = crate::target().join("debug/farthing");
     let folder = shell.create_temp_dir()?;

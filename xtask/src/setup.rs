@@ -10,6 +10,9 @@ use crate::root;
 /// The oldest Node that the peers from npm run on.
 const NODE_MAJOR_MIN: u32 = 20;
 
+/// The oldest Python that the peers written in it run on: (major, minor).
+const PYTHON_MIN: (u32, u32) = (3, 11);
+
 /// A machine to be set up.
 pub(crate) struct Setup<'a> {
     shell: &'a Shell,
@@ -26,6 +29,14 @@ impl<'a> Setup<'a> {
 
     /// Installs everything; gives the folder of the peers.
     pub(crate) fn all(&self) -> Result<PathBuf> {
+        let folder = self.npm()?;
+        self.python()?;
+        self.python_peers(&folder.join("python"))?;
+        Ok(folder)
+    }
+
+    /// Installs what comes from npm; gives the folder of the peers.
+    pub(crate) fn npm(&self) -> Result<PathBuf> {
         self.node()?;
         self.peers()
     }
@@ -79,6 +90,48 @@ impl<'a> Setup<'a> {
         cmd!(self.shell, "npm ci --prefix {folder} --no-fund --no-audit --loglevel=error").run()?;
         self.shell.write_file(done, lock)?;
         Ok(folder)
+    }
+
+    /// Python, with what makes environments of its own.
+    fn python(&self) -> Result<()> {
+        let has_ensurepip = cmd!(self.shell, "python3 -c 'import ensurepip'");
+        if has_ensurepip.quiet().ignore_stderr().run().is_err() {
+            self.debian(&["python3", "python3-venv"])?;
+        }
+        let (major_min, minor_min) = PYTHON_MIN;
+        match self.python_version() {
+            Some(version) if version >= PYTHON_MIN => Ok(()),
+            Some((major, minor)) => bail!(
+                "python3 is {major}.{minor}, and the peers from PyPI need \
+                 {major_min}.{minor_min}; put a newer one first on the path"
+            ),
+            None => bail!("python3 is not on the path, even after Debian's was installed"),
+        }
+    }
+
+    fn python_version(&self) -> Option<(u32, u32)> {
+        let version = cmd!(self.shell, "python3 --version").quiet().ignore_stderr().read().ok()?;
+        let mut parts = version.strip_prefix("Python ")?.split('.').map(|part| part.parse().ok());
+        Some((parts.next()??, parts.next()??))
+    }
+
+    /// The peers in Python, as `interop/python/requirements.txt` pins them, in an environment of
+    /// their own.
+    fn python_peers(&self, folder: &Path) -> Result<()> {
+        let requirements = root().join("interop/python/requirements.txt");
+        let lock = self.shell.read_file(&requirements)?;
+        let done = folder.join("installed.lock");
+        if self.shell.read_file(&done).is_ok_and(|installed| installed == lock) {
+            return Ok(());
+        }
+        eprintln!("setup: installing the peers from PyPI into {}", folder.display());
+        // What an earlier list named would linger.
+        cmd!(self.shell, "python3 -m venv --clear {folder}").run()?;
+        let python = folder.join("bin/python");
+        cmd!(self.shell, "{python} -m pip install --quiet --requirement {requirements}")
+            .env("PIP_DISABLE_PIP_VERSION_CHECK", "1")
+            .run()?;
+        Ok(self.shell.write_file(done, lock)?)
     }
 
     fn debian(&self, packages: &[&str]) -> Result<()> {

@@ -586,11 +586,7 @@ impl Reader<'_> {
         let asset = asset.ok_or_else(|| {
             self.fault(raw, format!("there is no asset called {} in [assets]", name.trim()))
         })?;
-        let amount = asset.parse(number).map_err(|error| self.fault(raw, error.to_string()))?;
-        if amount.is_zero() {
-            return Err(self.fault(raw, "a price of nothing is written as free = true"));
-        }
-        Ok(amount)
+        asset.parse(number).map_err(|error| self.fault(raw, error.to_string()))
     }
 
     fn query(&self, route: &raw::Route) -> Read<BoundQuery> {
@@ -621,6 +617,14 @@ impl Reader<'_> {
     fn payable<T>(&self, at: &Spanned<T>, prices: &[Amount], rails: &[RailConfig]) -> Read<()> {
         if !prices.is_empty() && rails.is_empty() {
             return Err(self.fault(at, "a priced route needs a rail; add one to [rails]"));
+        }
+        let proves = rails.iter().any(|rail| rail.tempo().is_some());
+        if prices.iter().any(Amount::is_zero) && !proves {
+            return Err(self.fault(
+                at,
+                "a price of nothing asks who it is, and only the tempo rail takes such proofs; what \
+                 is given to everybody is free = true",
+            ));
         }
         Ok(())
     }

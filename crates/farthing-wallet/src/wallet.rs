@@ -106,7 +106,10 @@ impl Wallet {
             }
             match self.find_out(&outstanding).await? {
                 Fate::Never => {}
-                Fate::Moved { .. } | Fate::Open if options.pay_again => {}
+                Fate::Open if options.pay_again => {}
+                Fate::Moved { .. } if options.pay_again => {
+                    self.memory.forget(outstanding.payment)?;
+                }
                 Fate::Moved { reference } => {
                     return Err(PayFailure::Unanswered { payment: outstanding.payment, reference });
                 }
@@ -173,8 +176,11 @@ impl Wallet {
     async fn sweep(&self) -> Result<(), PayFailure> {
         let now = self.clock.now();
         for outstanding in self.memory.all_outstanding()? {
-            if outstanding.refused && outstanding.expires_at <= now {
-                self.find_out(&outstanding).await?;
+            if outstanding.refused
+                && outstanding.expires_at <= now
+                && self.find_out(&outstanding).await? != Fate::Open
+            {
+                self.memory.forget(outstanding.payment)?;
             }
         }
         Ok(())
@@ -197,10 +203,8 @@ impl Wallet {
                 self.books.release(payment).await?;
                 self.memory.forget(payment)?;
             }
-            Fate::Moved { reference } => {
-                self.books.spent(payment, reference).await?;
-                self.memory.forget(payment)?;
-            }
+            // It stays remembered: the same request is not paid for again unawares.
+            Fate::Moved { reference } => self.books.spent(payment, reference).await?,
             Fate::Open => {}
         }
         Ok(fate)

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects)]
 
+mod lost;
+mod matrix;
 mod mpp_crate;
 mod mppx;
 mod tempo;

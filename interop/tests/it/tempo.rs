@@ -13,8 +13,7 @@ use farthing_rail_tempo::{Nodes, TempoPayer};
 use farthing_testkit::chain::{
     DEVELOPMENT_ACCOUNTS, DEVELOPMENT_KEYS, PATH_USD, TEMPO_CHAIN_ID, TempoChain, development_key,
 };
-use farthing_wallet::{Books, Memory, PayOptions, PayRequest, Wallet, WalletConfig};
-use tokio::io::AsyncBufReadExt as _;
+use farthing_wallet::{Books, Memory, Wallet, WalletConfig};
 use tokio::process::Command;
 
 use crate::mppx::{peers, run_mppx, upstream};
@@ -38,6 +37,7 @@ chain_id = CHAIN_ID
 nodes = ["NODE"]
 recipient = "RECIPIENT"
 tokens = { usd = "PATH_USD" }
+EXTRA
 
 [seller]
 name = "forecasts-inc"
@@ -50,40 +50,101 @@ name = "forecast"
 methods = ["GET"]
 path = "/forecast"
 upstream = "api"
-price = "0.01 usd"
+price = "PRICE usd"
 description = "A forecast"
 "#;
 
-/// A chain, and a gateway that is paid on it.
-struct Shop {
-    chain: TempoChain,
+/// Where fees are paid by the seller, from a development account.
+const SPONSORED: &str = r#"
+[rails.tempo.sponsor]
+key = "env:SPONSOR"
+asset = "usd"
+per_payer_per_day = "1"
+total_per_day = "100"
+"#;
+
+/// Where three tenths of a price go to others.
+const SPLIT: &str = r#"
+[[rails.tempo.splits]]
+payee = "partner-a"
+recipient = "SPLIT_A"
+percent = "20"
+
+[[rails.tempo.splits]]
+payee = "partner-b"
+recipient = "SPLIT_B"
+percent = "10"
+"#;
+
+/// How a seller is to be paid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    Charge,
+    Zero,
+    Sponsored,
+    Split,
+    Push,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Charge, Self::Zero, Self::Sponsored, Self::Split, Self::Push];
+
+    /// What a buyer pays, in atoms.
+    pub(crate) const fn price(self) -> u128 {
+        if matches!(self, Self::Zero) { 0 } else { 10_000 }
+    }
+
+    /// What of it the seller gets.
+    pub(crate) const fn sellers(self) -> u128 {
+        if matches!(self, Self::Split) { 7_000 } else { self.price() }
+    }
+
+    const fn extra(self) -> &'static str {
+        match self {
+            Self::Charge | Self::Zero => "",
+            Self::Sponsored => SPONSORED,
+            Self::Split => SPLIT,
+            Self::Push => "push = true",
+        }
+    }
+}
+
+/// A gateway that is paid on a chain.
+pub(crate) struct Shop {
     gateway: Gateway,
     folder: tempfile::TempDir,
 }
 
 impl Shop {
-    /// Nothing where there is no chain for this machine.
-    async fn open() -> Option<Self> {
-        let chain = TempoChain::start(None).await?;
+    pub(crate) async fn open(chain: &TempoChain, kind: Kind) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let price = if kind == Kind::Zero { "0" } else { "0.01" };
         let text = CONFIG
+            .replace("EXTRA", kind.extra())
+            .replace("PRICE", price)
+            .replace("SPLIT_A", DEVELOPMENT_ACCOUNTS[5])
+            .replace("SPLIT_B", DEVELOPMENT_ACCOUNTS[6])
             .replace("CHAIN_ID", &TEMPO_CHAIN_ID.to_string())
             .replace("NODE", &chain.url)
             .replace("RECIPIENT", DEVELOPMENT_ACCOUNTS[1])
             .replace("PATH_USD", PATH_USD)
             .replace("UPSTREAM", &upstream().await.to_string());
-        let secret = |_: &str| Some("q7Jx0v2mZk9TtY5cRbW3nLhE8sUaPdGf".to_owned());
+        let secret = |name: &str| match name {
+            "SPONSOR" => Some(DEVELOPMENT_KEYS[SPONSOR].to_owned()),
+            _ => Some(SECRET.to_owned()),
+        };
         let config = Config::parse(&text, folder.path(), &secret);
         let config = config.unwrap_or_else(|error| panic!("{error}"));
-        Some(Self { chain, gateway: Gateway::start(&config).await.unwrap(), folder })
+        Self { gateway: Gateway::start(&config).await.unwrap(), folder }
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://localhost:{}", self.gateway.address().port())
     }
 
     /// What the seller earned, in atoms, once the books are closed and found sound.
-    async fn close(self) -> u128 {
+    pub(crate) async fn close(self) -> u128 {
         self.gateway.stop().await;
         let book = self.folder.path().join("book.db");
         let journal = farthing_store_sqlite::Reader::open(&book).unwrap().journal().unwrap();
@@ -94,7 +155,7 @@ impl Shop {
 }
 
 /// Runs `mppx` with a development key on the shop's chain.
-async fn mppx(peers: &Path, shop: &Shop, args: &[&str]) -> (i32, String) {
+async fn mppx(peers: &Path, chain: &TempoChain, args: &[&str]) -> (i32, String) {
     let home = tempfile::tempdir().unwrap();
     // The command asks a public node where it validates; here that node is the shop's.
     let redirect = home.path().join("redirect.mjs");
@@ -104,7 +165,7 @@ async fn mppx(peers: &Path, shop: &Shop, args: &[&str]) -> (i32, String) {
         .arg(&redirect)
         .env("XDG_STATE_HOME", home.path())
         .env("MPPX_PRIVATE_KEY", format!("0x{}", DEVELOPMENT_KEYS[2]))
-        .env("MPPX_RPC_URL", &shop.chain.url);
+        .env("MPPX_RPC_URL", &chain.url);
     run_mppx(node, peers, home.path(), args).await
 }
 
@@ -149,58 +210,37 @@ globalThis.fetch = async (input, init) => {
 #[tokio::test(flavor = "multi_thread")]
 async fn mppx_pays_the_gateway() {
     let Some(peers) = peers() else { return };
-    let Some(shop) = Shop::open().await else { return };
+    let Some(chain) = TempoChain::start(None).await else { return };
+    let shop = Shop::open(&chain, Kind::Charge).await;
     let url = format!("{}/forecast", shop.url());
-    let (code, text) = mppx(&peers, &shop, &["-i", &url]).await;
+    let (code, text) = mppx(&peers, &chain, &["-i", &url]).await;
     assert_eq!(code, 0, "{text}");
     assert!(text.contains("sunny"), "{text}");
     assert!(text.to_lowercase().contains("payment-receipt"), "{text}");
     assert_eq!(shop.close().await, 10_000);
 }
 
-/// CORE.S01, CORE.S16: `mppx validate` pays and finds nothing wrong with challenge, payment, receipt
-/// and the refusal of a replay.
+/// CORE.S01, CORE.S16, TCH.S03, TCH.S05, CHG.S03: `mppx validate` pays, or proves, and finds nothing wrong
+/// with challenge, payment, receipt and the refusal of a replay, however a seller wants to be paid.
 #[tokio::test(flavor = "multi_thread")]
-async fn mppx_validates_a_paid_route() {
+async fn mppx_validates_every_kind_of_charge() {
     let Some(peers) = peers() else { return };
-    let Some(shop) = Shop::open().await else { return };
-    let (code, text) = mppx(&peers, &shop, &["validate", &shop.url(), "-y"]).await;
-    assert_eq!(code, 0, "{text}");
-    assert!(!text.contains('✗'), "{text}");
-    assert_eq!(shop.close().await, 10_000, "{text}");
-}
-
-/// A seller written with the official SDK, in a process of its own.
-struct ForeignSeller {
-    url: String,
-    _process: tokio::process::Child,
-    _script: tempfile::TempPath,
-}
-
-impl ForeignSeller {
-    async fn open(peers: &Path, chain: &TempoChain) -> Self {
-        // A module finds the SDK from where it stands.
-        let script = tempfile::Builder::new().suffix(".mjs").tempfile_in(peers).unwrap();
-        std::fs::write(script.path(), include_str!("../../npm/seller.mjs")).unwrap();
-        let script = script.into_temp_path();
-        let mut process = Command::new("node")
-            .arg(&script)
-            .env("RPC", &chain.url)
-            .env("RECIPIENT", DEVELOPMENT_ACCOUNTS[1])
-            .env("SECRET", "q7Jx0v2mZk9TtY5cRbW3nLhE8sUaPdGf")
-            .stdin(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let lines = tokio::io::BufReader::new(process.stdout.take().unwrap());
-        let url = lines.lines().next_line().await.unwrap().expect("the seller says where it is");
-        Self { url, _process: process, _script: script }
+    let Some(chain) = TempoChain::start(None).await else { return };
+    for kind in Kind::ALL {
+        let shop = Shop::open(&chain, kind).await;
+        let (code, text) = mppx(&peers, &chain, &["validate", &shop.url(), "-y"]).await;
+        assert_eq!(code, 0, "{kind:?}: {text}");
+        assert!(!text.contains('✗'), "{kind:?}: {text}");
+        assert_eq!(shop.close().await, kind.sellers(), "{kind:?}: {text}");
     }
 }
 
+/// Who pays the fees, and who signs for the challenges.
+pub(crate) const SPONSOR: usize = 4;
+pub(crate) const SECRET: &str = "q7Jx0v2mZk9TtY5cRbW3nLhE8sUaPdGf";
+
 /// A wallet of ours in `folder`, with a development key on `chain`.
-fn wallet(folder: &Path, chain: &TempoChain) -> Wallet {
+pub(crate) fn wallet(folder: &Path, chain: &TempoChain, number: usize) -> Wallet {
     let text = WALLET
         .replace("CHAIN_ID", &TEMPO_CHAIN_ID.to_string())
         .replace("NODE", &chain.url)
@@ -208,7 +248,7 @@ fn wallet(folder: &Path, chain: &TempoChain) -> Wallet {
     let config = WalletConfig::parse(&text).unwrap_or_else(|error| panic!("{error}"));
     let tempo = config.tempo.unwrap();
     let nodes = Nodes::new(tempo.chain_id, tempo.nodes, Duration::from_secs(10)).unwrap();
-    let key = SecretKey::from_bytes(development_key(2));
+    let key = SecretKey::from_bytes(development_key(number));
     let payer = TempoPayer::new(key.expose(), Arc::new(nodes), tempo.tokens).unwrap();
     let clock = Arc::new(SystemClock);
     Wallet {
@@ -236,27 +276,3 @@ chain_id = CHAIN_ID
 nodes = ["NODE"]
 tokens = { usd = "PATH_USD" }
 "#;
-
-/// CORE.C01, TCH.C01: our wallet pays a seller of theirs, once, and keeps the receipt.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_wallet_pays_a_mppx_seller() {
-    let Some(peers) = peers() else { return };
-    let Some(chain) = TempoChain::start(None).await else { return };
-    let seller = ForeignSeller::open(&peers, &chain).await;
-    let folder = tempfile::tempdir().unwrap();
-    let wallet = wallet(folder.path(), &chain);
-    let request = PayRequest {
-        method: reqwest::Method::GET,
-        url: format!("{}/paid", seller.url).parse().unwrap(),
-        fields: reqwest::header::HeaderMap::new(),
-        body: bytes::Bytes::new(),
-    };
-    let outcome = wallet.pay(&request, &PayOptions::default()).await;
-    let outcome = outcome.unwrap_or_else(|error| panic!("{error:?}"));
-    assert_eq!((outcome.status.as_u16(), &*outcome.body), (200, &b"{\"forecast\":\"sunny\"}"[..]));
-    let paid = outcome.paid.expect("it was paid for");
-    assert_eq!(paid.amount.map(|amount| amount.atoms()), Some(10_000));
-    let receipts = wallet.memory.receipts().unwrap();
-    let reference = receipts[0].receipt["reference"].as_str().unwrap();
-    assert!(reference.starts_with("0x") && reference.len() == 66, "{reference}");
-}
