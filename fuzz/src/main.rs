@@ -326,6 +326,7 @@ fn request(data: &[u8]) {
         description: None,
         offer_ttl: Duration::from_mins(5),
         authorization_is_taken: false,
+        repeatable: true,
         idempotency_key: None,
     };
     assert!(!matches!(mpp.present(&fields(data), &ask, now()), Ok(Some(_))));

@@ -39,7 +39,8 @@ enum Task {
     Test,
     /// Only what needs no setup: format, lints, and the rules of the source tree
     Check,
-    /// Measure: `challenge` (402s a second) or `prepaid` (durable payments a second)
+    /// Measure: `challenge` (402s a second), `prepaid` (durable payments a second), `tempo` (how long a
+    /// payment takes beside a block)
     Bench {
         /// What to measure, and its options; `./x bench --help` lists them
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
@@ -74,6 +75,10 @@ fn main() -> Result<()> {
             Ok(cmd!(shell, "cargo test --quiet --package xtask").run()?)
         }
         Task::Bench { args } => {
+            // A chain of one's own is among the peers.
+            let chain = args.first().is_some_and(|name| name == "tempo");
+            let peers = chain.then(|| Setup::new(&shell)?.all()).transpose()?;
+            let _peers = peers.map(|peers| shell.push_env("FARTHING_PEERS", peers));
             let bench =
                 cmd!(shell, "cargo run --quiet --release --package farthing-bench -- {args...}");
             Ok(bench.run()?)

@@ -104,6 +104,7 @@ const GROUPS: &[Group] = &[
             ("TCH.C03", "what costs nothing is proved, and nothing else (§5.4)"),
             ("TCH.C04", "the wallet finds out before it signs, splits included (§4.4.3, §8.2)"),
             ("TCH.C05", "what is sponsored is not pushed (§7.1)"),
+            ("CHG.S02", "a credential buys once (§6.2, §8.3)"),
             ("CHG.S03", "everybody is paid their part, once"),
             ("M-06", "calldata, encodings and access lists in any other spelling"),
             ("B-03", "splits and memos altered after they were asked for"),

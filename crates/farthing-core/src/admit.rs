@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use farthing_ledger::{Fingerprint, PaymentId};
 use farthing_money::Timestamp;
 use http::HeaderMap;
 
 use crate::books::{self, Standing};
 use crate::{
-    Ask, Checked, Posted, Presented, Protocol, Rail, Refusal, Rejection, SettleError, Store,
+    Answer, Ask, Checked, Posted, Presented, Protocol, Rail, Refusal, Rejection, SettleError, Store,
 };
 
 #[cfg(test)]
@@ -31,6 +32,8 @@ pub enum Admission {
     Challenge,
     /// Run the handler and attach a receipt.
     Deliver(Box<Posted>),
+    /// Give the same answer as before, and run nothing.
+    Again(Box<Answer>),
 }
 
 impl Till {
@@ -39,7 +42,8 @@ impl Till {
     /// # Idempotency
     ///
     /// The same credential moves money at most once and, at any moment, at most one caller holds
-    /// the right to deliver for it.
+    /// the right to deliver for it. Once it was delivered, it is given the same answer until it
+    /// expires, across restarts.
     ///
     /// # Errors
     ///
@@ -50,11 +54,13 @@ impl Till {
         fields: &HeaderMap,
         now: Timestamp,
     ) -> Result<Admission, Refusal> {
-        let Some(presented) = self.presented(ask, fields, now)? else {
-            return Ok(Admission::Challenge);
+        let presented = match self.presented(ask, fields, now) {
+            Err(Rejection::OtherBody(identity)) => return Err(self.other_body(identity).await?),
+            presented => presented?,
         };
+        let Some(presented) = presented else { return Ok(Admission::Challenge) };
         let rail = self.rail(&presented.method)?;
-        let checked = Checked::by(rail, presented, now)?;
+        let checked = Checked::by(rail, presented, ask, now)?;
         let (held, settled) = match books::claim(&self.store, checked, now).await? {
             Standing::Held(held) => {
                 let settled = rail.settle(&held).await;
@@ -69,7 +75,9 @@ impl Till {
                 (held, settled)
             }
             Standing::Posted(posted) => return Ok(Admission::Deliver(posted)),
-            Standing::Pending => return Err(Refusal::InProgress),
+            Standing::Delivered(payment) => return self.again(payment).await,
+            Standing::Pending(payment) => return Err(Refusal::InProgress(payment)),
+            Standing::Interrupted => return Err(Refusal::Interrupted),
             Standing::Spent => return Err(Refusal::Replayed),
         };
         let settled = match settled {
@@ -84,6 +92,18 @@ impl Till {
         };
         let posted = books::post(&self.store, held, settled, now).await?;
         Ok(Admission::Deliver(Box::new(posted)))
+    }
+
+    /// The answer that was given before.
+    async fn again(&self, payment: PaymentId) -> Result<Admission, Refusal> {
+        let answer = self.store.answer(payment).await?;
+        answer.map(|answer| Admission::Again(Box::new(answer))).ok_or(Refusal::Answered)
+    }
+
+    /// A credential with another body than its own: whoever only tries again must not pay again.
+    async fn other_body(&self, identity: Fingerprint) -> Result<Refusal, Refusal> {
+        let used = self.store.is_claimed(identity).await?;
+        Ok(if used { Refusal::OtherBody } else { Refusal::Payer(Rejection::Foreign) })
     }
 
     /// The one credential of a request, read by whichever protocol knows it.

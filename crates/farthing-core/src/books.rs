@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use farthing_ledger::{Claim, ClaimError, Money, Settlement, VoidReason};
+use farthing_ledger::{Claim, ClaimError, Money, PaymentId, Settlement, VoidReason};
 use farthing_money::Timestamp;
 
 use crate::{Checked, Held, Posted, Refusal, Settled, Store, StoreError};
@@ -14,7 +14,10 @@ pub(crate) enum Standing {
     /// Ours to find out about: an earlier settlement ended without an answer.
     Unsettled(Box<Held>),
     Posted(Box<Posted>),
-    Pending,
+    /// Delivered before: the same answer may be given again.
+    Delivered(PaymentId),
+    Pending(PaymentId),
+    Interrupted,
     Spent,
 }
 
@@ -42,7 +45,9 @@ pub(crate) async fn claim(
             posted(payment, Settlement::new(reference, now))
         }
         (Claim::Undelivered(settlement), _) => posted(payment, settlement),
-        (Claim::Pending, _) => Standing::Pending,
+        (Claim::Delivered(payment, ..), _) => Standing::Delivered(payment),
+        (Claim::Pending(payment), _) => Standing::Pending(payment),
+        (Claim::Interrupted, _) => Standing::Interrupted,
         (Claim::Spent, _) => Standing::Spent,
     })
 }
@@ -76,6 +81,7 @@ impl From<ClaimError> for Refusal {
             ClaimError::Overdrawn => Self::Short,
             ClaimError::UnknownKey => Self::Payer(crate::Rejection::Invalid),
             ClaimError::Duplicate => Self::Conflict,
+            ClaimError::KeyMisused => Self::KeyMisused,
             ClaimError::OverCap | ClaimError::Legs | ClaimError::Unavailable => Self::TryAgain,
         }
     }

@@ -43,7 +43,7 @@ pub use protocol::{Protocol, ReceiptFacts};
 pub use rail::{Evidence, Rail, SettleError, Share, Unquotable};
 pub use refusal::{Refusal, Rejection};
 pub use stage::{Checked, Held, Posted, Presented, Settled, identity};
-pub use store::{Store, StoreError};
+pub use store::{Answer, Store, StoreError};
 
 /// Tells the time. Roles hold one; everything below them is told.
 pub trait Clock: Send + Sync {

@@ -1,7 +1,5 @@
 //! The port to money, on the seller's side.
 
-use std::sync::Arc;
-
 use farthing_ledger::{Holder, Money, Payment, Proof, Source};
 use farthing_money::{Amount, Timestamp};
 
@@ -77,7 +75,7 @@ pub struct Evidence {
     pub money: Money,
     /// What [`Rail::inquire`] will need. Written down with the claim, so it must not be a secret by
     /// then.
-    pub inquiry: Option<Arc<str>>,
+    pub inquiry: Option<Box<str>>,
 }
 
 /// A part of the price that belongs to somebody else than the seller.

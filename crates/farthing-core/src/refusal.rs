@@ -1,5 +1,7 @@
 //! Why a credential bought nothing, and whose turn it is.
 
+use farthing_ledger::{Fingerprint, PaymentId};
+
 /// What a payer got wrong. Each becomes a fresh challenge and one problem type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
@@ -13,6 +15,10 @@ pub enum Rejection {
     /// `invalid-challenge`.
     #[error("the challenge is not one of ours for this request")]
     Foreign,
+    /// The challenge is ours and for this very thing, with another body: `invalid-challenge`, unless
+    /// it was answered already.
+    #[error("the challenge is for another body")]
+    OtherBody(Fingerprint),
     /// The challenge has expired: `payment-expired`.
     #[error("the challenge has expired")]
     Expired,
@@ -42,12 +48,27 @@ pub enum Refusal {
     /// The rail said no: a fresh challenge, `verification-failed`.
     #[error("the rail declined the payment")]
     Declined,
-    /// The `Idempotency-Key` belongs to another payment: 409. Nothing was taken.
+    /// The `Idempotency-Key` belongs to another payment, which is not answered yet: 409. Nothing was
+    /// taken.
     #[error("the idempotency key was used for another payment")]
     Conflict,
+    /// The `Idempotency-Key` belongs to another request: 422. Nothing was taken.
+    #[error("the idempotency key was used for another request")]
+    KeyMisused,
+    /// The credential has paid for the same thing with another body: 409. Nothing was taken, and a
+    /// client that only tries again must not pay again.
+    #[error("the credential was used with another body")]
+    OtherBody,
+    /// The payment was answered, with more than is kept: 409. Nothing was taken.
+    #[error("the payment was answered, and its answer was not kept")]
+    Answered,
+    /// The payment's delivery was interrupted, and what was bought must not happen twice: 500. The
+    /// books show it, and it is the seller's to mend.
+    #[error("the delivery was interrupted")]
+    Interrupted,
     /// This very payment is being settled or delivered: 503. The payer keeps the credential.
     #[error("the payment is in progress")]
-    InProgress,
+    InProgress(PaymentId),
     /// Ours or the rail's fault, or an outcome nobody knows yet: 503 with `Retry-After`. The payer
     /// keeps the credential.
     #[error("the payment could not be completed now")]

@@ -9,7 +9,7 @@ use farthing_ledger::{
 };
 use farthing_money::{Amount, Timestamp};
 
-use crate::{Evidence, Object, Rail, Rejection, ScopeDigest, Store};
+use crate::{Answer, Ask, Evidence, Object, Rail, Rejection, ScopeDigest, Store};
 
 /// How long an `Idempotency-Key` is remembered.
 const IDEMPOTENCY_KEPT: std::time::Duration = std::time::Duration::from_hours(24);
@@ -64,6 +64,9 @@ impl fmt::Debug for Presented {
 pub struct Checked {
     presented: Presented,
     evidence: Evidence,
+    /// The digest of the whole request.
+    request: Fingerprint,
+    repeatable: bool,
 }
 
 impl Checked {
@@ -71,10 +74,14 @@ impl Checked {
     pub(crate) fn by(
         rail: &dyn Rail,
         presented: Presented,
+        ask: &Ask,
         now: Timestamp,
     ) -> Result<Self, Rejection> {
         let evidence = rail.check(&presented, now)?;
-        Ok(Self { presented, evidence })
+        let body = ask.scope.body.unwrap_or_default();
+        let scope = presented.scope.to_string();
+        let request = Fingerprint::of("request", &[scope.as_bytes(), &body]);
+        Ok(Self { presented, evidence, request, repeatable: ask.repeatable })
     }
 
     /// What the books are asked to do.
@@ -82,7 +89,7 @@ impl Checked {
     /// The challenge identifies the payment: answering it twice, even with two different proofs, is
     /// answering it once.
     pub(crate) fn claim(&self) -> ClaimRequest {
-        let Self { presented, evidence } = self;
+        let Self { presented, evidence, .. } = self;
         let identity = identity(presented.protocol, &presented.challenge);
         let keep_until = Some(presented.expires_at);
         let mut proofs = vec![Proof { fingerprint: identity, keep_until }];
@@ -94,6 +101,7 @@ impl Checked {
             legs: self.legs(),
             money: evidence.money,
             caps: Vec::new(),
+            repeatable: self.repeatable,
         }
     }
 
@@ -112,7 +120,7 @@ impl Checked {
     }
 
     fn payment(&self, identity: Fingerprint) -> Payment {
-        let Self { presented, evidence } = self;
+        let Self { presented, evidence, .. } = self;
         Payment {
             id: PaymentId::of(&identity),
             trace: presented.trace,
@@ -127,6 +135,7 @@ impl Checked {
             scope: presented.scope.to_string(),
             credential: presented.credential,
             expires_at: presented.expires_at,
+            request: presented.idempotency_key.as_ref().map(|_| self.request),
             inquiry: evidence.inquiry.clone(),
         }
     }
@@ -266,10 +275,24 @@ impl Posted {
         &self.settlement
     }
 
-    /// Notes that the answer was given, which uses the right to deliver up.
-    pub fn delivered(mut self, outcome: Outcome, now: Timestamp) {
+    /// Says that the handler begins: from here on nobody can tell what was done, unless it is said.
+    /// Dropped now, the payment is one whose delivery was interrupted.
+    pub const fn begin(&mut self) {
+        self.right.begun = true;
+    }
+
+    /// Notes that the answer was given, which uses the right to deliver up. What is kept of it can be
+    /// given again.
+    pub fn delivered(mut self, outcome: Outcome, answer: Option<Answer>, now: Timestamp) {
         if let Some(store) = self.right.use_up() {
-            store.deliver(self.payment.id, outcome, now);
+            store.deliver(self.payment.id, outcome, answer, now);
+        }
+    }
+
+    /// Notes that the handler failed: the answer is still owed.
+    pub fn failed(mut self, outcome: Outcome, now: Timestamp) {
+        if let Some(store) = self.right.use_up() {
+            store.fail(self.payment.id, outcome, now);
         }
     }
 }
@@ -284,11 +307,12 @@ impl fmt::Debug for Posted {
 struct Right {
     payment: PaymentId,
     store: Option<Arc<dyn Store>>,
+    begun: bool,
 }
 
 impl Right {
     fn new(payment: PaymentId, store: Arc<dyn Store>) -> Self {
-        Self { payment, store: Some(store) }
+        Self { payment, store: Some(store), begun: false }
     }
 
     fn use_up(&mut self) -> Option<Arc<dyn Store>> {
@@ -299,7 +323,7 @@ impl Right {
 impl Drop for Right {
     fn drop(&mut self) {
         if let Some(store) = self.use_up() {
-            store.give_back(self.payment);
+            store.give_back(self.payment, self.begun);
         }
     }
 }

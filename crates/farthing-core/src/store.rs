@@ -1,9 +1,11 @@
 //! The port to memory.
 
 use farthing_ledger::{
-    Claim, ClaimError, ClaimRequest, Entry, EntryError, Outcome, PaymentId, Settlement, VoidReason,
+    Claim, ClaimError, ClaimRequest, Entry, EntryError, Fingerprint, Outcome, PaymentId,
+    Settlement, VoidReason,
 };
 use farthing_money::Timestamp;
+use http::HeaderMap;
 
 use crate::BoxFuture;
 
@@ -29,6 +31,13 @@ pub trait Store: Send + Sync {
         now: Timestamp,
     ) -> BoxFuture<'_, Result<Claim, ClaimError>>;
 
+    /// Whether a proof was claimed and can still be presented.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; it may be asked for again.
+    fn is_claimed(&self, proof: Fingerprint) -> BoxFuture<'_, Result<bool, StoreError>>;
+
     /// Turns the pending transfers of a payment into posted ones. Idempotent.
     ///
     /// # Errors
@@ -53,17 +62,30 @@ pub trait Store: Send + Sync {
         now: Timestamp,
     ) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// Notes that the answer was given. Does not wait.
+    /// Notes that the answer was given, and keeps it to be given again where there is one to keep.
+    /// Does not wait.
     ///
     /// # Crash safety
     ///
     /// Written in order, with the next commit. If the process dies first, the payment is found
     /// undelivered, and an honest retry is answered once more rather than never.
-    fn deliver(&self, payment: PaymentId, outcome: Outcome, now: Timestamp);
+    fn deliver(&self, payment: PaymentId, outcome: Outcome, answer: Option<Answer>, now: Timestamp);
 
-    /// Gives the right to deliver back, undelivered: the same credential may try again at once.
-    /// Does not wait; nothing is written.
-    fn give_back(&self, payment: PaymentId);
+    /// Notes that the handler failed: the answer is still owed, and the same credential may try again
+    /// at once. Does not wait.
+    fn fail(&self, payment: PaymentId, outcome: Outcome, now: Timestamp);
+
+    /// The answer that was given for a payment, if it was kept.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; it may be asked for again.
+    fn answer(&self, payment: PaymentId) -> BoxFuture<'_, Result<Option<Answer>, StoreError>>;
+
+    /// Gives the right to settle or to deliver back: the same credential may try again at once; where
+    /// the delivery was `begun`, only if what was bought may happen twice. Does not wait; nothing is
+    /// written.
+    fn give_back(&self, payment: PaymentId, begun: bool);
 
     /// Makes an operator's entry. `true` if it was new, `false` if it had been made before.
     ///
@@ -71,6 +93,17 @@ pub trait Store: Send + Sync {
     ///
     /// An [`EntryError`]; nothing is written, and entering again is safe.
     fn enter(&self, entry: Entry, now: Timestamp) -> BoxFuture<'_, Result<bool, EntryError>>;
+}
+
+/// What a handler answered, kept to be given again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The header fields.
+    pub fields: HeaderMap,
+    /// The whole body.
+    pub body: Vec<u8>,
 }
 
 /// The store cannot answer: it is full, stopped, or out of reach. Ours to fix.

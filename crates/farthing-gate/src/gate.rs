@@ -1,6 +1,7 @@
 //! A till, joined to HTTP.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use farthing_core::{Ask, Protocol, Quote, Rail, Store, Till};
 use farthing_ledger::Holder;
@@ -9,11 +10,15 @@ use farthing_mpp::{Secret, Secrets};
 use farthing_protocols::mpp::{Mpp, UnfitRealm};
 use http::{HeaderMap, Response};
 
+use crate::joins::Joins;
 use crate::limiter::Limiter;
 use crate::observe::Nobody;
 use crate::problem::{self, Answer};
 use crate::service::GateLayer;
 use crate::{Body, Clock, Observer, PriceTag, Pricing, RateLimit, SystemClock, Tag};
+
+/// How long a request waits for another one with the same credential.
+const JOIN_WAIT: Duration = Duration::from_secs(10);
 
 /// A till, joined to HTTP. Clones share it.
 #[derive(Clone)]
@@ -24,6 +29,8 @@ struct Inner {
     clock: Arc<dyn Clock>,
     observer: Arc<dyn Observer>,
     limiter: Option<Limiter>,
+    joins: Joins,
+    join_wait: Duration,
 }
 
 /// Puts a gate together.
@@ -33,6 +40,7 @@ pub struct GateBuilder {
     clock: Arc<dyn Clock>,
     observer: Arc<dyn Observer>,
     limit: Option<RateLimit>,
+    join_wait: Duration,
 }
 
 impl Gate {
@@ -85,6 +93,14 @@ impl Gate {
         &*self.0.observer
     }
 
+    pub(crate) fn joins(&self) -> &Joins {
+        &self.0.joins
+    }
+
+    pub(crate) fn join_wait(&self) -> Duration {
+        self.0.join_wait
+    }
+
     pub(crate) fn limiter(&self) -> Option<&Limiter> {
         self.0.limiter.as_ref()
     }
@@ -121,6 +137,7 @@ impl GateBuilder {
             clock: Arc::new(SystemClock),
             observer: Arc::new(Nobody),
             limit: None,
+            join_wait: JOIN_WAIT,
         }
     }
 
@@ -159,6 +176,13 @@ impl GateBuilder {
         self
     }
 
+    /// How long a request waits for another one with the same credential, to be given its answer.
+    #[must_use]
+    pub fn join_wait(mut self, wait: Duration) -> Self {
+        self.join_wait = wait;
+        self
+    }
+
     /// Writes payments down in `store`, and is complete.
     #[must_use]
     pub fn store(self, store: Arc<dyn Store>) -> Gate {
@@ -167,6 +191,8 @@ impl GateBuilder {
             clock: self.clock,
             observer: self.observer,
             limiter: self.limit.map(Limiter::new),
+            joins: Joins::default(),
+            join_wait: self.join_wait,
         }))
     }
 }

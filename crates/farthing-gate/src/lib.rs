@@ -22,6 +22,8 @@ mod body;
 mod cache;
 mod clock;
 mod gate;
+mod joins;
+mod keep;
 mod limiter;
 mod observe;
 mod pricing;

@@ -29,6 +29,8 @@ pub enum Verdict<'a> {
     Challenged,
     /// A payment was taken.
     Paid(&'a Payment),
+    /// An answer was given again.
+    Again,
     /// A credential bought nothing.
     Refused(Refusal),
     /// The client asks too often.
@@ -44,6 +46,7 @@ impl Verdict<'_> {
         match self {
             Self::Challenged => "challenged",
             Self::Paid(_) => "paid",
+            Self::Again => "again",
             Self::Limited => "limited",
             Self::Unfit => "unfit",
             Self::Refused(refusal) => match refusal {
@@ -52,7 +55,11 @@ impl Verdict<'_> {
                 Refusal::Short => "short",
                 Refusal::Declined => "declined",
                 Refusal::Conflict => "conflict",
-                Refusal::InProgress => "in_progress",
+                Refusal::KeyMisused => "key_misused",
+                Refusal::OtherBody => "other_body",
+                Refusal::Answered => "answered",
+                Refusal::Interrupted => "interrupted",
+                Refusal::InProgress(_) => "in_progress",
                 Refusal::TryAgain => "try_again",
             },
         }
@@ -63,7 +70,7 @@ impl Verdict<'_> {
     pub const fn trace(&self) -> Option<TraceId> {
         match self {
             Self::Paid(payment) => Some(payment.trace),
-            Self::Challenged | Self::Refused(_) | Self::Limited | Self::Unfit => None,
+            Self::Challenged | Self::Again | Self::Refused(_) | Self::Limited | Self::Unfit => None,
         }
     }
 }

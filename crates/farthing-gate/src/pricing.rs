@@ -11,6 +11,9 @@ use crate::BoundQuery;
 /// How long an offer stands unless the seller says otherwise.
 const OFFER_TTL: Duration = Duration::from_mins(5);
 
+/// The longest answer that is kept unless the seller says otherwise, in bytes.
+const ANSWER_BYTES_MAX: usize = 256 * 1024;
+
 /// Says what a request costs, from its head alone.
 ///
 /// Any `Fn(&Parts) -> Tag` is one.
@@ -55,6 +58,11 @@ pub struct PriceTag {
     pub offer_ttl: Duration,
     /// Whether `Authorization` belongs to the seller's own users.
     pub authorization_is_taken: bool,
+    /// The longest body of an answer that is kept to be given again, in bytes; 0 keeps none.
+    pub answer_bytes_max: usize,
+    /// Whether what is bought may happen twice: a delivery that a crash interrupted is then begun
+    /// again. Where it is not said, the method says it (RFC 9110 §9.2.2).
+    pub repeatable: Option<bool>,
 }
 
 impl PriceTag {
@@ -70,6 +78,8 @@ impl PriceTag {
             body_bytes_max: None,
             offer_ttl: OFFER_TTL,
             authorization_is_taken: false,
+            answer_bytes_max: ANSWER_BYTES_MAX,
+            repeatable: None,
         }
     }
 }

@@ -72,7 +72,26 @@ pub(crate) fn refused(refusal: Refusal) -> Answer {
             "This Idempotency-Key was used for another payment. Nothing was taken this time.",
             None,
         ),
-        Refusal::InProgress => ours(
+        Refusal::KeyMisused => ours(
+            422,
+            "Idempotency Key Misused",
+            "This Idempotency-Key was used for another request. Nothing was taken; use a new key for a new request.",
+            None,
+        ),
+        Refusal::OtherBody => ours(
+            409,
+            "Another Body",
+            "This payment was made for the same request with another body. Nothing was taken; send the body that was paid for, or make a new request without this credential.",
+            None,
+        ),
+        Refusal::Answered => ours(
+            409,
+            "Answered Before",
+            "This payment was answered, with more than is kept here. Nothing was taken this time; do not pay again unless you want it again.",
+            None,
+        ),
+        Refusal::Interrupted => interrupted(),
+        Refusal::InProgress(_) => ours(
             503,
             "Payment In Progress",
             "This payment is being settled or answered. Send the same credential again later; do not pay again.",
@@ -101,7 +120,7 @@ fn rejected(rejection: Rejection) -> Answer {
             answer.problem.status = 400;
             answer
         }
-        Rejection::Foreign => payer(
+        Rejection::Foreign | Rejection::OtherBody(_) => payer(
             ProblemType::InvalidChallenge,
             "The challenge is not one of ours for this request. Answer a fresh one.",
         ),
@@ -121,6 +140,16 @@ fn rejected(rejection: Rejection) -> Answer {
             "The payment does not verify. Answer a fresh challenge.",
         ),
     }
+}
+
+/// A paid handler stopped in the middle.
+pub(crate) fn interrupted() -> Answer {
+    ours(
+        500,
+        "Delivery Interrupted",
+        "The payment was taken and its delivery was interrupted; it may have been carried out, and is not carried out again. The seller's books show it; do not pay again.",
+        None,
+    )
 }
 
 /// The client asks too often.

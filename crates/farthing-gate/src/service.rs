@@ -13,11 +13,13 @@ use farthing_mpp::{BodyDigest, Credential, field_text};
 use farthing_protocols::mpp::PAYMENT_AUTHORIZATION;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, Method, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::BodyExt as _;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::body::{self, Unread, boxed, full};
+use crate::keep::Kept;
 use crate::problem::{self, Answer};
 use crate::{
     Body, BoxError, ClientAddress, Decision, Gate, PriceTag, Pricing, Tag, Verdict, cache,
@@ -25,6 +27,9 @@ use crate::{
 
 /// The client's name for one purchase of something that must not happen twice.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// Says that an answer was given before.
+const REPLAYED: HeaderName = HeaderName::from_static("farthing-replayed");
 
 /// The longest such name.
 const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
@@ -84,6 +89,7 @@ impl<S, P, B, R> Service<Request<B>> for GateService<S, P>
 where
     S: Service<Request<Body>, Response = Response<R>> + Clone + Send + 'static,
     S::Future: Send,
+    S::Error: Send,
     P: Pricing,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
@@ -129,25 +135,49 @@ where
 async fn sell<S, B, R>(
     gate: Gate,
     tag: PriceTag,
-    mut inner: S,
+    inner: S,
     mut head: Parts,
     body: B,
 ) -> Result<Response<Body>, S::Error>
 where
-    S: Service<Request<Body>, Response = Response<R>>,
+    S: Service<Request<Body>, Response = Response<R>> + Send + 'static,
+    S::Future: Send,
+    S::Error: Send,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
     R: http_body::Body<Data = Bytes> + Send + 'static,
     R::Error: Into<BoxError>,
 {
+    let bytes_max = tag.answer_bytes_max;
     let (posted, body) = match decide(&gate, tag, &head, body).await {
         Ok(paid) => paid,
         Err(response) => return Ok(response),
     };
     take_credentials(&mut head.headers);
     head.extensions.insert(purchase(&posted));
-    let response = inner.call(Request::from_parts(head, body)).await?;
-    Ok(deliver(&gate, *posted, response.map(boxed)))
+    let request = Request::from_parts(head, body);
+    let task = tokio::spawn(serve(gate, posted, inner, request, bytes_max));
+    // A panic in there is the handler's: the payment stays undelivered.
+    task.await.unwrap_or_else(|_| Ok(problem::interrupted().response()))
+}
+
+/// Runs a paid handler to its end, even if the client goes away meanwhile: its answer is kept, and the
+/// client finds it when it comes again.
+async fn serve<S, R>(
+    gate: Gate,
+    mut posted: Box<Posted>,
+    mut inner: S,
+    request: Request<Body>,
+    bytes_max: usize,
+) -> Result<Response<Body>, S::Error>
+where
+    S: Service<Request<Body>, Response = Response<R>>,
+    R: http_body::Body<Data = Bytes> + Send + 'static,
+    R::Error: Into<BoxError>,
+{
+    posted.begin();
+    let response = inner.call(request).await?;
+    Ok(deliver(&gate, posted, response.map(boxed), bytes_max))
 }
 
 /// Decides a priced request: a payment and the body to hand on, or the answer to give instead.
@@ -179,10 +209,14 @@ where
     let (digest, body) =
         bind_body(&tag, body).await.map_err(|answer| unfit(&tag.route, &answer))?;
     let ask = Arc::new(ask(tag, head, key, digest));
-    let (answer, verdict) = match admit(gate, &ask, &head.headers).await {
+    let (answer, verdict) = match join(gate, &ask, &head.headers).await {
         Ok(Admission::Deliver(posted)) => {
             tell(&ask.scope.route, Verdict::Paid(posted.payment()));
             return Ok((posted, body));
+        }
+        Ok(Admission::Again(answer)) => {
+            tell(&ask.scope.route, Verdict::Again);
+            return Err(again(*answer));
         }
         Ok(Admission::Challenge) => (problem::payment_required(), Verdict::Challenged),
         Err(refusal) => (problem::refused(refusal), Verdict::Refused(refusal)),
@@ -190,6 +224,30 @@ where
     let response = gate.respond(&answer, &ask, &head.headers);
     tell(&ask.scope.route, verdict);
     Err(response)
+}
+
+/// Decides, and waits for another request with the same credential if there is one: it is that one's
+/// answer that is wanted.
+async fn join(gate: &Gate, ask: &Arc<Ask>, fields: &HeaderMap) -> Result<Admission, Refusal> {
+    // Waiting is done in the time of the machine, whatever the gate's clock says.
+    let since = tokio::time::Instant::now();
+    loop {
+        match admit(gate, ask, fields).await {
+            Err(Refusal::InProgress(payment)) if since.elapsed() < gate.join_wait() => {
+                gate.joins().wait(payment).await;
+            }
+            decided => return decided,
+        }
+    }
+}
+
+/// The answer that was given before.
+fn again(answer: farthing_core::Answer) -> Response<Body> {
+    let mut response = Response::new(full(answer.body));
+    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or_default();
+    *response.headers_mut() = answer.fields;
+    response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    response
 }
 
 /// Runs [`farthing_core::Till::admit`] to its end, even if the client goes away meanwhile: a
@@ -219,6 +277,7 @@ fn ask(tag: PriceTag, head: &Parts, key: Option<String>, body: Option<[u8; 32]>)
         description: tag.description,
         offer_ttl: tag.offer_ttl,
         authorization_is_taken: tag.authorization_is_taken,
+        repeatable: tag.repeatable.unwrap_or_else(|| head.method.is_idempotent()),
         idempotency_key: key,
     }
 }
@@ -238,15 +297,23 @@ where
     Ok((Some(digest), full(bytes)))
 }
 
-/// Attaches the receipt and marks the payment delivered, if the seller answered.
+/// Attaches the receipt, if the seller answered, and marks the payment delivered when all of it was.
 ///
 /// A server error is not an answer: the payment stays undelivered, and the same credential can be
 /// presented again (§5.3: no receipt on an error).
-fn deliver(gate: &Gate, posted: Posted, mut response: Response<Body>) -> Response<Body> {
+fn deliver(
+    gate: &Gate,
+    posted: Box<Posted>,
+    mut response: Response<Body>,
+    bytes_max: usize,
+) -> Response<Body> {
     let status = response.status();
     cache::make_private(response.headers_mut());
     remove_forged_receipts(response.headers_mut());
     if status.is_server_error() {
+        let payment = posted.payment().id;
+        posted.failed(Outcome { status: status.as_u16() }, gate.clock().now());
+        gate.joins().wake(payment);
         return response;
     }
     if status.is_success() {
@@ -256,8 +323,8 @@ fn deliver(gate: &Gate, posted: Posted, mut response: Response<Body>) -> Respons
             protocol.write_receipt(&facts, response.headers_mut());
         }
     }
-    posted.delivered(Outcome { status: status.as_u16() }, gate.clock().now());
-    response
+    let head = (status.as_u16(), response.headers().clone());
+    response.map(|body| Kept::new(gate.clone(), posted, head, body, bytes_max).boxed_unsync())
 }
 
 /// Only the gate issues receipts.

@@ -31,6 +31,9 @@ mod tests;
 /// The longest body that payments can be bound to unless the route says otherwise.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 
+/// The longest answer that is kept unless the seller says otherwise, in bytes.
+const ANSWER_BYTES_MAX: usize = 256 * 1024;
+
 /// A configuration that can be started.
 #[derive(Clone)]
 pub struct Config {
@@ -168,6 +171,10 @@ pub struct RouteConfig {
     pub query: BoundQuery,
     /// Whether payments are bound to the body.
     pub body: BodyPolicy,
+    /// The longest body of an answer that is kept to be given again, in bytes.
+    pub answer_bytes_max: usize,
+    /// Whether what is bought may happen twice; where it is not said, the method says it.
+    pub repeatable: Option<bool>,
     /// Whether `Authorization` belongs to the upstream's own users.
     pub authorization_is_taken: bool,
     /// How long an offer stands.
@@ -547,6 +554,8 @@ impl Reader<'_> {
             description: self.description(route)?,
             query: self.query(route)?,
             body: self.body(route)?,
+            answer_bytes_max: route.answer_bytes_max.unwrap_or(ANSWER_BYTES_MAX),
+            repeatable: route.repeatable,
             authorization_is_taken: route.authorization_is_taken,
             offer_ttl: Duration::from_secs(route.offer_ttl_s.unwrap_or(300).max(1)),
             input_schema: route.input_schema.clone(),

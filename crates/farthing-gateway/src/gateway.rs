@@ -434,6 +434,8 @@ fn tag(
         query: route.query.clone(),
         offer_ttl: route.offer_ttl,
         authorization_is_taken: route.authorization_is_taken,
+        answer_bytes_max: route.answer_bytes_max,
+        repeatable: route.repeatable,
         ..PriceTag::new(&route.name, quotes)
     }))
 }

@@ -123,6 +123,10 @@ impl Auditor {
                 self.step(*payment, Reached::Claimed, Reached::Voided)?;
                 self.finishes(record, *payment, None)
             }
+            Event::Failed { payment, .. } => {
+                expect(record.transfers.is_empty(), What::StrayTransfer)?;
+                self.step(*payment, Reached::Posted, Reached::Posted)
+            }
             Event::Delivered { payment, .. } => {
                 expect(record.transfers.is_empty(), What::StrayTransfer)?;
                 self.step(*payment, Reached::Posted, Reached::Delivered)

@@ -17,6 +17,13 @@ pub(crate) mod tests;
 /// How many outdated proofs one claim may forget, so that no claim pays for all of them.
 const FORGET_MAX: usize = 4;
 
+/// A writer that never was: whoever held a payment and stopped in the middle.
+const NOBODY: u64 = 0;
+
+/// How many delivered payments are remembered at most, so that their answers can be given again. One
+/// beyond them is refused as used, as it would be once its credential has expired.
+const ANSWERED_MAX: usize = 100_000;
+
 /// Asks to take a payment's proof and to hold or move its money.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimRequest {
@@ -24,7 +31,8 @@ pub struct ClaimRequest {
     pub payment: Payment,
     /// What must not be used twice; never empty, and the first is what the payment's id is of.
     pub proofs: Vec<Proof>,
-    /// The client's `Idempotency-Key`, scoped to payer and route: claimed along with the proofs.
+    /// The client's `Idempotency-Key`, scoped to payer and route: claimed along with the proofs. With
+    /// one, [`Payment::request`] says for which request.
     pub idempotency: Option<Proof>,
     /// The money, leg by leg.
     pub legs: Vec<Leg>,
@@ -32,6 +40,9 @@ pub struct ClaimRequest {
     pub money: Money,
     /// Limits that hold in the same moment as the claim.
     pub caps: Vec<Cap>,
+    /// Whether what is bought may happen twice, as reading may: a delivery that was interrupted is
+    /// then begun again.
+    pub repeatable: bool,
 }
 
 /// One part of a payment's money.
@@ -63,6 +74,27 @@ pub struct Cap {
     pub account: Account,
     /// The most that may ever be credited to it, held or posted, in atoms.
     pub credits_max: u128,
+}
+
+/// A payment that was delivered, as far as giving its answer again needs it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Answered {
+    /// The payment.
+    pub payment: PaymentId,
+    /// Names its story.
+    pub trace: TraceId,
+    /// Its credential.
+    pub credential: Fingerprint,
+    /// What was paid for, where the client named the purchase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<Fingerprint>,
+    /// The rail's word.
+    pub settlement: Settlement,
+    /// How it went.
+    pub outcome: Outcome,
+    /// Until when the answer can be given again.
+    pub kept_until: Timestamp,
 }
 
 /// What an operator may enter into the book.
@@ -116,15 +148,22 @@ pub struct Book {
     outdated: BTreeSet<(Timestamp, Fingerprint)>,
     /// Proofs kept no longer than this may have been forgotten: ask the cold index.
     forgotten_until: Timestamp,
+    /// Payments that were delivered, and until when their answers can be given again.
+    answered: BTreeSet<(Timestamp, PaymentId)>,
 }
 
-/// A payment that is not finished.
+/// A payment that is not finished, or was delivered not long ago.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Live {
     trace: TraceId,
     credential: Fingerprint,
     standing: Standing,
+    /// When the last proof that names it stops being good.
+    kept_until: Timestamp,
+    /// What was paid for, where the client named the purchase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    request: Option<Fingerprint>,
     /// The facts, for as long as the rail may have to be asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     payment: Option<Box<Payment>>,
@@ -166,10 +205,16 @@ impl Book {
         &self.keys
     }
 
+    /// Whether a proof was claimed and can still be presented.
+    #[must_use]
+    pub fn knows(&self, proof: &Fingerprint) -> bool {
+        self.proofs.contains_key(proof)
+    }
+
     /// How many payments were claimed and are neither delivered nor given up.
     #[must_use]
     pub fn unfinished(&self) -> usize {
-        self.live.len()
+        self.live.len().saturating_sub(self.answered.len())
     }
 
     /// Where a payment stands, if it is not finished.
@@ -204,13 +249,13 @@ impl Book {
         cold: &impl Cold,
         now: Timestamp,
     ) -> Result<(Claim, Option<Record>), ClaimError> {
-        if let Some(known) = self.find(&request, cold)? {
+        if let Some(known) = self.find(&request, cold, now)? {
             return Ok((known, None));
         }
         if let Some(key) = &request.idempotency
             && self.is_claimed(key, cold)?
         {
-            return Err(ClaimError::Duplicate);
+            return self.named_before(key, &request, now).map(|claim| (claim, None));
         }
         let transfers = self.transfers(&request)?;
         self.within(&request.caps, &transfers)?;
@@ -258,6 +303,15 @@ impl Book {
         Some(self.commit(now, trace, event, transfers))
     }
 
+    /// Notes that the handler failed: the answer is still owed, and whoever asks next may try again.
+    /// Nothing to write means that no answer is owed.
+    pub fn fail(&mut self, payment: PaymentId, outcome: Outcome, now: Timestamp) -> Option<Record> {
+        let live = self.live.get(&payment);
+        let live = live.filter(|live| matches!(live.standing, Standing::Posted(_)))?;
+        let trace = live.trace;
+        Some(self.commit(now, trace, Event::Failed { payment, outcome }, Vec::new()))
+    }
+
     /// Notes that the answer was given. Nothing to write means it was noted already.
     pub fn deliver(
         &mut self,
@@ -271,10 +325,11 @@ impl Book {
         Some(self.commit(now, trace, Event::Delivered { payment, outcome }, Vec::new()))
     }
 
-    /// Gives the right to settle or to deliver back, unused. The payment can be claimed again at once.
-    pub fn give_back(&mut self, payment: PaymentId) {
+    /// Gives the right to settle or to deliver back. The payment can be claimed again at once; where
+    /// its delivery was `begun`, as one that was interrupted.
+    pub fn give_back(&mut self, payment: PaymentId, begun: bool) {
         if let Some(live) = self.live.get_mut(&payment) {
-            live.holder = None;
+            live.holder = begun.then_some(NOBODY);
         }
     }
 
@@ -313,7 +368,8 @@ impl Book {
     /// more.
     pub fn replay(&mut self, record: &Record) -> Result<(), TransferError> {
         self.balances.apply(&record.transfers)?;
-        self.note(&record.event, &record.transfers, None);
+        // Whoever held a payment then held it in the epoch of then.
+        self.note(&record.event, &record.transfers, Some(self.epoch));
         self.seq = record.seq;
         Ok(())
     }
@@ -338,18 +394,57 @@ impl Book {
         self.forgotten_until = self.forgotten_until.max(until);
     }
 
-    /// The book as it stands.
+    /// The book as it stands, without what was delivered: see [`Book::answered`].
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let clone = |(a, b): (&Account, &Balance)| (a.clone(), *b);
+        let unfinished =
+            |(_, live): &(&PaymentId, &Live)| !matches!(live.standing, Standing::Delivered(..));
         Snapshot {
             seq: self.seq,
             epoch: self.epoch,
             accounts: self.balances.iter().map(clone).collect(),
             pending: self.balances.all_pending().cloned().collect(),
             keys: self.keys.iter().map(|(key, holder)| (*key, holder.clone())).collect(),
-            live: self.live.iter().map(|(id, live)| (*id, live.clone())).collect(),
+            live: self
+                .live
+                .iter()
+                .filter(unfinished)
+                .map(|(id, live)| (*id, live.clone()))
+                .collect(),
         }
+    }
+
+    /// What has to be kept of a payment that was delivered, so that its answer can be given again.
+    #[must_use]
+    pub fn answered(&self, payment: PaymentId) -> Option<Answered> {
+        let live = self.live.get(&payment)?;
+        let Standing::Delivered(settlement, outcome) = &live.standing else { return None };
+        Some(Answered {
+            payment,
+            trace: live.trace,
+            credential: live.credential,
+            request: live.request,
+            settlement: settlement.clone(),
+            outcome: *outcome,
+            kept_until: live.kept_until,
+        })
+    }
+
+    /// Recalls a payment that was delivered in an earlier life of the book.
+    pub fn recall(&mut self, answered: Answered) {
+        let live = Live {
+            trace: answered.trace,
+            credential: answered.credential,
+            standing: Standing::Delivered(answered.settlement, answered.outcome),
+            kept_until: answered.kept_until,
+            request: answered.request,
+            payment: None,
+            held: Vec::new(),
+            holder: None,
+        };
+        self.answered.insert((answered.kept_until, answered.payment));
+        self.live.insert(answered.payment, live);
     }
 
     /// A book as it stood, without its proofs.
@@ -374,11 +469,12 @@ impl Book {
         &mut self,
         request: &ClaimRequest,
         cold: &impl Cold,
+        now: Timestamp,
     ) -> Result<Option<Claim>, ClaimError> {
         let id = request.payment.id;
         for proof in &request.proofs {
             match self.proofs.get(&proof.fingerprint) {
-                Some(&owner) if owner == id => return Ok(Some(self.again(request))),
+                Some(&owner) if owner == id => return Ok(Some(self.again(request, now))),
                 Some(_) => return Ok(Some(Claim::Spent)),
                 None if self.is_cold(proof) && cold.is_claimed(proof)? => {
                     return Ok(Some(Claim::Spent));
@@ -390,23 +486,57 @@ impl Book {
     }
 
     /// Where a payment stands whose proof is presented again.
-    fn again(&mut self, request: &ClaimRequest) -> Claim {
+    fn again(&mut self, request: &ClaimRequest, now: Timestamp) -> Claim {
         let epoch = self.epoch;
         let Some(live) = self.live.get_mut(&request.payment.id) else { return Claim::Spent };
         if live.credential != request.payment.credential {
             return Claim::Spent;
         }
         match &live.standing {
-            Standing::Pending | Standing::Posted(_) if live.holder == Some(epoch) => Claim::Pending,
+            Standing::Pending | Standing::Posted(_) if live.holder == Some(epoch) => {
+                Claim::Pending(request.payment.id)
+            }
             Standing::Pending => {
                 live.holder = Some(epoch);
                 Claim::Unsettled
+            }
+            Standing::Posted(_) if live.holder.is_some() && !request.repeatable => {
+                Claim::Interrupted
             }
             Standing::Posted(settlement) => {
                 live.holder = Some(epoch);
                 Claim::Undelivered(settlement.clone())
             }
-            Standing::Delivered | Standing::Voided => Claim::Spent,
+            Standing::Delivered(..) if live.kept_until <= now => Claim::Spent,
+            Standing::Delivered(settlement, outcome) => {
+                Claim::Delivered(request.payment.id, settlement.clone(), *outcome)
+            }
+        }
+    }
+
+    /// What came of the payment that the client gave the same name.
+    fn named_before(
+        &self,
+        key: &Proof,
+        request: &ClaimRequest,
+        now: Timestamp,
+    ) -> Result<Claim, ClaimError> {
+        let owner = self.proofs.get(&key.fingerprint);
+        let owner = owner.and_then(|id| Some((*id, self.live.get(id)?)));
+        let Some((id, live)) = owner else { return Err(ClaimError::Duplicate) };
+        if live.request != request.payment.request {
+            return Err(ClaimError::KeyMisused);
+        }
+        match &live.standing {
+            Standing::Delivered(settlement, outcome) if live.kept_until > now => {
+                Ok(Claim::Delivered(id, settlement.clone(), *outcome))
+            }
+            Standing::Pending | Standing::Posted(_) if live.holder == Some(self.epoch) => {
+                Ok(Claim::Pending(id))
+            }
+            Standing::Pending | Standing::Posted(_) | Standing::Delivered(..) => {
+                Err(ClaimError::Duplicate)
+            }
         }
     }
 
@@ -454,6 +584,17 @@ impl Book {
     }
 
     fn forget(&mut self, now: Timestamp) {
+        for _ in 0..FORGET_MAX {
+            match self.answered.first().copied() {
+                Some((kept_until, payment))
+                    if kept_until < now || self.answered.len() > ANSWERED_MAX =>
+                {
+                    self.answered.pop_first();
+                    self.live.remove(&payment);
+                }
+                _ => break,
+            }
+        }
         for _ in 0..FORGET_MAX {
             match self.outdated.first().copied() {
                 Some((keep_until, fingerprint)) if keep_until < now => {
@@ -551,9 +692,12 @@ impl Book {
                 for proof in proofs {
                     self.remember(*proof, payment.id);
                 }
+                let kept_until = proofs.iter().filter_map(|proof| proof.keep_until).max();
                 let live = Live {
                     trace: payment.trace,
                     credential: payment.credential,
+                    kept_until: kept_until.unwrap_or(payment.expires_at),
+                    request: payment.request,
                     standing: settlement.clone().map_or(Standing::Pending, Standing::Posted),
                     payment: settlement.is_none().then(|| payment.clone()),
                     held: match settlement {
@@ -572,8 +716,17 @@ impl Book {
                     live.holder = holder;
                 }
             }
-            Event::Voided { payment, .. } | Event::Delivered { payment, .. } => {
+            Event::Failed { payment, .. } => self.give_back(*payment, false),
+            Event::Voided { payment, .. } => {
                 self.live.remove(payment);
+            }
+            Event::Delivered { payment, outcome } => {
+                let Some(live) = self.live.get_mut(payment) else { return };
+                if let Standing::Posted(settlement) = &live.standing {
+                    live.standing = Standing::Delivered(settlement.clone(), *outcome);
+                    live.holder = None;
+                    self.answered.insert((live.kept_until, *payment));
+                }
             }
         }
     }
@@ -608,6 +761,7 @@ pub fn claimed_proofs(record: &Record) -> Vec<(Proof, PaymentId)> {
         | Event::KeyDetached { .. }
         | Event::Posted { .. }
         | Event::Voided { .. }
+        | Event::Failed { .. }
         | Event::Delivered { .. } => Vec::new(),
     }
 }
@@ -665,9 +819,12 @@ pub enum ClaimError {
     /// A cap of the wallet's own would be passed.
     #[error("the payment would pass a cap")]
     OverCap,
-    /// The `Idempotency-Key` was used for another payment.
+    /// The `Idempotency-Key` was used for another payment, whose answer cannot be given now.
     #[error("the idempotency key was used before")]
     Duplicate,
+    /// The `Idempotency-Key` was used for another request.
+    #[error("the idempotency key was used for another request")]
+    KeyMisused,
     /// The request contradicts itself: ours to fix.
     #[error("the payment's legs contradict each other")]
     Legs,

@@ -35,7 +35,7 @@ pub use account::{Account, AccountKind, Holder, ParseAccountError, Rule};
 pub use audit::{Audit, Fault, What, audit};
 pub use balance::{Balance, Balances, Phase, Transfer, TransferError, totals};
 pub use book::{
-    Book, Cap, ClaimError, ClaimRequest, Cold, Entry, EntryError, Leg, Money, Snapshot,
+    Answered, Book, Cap, ClaimError, ClaimRequest, Cold, Entry, EntryError, Leg, Money, Snapshot,
     claimed_proofs,
 };
 pub use id::{Fingerprint, ParseIdError, PaymentId, SpendingKey, TraceId, TransferId};

@@ -1,7 +1,5 @@
 //! Payments: what was claimed, and where it stands.
 
-use std::sync::Arc;
-
 use farthing_money::{Amount, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -37,10 +35,14 @@ pub struct Payment {
     pub credential: Fingerprint,
     /// When the challenge expires.
     pub expires_at: Timestamp,
+    /// The digest of the whole request that was paid for, its body included; kept where the client
+    /// named the purchase with an `Idempotency-Key`, so that misuse of the name can be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<Fingerprint>,
     /// What the rail needs to find out later what became of the payment, in its own words. Nothing
     /// where the book itself knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub inquiry: Option<Arc<str>>,
+    pub inquiry: Option<Box<str>>,
 }
 
 /// A fingerprint and how long it has to be remembered.
@@ -111,10 +113,8 @@ pub enum Standing {
     Pending,
     /// The money moved; the answer is still owed.
     Posted(Settlement),
-    /// The answer was given.
-    Delivered,
-    /// Given up.
-    Voided,
+    /// The answer was given, and can be given again until the credential expires.
+    Delivered(Settlement, Outcome),
 }
 
 /// What a claim found.
@@ -122,14 +122,22 @@ pub enum Standing {
 pub enum Claim {
     /// The proof is ours now, and its record is durable.
     Fresh,
-    /// This very payment is being settled or delivered by somebody else.
-    Pending,
+    /// This payment is being settled or delivered by somebody else. It is the payment itself, or the
+    /// one that the client gave the same `Idempotency-Key` for the same request.
+    Pending(PaymentId),
     /// This very payment was claimed, and whoever was settling it has stopped: nobody knows whether
     /// the money moved. The caller now holds the right to find out.
     Unsettled,
     /// This very payment was posted and never delivered: an honest retry after a crash or a
     /// failed delivery. The caller now holds the right to deliver.
     Undelivered(Settlement),
+    /// This very payment was posted, and whoever was delivering it stopped in the middle: the
+    /// handler may have run, and what was bought must not happen twice. Nobody holds any right.
+    Interrupted,
+    /// This payment was delivered: the same answer may be given again, and no other. It is the
+    /// payment itself, or the one that the client gave the same `Idempotency-Key` for the same
+    /// request.
+    Delivered(PaymentId, Settlement, Outcome),
     /// The proof bought something already, or was declined.
     Spent,
 }

@@ -102,6 +102,13 @@ pub enum Event {
         /// Why.
         reason: VoidReason,
     },
+    /// The answer that was paid for was not given: the handler failed. It is still owed.
+    Failed {
+        /// The payment.
+        payment: PaymentId,
+        /// How it went.
+        outcome: Outcome,
+    },
     /// The answer that was paid for was given.
     Delivered {
         /// The payment.

@@ -101,9 +101,9 @@ fn claimed(record: &Record) -> Option<&Payment> {
 
 fn standing(records: &[Record]) -> StoryStanding {
     records.iter().fold(StoryStanding::Pending, |before, record| match &record.event {
-        Event::Claimed { settlement: Some(_), .. } | Event::Posted { .. } => {
-            StoryStanding::Undelivered
-        }
+        Event::Claimed { settlement: Some(_), .. }
+        | Event::Posted { .. }
+        | Event::Failed { .. } => StoryStanding::Undelivered,
         Event::Delivered { .. } => StoryStanding::Delivered,
         Event::Voided { .. } => StoryStanding::Voided,
         Event::Claimed { settlement: None, .. }
@@ -122,6 +122,9 @@ pub(crate) fn sentence(event: &Event) -> String {
         Event::Claimed { settlement: None, .. } => "claimed, waiting for the rail".to_owned(),
         Event::Posted { settlement, .. } => format!("posted, reference {}", settlement.reference),
         Event::Voided { reason, .. } => format!("voided: {reason:?}").to_lowercase(),
+        Event::Failed { outcome, .. } => {
+            format!("failed with status {}, still owed", outcome.status)
+        }
         Event::Delivered { outcome, .. } => format!("delivered with status {}", outcome.status),
         Event::Opened { epoch } => format!("book opened by writer {epoch}"),
         Event::KeyAttached { holder, .. } => format!("key attached to {holder}"),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use farthing_core::{
     Ask, Buyer, Invitation, Object, Offer, Paid, PayError, Presented, Protocol, ReceiptFacts,
-    Rejection, Unpayable,
+    Rejection, Unpayable, identity,
 };
 use farthing_ledger::{Fingerprint, TraceId};
 use farthing_money::Timestamp;
@@ -70,8 +70,11 @@ impl Mpp {
         let opaque = terms.opaque_object().map_err(|_| Rejection::Foreign)?;
         let member = |name| opaque.get(name).and_then(Value::as_str).ok_or(Rejection::Foreign);
         let scope = ask.scope.digest();
-        if member("scope")? != scope.to_string() || !same_body(terms, ask) {
+        if member("scope")? != scope.to_string() {
             return Err(Rejection::Foreign);
+        }
+        if !same_body(terms, ask) {
+            return Err(Rejection::OtherBody(identity(NAME, &challenge.id)));
         }
         let trace: TraceId = member("trace")?.parse().map_err(|_| Rejection::Foreign)?;
         let expires = terms.expires.clone().ok_or(Rejection::Foreign)?;

@@ -565,7 +565,7 @@ impl Rail for TempoRail {
 }
 
 /// The credential for the books. Nobody can use it for anything but this payment.
-fn inquiry(presented: &Presented) -> Arc<str> {
+fn inquiry(presented: &Presented) -> Box<str> {
     let kept = Inquiry {
         realm: presented.realm.clone(),
         request: presented.request.clone(),

@@ -6,25 +6,31 @@
 //! **Architecture invariant:** passes the store suite of the testkit; a behaviour that is not in
 //! the suite is not relied upon.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use farthing_core::{BoxFuture, Store, StoreError};
+use farthing_core::{Answer, BoxFuture, Store, StoreError};
 use farthing_ledger::{
     Book, Claim, ClaimError, ClaimRequest, Cold, Entry, EntryError, Fingerprint, Outcome,
     PaymentId, Proof, Record, Settlement, VoidReason, claimed_proofs,
 };
 use farthing_money::Timestamp;
 
-/// A journal in memory. Clones share it.
+/// How many answers are kept before those that nobody can ask for any more are dropped.
+const ANSWERS_KEPT: usize = 10_000;
+
+/// A journal in memory, and the answers that were kept. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Paper(Arc<Mutex<Vec<Record>>>);
+pub struct Paper {
+    records: Arc<Mutex<Vec<Record>>>,
+    answers: Arc<Mutex<BTreeMap<PaymentId, Answer>>>,
+}
 
 impl Paper {
     /// The records so far.
     #[must_use]
     pub fn records(&self) -> Vec<Record> {
-        lock(&self.0).clone()
+        lock(&self.records).clone()
     }
 }
 
@@ -99,7 +105,7 @@ impl State {
     fn write(&mut self, record: Option<Record>) {
         if let Some(record) = record {
             self.index.note(&record);
-            lock(&self.paper.0).push(record);
+            lock(&self.paper.records).push(record);
         }
     }
 }
@@ -147,14 +153,45 @@ impl Store for MemoryStore {
         })
     }
 
-    fn deliver(&self, payment: PaymentId, outcome: Outcome, now: Timestamp) {
+    fn deliver(
+        &self,
+        payment: PaymentId,
+        outcome: Outcome,
+        answer: Option<Answer>,
+        now: Timestamp,
+    ) {
         let mut state = lock(&self.state);
         let record = state.book.deliver(payment, outcome, now);
+        if let (Some(answer), Some(_)) = (answer, &record) {
+            let mut answers = lock(&state.paper.answers);
+            answers.insert(payment, answer);
+            if answers.len() > ANSWERS_KEPT {
+                answers.retain(|payment, _| state.book.answered(*payment).is_some());
+            }
+        }
         state.write(record);
     }
 
-    fn give_back(&self, payment: PaymentId) {
-        lock(&self.state).book.give_back(payment);
+    fn fail(&self, payment: PaymentId, outcome: Outcome, now: Timestamp) {
+        let mut state = lock(&self.state);
+        let record = state.book.fail(payment, outcome, now);
+        state.write(record);
+    }
+
+    fn answer(&self, payment: PaymentId) -> BoxFuture<'_, Result<Option<Answer>, StoreError>> {
+        Box::pin(async move {
+            let state = lock(&self.state);
+            let answer = lock(&state.paper.answers).get(&payment).cloned();
+            Ok(answer)
+        })
+    }
+
+    fn is_claimed(&self, proof: Fingerprint) -> BoxFuture<'_, Result<bool, StoreError>> {
+        Box::pin(async move { Ok(lock(&self.state).book.knows(&proof)) })
+    }
+
+    fn give_back(&self, payment: PaymentId, begun: bool) {
+        lock(&self.state).book.give_back(payment, begun);
     }
 
     fn enter(&self, entry: Entry, now: Timestamp) -> BoxFuture<'_, Result<bool, EntryError>> {

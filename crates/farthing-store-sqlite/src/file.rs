@@ -4,8 +4,12 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use farthing_ledger::{Book, ClaimError, Cold, Fingerprint, PaymentId, Proof, Record, Snapshot};
+use farthing_core::Answer;
+use farthing_ledger::{
+    Answered, Book, ClaimError, Cold, Fingerprint, PaymentId, Proof, Record, Snapshot,
+};
 use farthing_money::Timestamp;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use crate::checkpoint::Checkpoint;
@@ -14,7 +18,7 @@ use crate::checkpoint::Checkpoint;
 const APPLICATION_ID: i32 = 0x4652_5448;
 
 /// The schema this code writes.
-const SCHEMA_VERSION: i32 = 1;
+const SCHEMA_VERSION: i32 = 2;
 
 /// The journal and what is derived from it.
 ///
@@ -46,6 +50,20 @@ CREATE TABLE snapshot (
     seq  INTEGER PRIMARY KEY,
     body TEXT NOT NULL
 ) STRICT;
+";
+
+/// Answers that may be given again, and what the book has to know for it. Nothing here is part of the
+/// journal: it holds what was sold, and is gone when it cannot be asked for any more.
+const ANSWERS: &str = "
+CREATE TABLE answer (
+    payment    BLOB PRIMARY KEY CHECK (length(payment) = 16),
+    kept_until INTEGER NOT NULL,
+    answered   TEXT NOT NULL,
+    status     INTEGER,
+    fields     BLOB,
+    body       BLOB
+) STRICT, WITHOUT ROWID;
+CREATE INDEX answer_kept_until ON answer (kept_until);
 ";
 
 /// The width of a bucket, as a power of two.
@@ -135,8 +153,17 @@ fn migrate(connection: &Connection) -> Result<(), OpenError> {
         (APPLICATION_ID, SCHEMA_VERSION) => Ok(()),
         (0, 0) if is_empty(connection)? => {
             connection.execute_batch(&format!(
-                "BEGIN IMMEDIATE; {SCHEMA}
+                "BEGIN IMMEDIATE; {SCHEMA} {ANSWERS}
                  PRAGMA application_id = {APPLICATION_ID};
+                 PRAGMA user_version = {SCHEMA_VERSION};
+                 COMMIT;"
+            ))?;
+            Ok(())
+        }
+        (APPLICATION_ID, 1) => {
+            connection.execute_batch(&format!(
+                "BEGIN IMMEDIATE; {ANSWERS}
+                 DELETE FROM snapshot;
                  PRAGMA user_version = {SCHEMA_VERSION};
                  COMMIT;"
             ))?;
@@ -193,8 +220,82 @@ fn read(connection: &Connection, now: Timestamp) -> Result<Book, OpenError> {
             book.shelve(&proof);
         }
     }
+    let mut answers = connection.prepare("SELECT answered FROM answer WHERE kept_until >= ?1")?;
+    let mut rows = answers.query([now.as_micros().cast_signed()])?;
+    while let Some(row) = rows.next()? {
+        let body: String = row.get(0)?;
+        // One that cannot be read is refused as used when its credential comes again.
+        if let Ok(answered) = serde_json::from_str(&body) {
+            book.recall(answered);
+        }
+    }
     book.forgot_until(memory_from);
     Ok(book)
+}
+
+/// Keeps what is needed to give an answer again, within the transaction that is open.
+pub(crate) fn keep_answer(
+    connection: &Connection,
+    answered: &Answered,
+    answer: Option<&Answer>,
+) -> rusqlite::Result<()> {
+    // In-memory data with string keys always serialises.
+    let body = serde_json::to_string(answered).unwrap_or_default();
+    let mut insert = connection.prepare_cached(
+        "INSERT OR REPLACE INTO answer (payment, kept_until, answered, status, fields, body)
+         VALUES (?, ?, ?, ?, ?, ?)",
+    )?;
+    insert.execute(params![
+        answered.payment.to_bytes(),
+        answered.kept_until.as_micros().cast_signed(),
+        body,
+        answer.map(|answer| answer.status),
+        answer.map(|answer| written(&answer.fields)),
+        answer.map(|answer| answer.body.as_slice()),
+    ])?;
+    Ok(())
+}
+
+/// The answer that was given for a payment, if it was kept.
+pub(crate) fn answer(
+    connection: &Connection,
+    payment: PaymentId,
+) -> rusqlite::Result<Option<Answer>> {
+    let select = "SELECT status, fields, body FROM answer WHERE payment = ? AND body IS NOT NULL";
+    let mut select = connection.prepare_cached(select)?;
+    let row = |row: &rusqlite::Row<'_>| {
+        let fields: Vec<u8> = row.get(1)?;
+        Ok(Answer { status: row.get(0)?, fields: read_fields(&fields), body: row.get(2)? })
+    };
+    select.query_row([payment.to_bytes()], row).optional()
+}
+
+/// Header fields as HTTP/1.1 writes them.
+fn written(fields: &HeaderMap) -> Vec<u8> {
+    let mut text = Vec::new();
+    for (name, value) in fields {
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            text.extend_from_slice(part);
+        }
+    }
+    text
+}
+
+fn read_fields(text: &[u8]) -> HeaderMap {
+    let mut fields = HeaderMap::new();
+    // A value contains no line break, and a name no colon.
+    for line in text.split(|&byte| byte == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let Some(colon) = line.iter().position(|&byte| byte == b':') else { continue };
+        let (name, value) = line.split_at(colon);
+        let value = value.strip_prefix(b": ").unwrap_or(value);
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
+        {
+            fields.append(name, value);
+        }
+    }
+    fields
 }
 
 /// Which bucket of the index a proof lies in. A bucket is 66 milliseconds: at ten thousand payments a
@@ -244,6 +345,8 @@ pub(crate) fn save(connection: &Connection, book: &Book, now: Timestamp) -> rusq
     transaction.execute("DELETE FROM snapshot WHERE seq < ?", [seq])?;
     let outdated = bucket(Some(now.before(PROOFS_KEPT)));
     transaction.execute("DELETE FROM proof WHERE bucket > 0 AND bucket < ?", [outdated])?;
+    let over = now.as_micros().cast_signed();
+    transaction.execute("DELETE FROM answer WHERE kept_until < ?", [over])?;
     transaction.commit()
 }
 
@@ -273,7 +376,7 @@ pub enum OpenError {
     #[error("the file is not a Farthing book")]
     NotABook,
     /// It was written by another version.
-    #[error("the book has schema version {found}, and this program writes version 1")]
+    #[error("the book has schema version {found}, and this program writes version 2")]
     Version {
         /// Its version.
         found: i32,

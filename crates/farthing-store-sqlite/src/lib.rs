@@ -36,9 +36,10 @@ use std::sync::mpsc::{self, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use farthing_core::{BoxFuture, Store, StoreError};
+use farthing_core::{Answer, BoxFuture, Store, StoreError};
 use farthing_ledger::{
-    Claim, ClaimError, ClaimRequest, Entry, EntryError, Outcome, PaymentId, Settlement, VoidReason,
+    Claim, ClaimError, ClaimRequest, Entry, EntryError, Fingerprint, Outcome, PaymentId,
+    Settlement, VoidReason,
 };
 use farthing_money::Timestamp;
 use tokio::sync::{oneshot, watch};
@@ -181,7 +182,7 @@ impl Drop for Grant {
     fn drop(&mut self) {
         if let Some(jobs) = self.give_back.take() {
             // The writer gone, the next one starts with nothing held.
-            let _ = jobs.send(Job::GiveBack(self.payment));
+            let _ = jobs.send(Job::GiveBack(self.payment, false));
         }
     }
 }
@@ -235,12 +236,32 @@ impl Store for SqliteStore {
         Box::pin(async { ask.await.ok_or(StoreError) })
     }
 
-    fn deliver(&self, payment: PaymentId, outcome: Outcome, now: Timestamp) {
-        self.send(Job::Deliver(payment, outcome, now));
+    fn deliver(
+        &self,
+        payment: PaymentId,
+        outcome: Outcome,
+        answer: Option<Answer>,
+        now: Timestamp,
+    ) {
+        self.send(Job::Deliver(payment, outcome, answer.map(Box::new), now));
     }
 
-    fn give_back(&self, payment: PaymentId) {
-        self.send(Job::GiveBack(payment));
+    fn fail(&self, payment: PaymentId, outcome: Outcome, now: Timestamp) {
+        self.send(Job::Fail(payment, outcome, now));
+    }
+
+    fn answer(&self, payment: PaymentId) -> BoxFuture<'_, Result<Option<Answer>, StoreError>> {
+        let ask = self.ask(move |answer| Job::Answer(payment, answer));
+        Box::pin(async { ask.await.ok_or(StoreError) })
+    }
+
+    fn is_claimed(&self, proof: Fingerprint) -> BoxFuture<'_, Result<bool, StoreError>> {
+        let ask = self.ask(move |answer| Job::IsClaimed(proof, answer));
+        Box::pin(async { ask.await.ok_or(StoreError) })
+    }
+
+    fn give_back(&self, payment: PaymentId, begun: bool) {
+        self.send(Job::GiveBack(payment, begun));
     }
 
     fn enter(&self, entry: Entry, now: Timestamp) -> BoxFuture<'_, Result<bool, EntryError>> {

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Receiver;
 
+use farthing_core::Answer;
 use farthing_ledger::{
-    Claim, ClaimError, ClaimRequest, Entry, EntryError, Outcome, PaymentId, Record, Settlement,
-    VoidReason, claimed_proofs,
+    Answered, Claim, ClaimError, ClaimRequest, Entry, EntryError, Fingerprint, Outcome, PaymentId,
+    Record, Settlement, VoidReason, claimed_proofs,
 };
 use farthing_money::Timestamp;
 use tokio::sync::oneshot::Sender;
@@ -20,18 +21,32 @@ pub(crate) enum Job {
     Post(PaymentId, Settlement, Timestamp, Sender<()>),
     Void(PaymentId, VoidReason, Timestamp, Sender<()>),
     Enter(Box<Entry>, Timestamp, Sender<Result<bool, EntryError>>),
-    Deliver(PaymentId, Outcome, Timestamp),
-    GiveBack(PaymentId),
+    Deliver(PaymentId, Outcome, Option<Box<Answer>>, Timestamp),
+    Fail(PaymentId, Outcome, Timestamp),
+    GiveBack(PaymentId, bool),
+    Answer(PaymentId, Sender<Option<Answer>>),
+    IsClaimed(Fingerprint, Sender<bool>),
 }
 
 /// A claim's answer, with what guards it on its way where there is something to guard.
 pub(crate) type ClaimAnswer = (Result<Claim, ClaimError>, Option<Grant>);
 
-/// An answer that may only be given once its batch is on disk.
-enum Answer {
+/// A reply that may only be given once its batch is on disk.
+enum Reply {
     Claim(ClaimAnswer, Sender<ClaimAnswer>),
     Done(Sender<()>),
+    /// What is kept is read once the batch that may keep it is on disk.
+    Answer(PaymentId, Sender<Option<Answer>>),
+    IsClaimed(bool, Sender<bool>),
     Entered(Result<bool, EntryError>, Sender<Result<bool, EntryError>>),
+}
+
+/// What a batch of requests came to.
+#[derive(Default)]
+struct Batch {
+    records: Vec<Record>,
+    answers: Vec<(Answered, Option<Box<Answer>>)>,
+    replies: Vec<Reply>,
 }
 
 pub(crate) struct Writer {
@@ -61,7 +76,7 @@ impl Writer {
     pub(crate) fn take_over(&mut self, now: Timestamp) -> Result<(), OpenError> {
         self.now = now;
         let opened = self.file.book.open(now);
-        self.commit(&[opened])?;
+        self.commit(&Batch { records: vec![opened], ..Batch::default() })?;
         Ok(())
     }
 
@@ -81,17 +96,16 @@ impl Writer {
     }
 
     /// Decides a batch, writes it, and only then answers.
-    fn work(&mut self, batch: Vec<Job>) -> rusqlite::Result<()> {
-        let mut records = Vec::new();
-        let mut answers = Vec::with_capacity(batch.len());
-        for job in batch {
-            self.decide(job, &mut records, &mut answers);
+    fn work(&mut self, jobs: Vec<Job>) -> rusqlite::Result<()> {
+        let mut batch = Batch { replies: Vec::with_capacity(jobs.len()), ..Batch::default() };
+        for job in jobs {
+            self.decide(job, &mut batch);
         }
-        if !records.is_empty() {
-            self.commit(&records)?;
+        if !batch.records.is_empty() {
+            self.commit(&batch)?;
         }
-        for answer in answers {
-            self.give(answer);
+        for reply in batch.replies {
+            self.give(reply);
         }
         let unsaved = self.file.book.seq().saturating_sub(self.saved_at_seq);
         if unsaved >= self.options.snapshot_every {
@@ -101,51 +115,72 @@ impl Writer {
         Ok(())
     }
 
-    fn decide(&mut self, job: Job, records: &mut Vec<Record>, answers: &mut Vec<Answer>) {
+    fn decide(&mut self, job: Job, batch: &mut Batch) {
         let BookFile { book, connection, .. } = &mut self.file;
         let cold = OnDisk(connection);
         match job {
             Job::Claim(request, now, grant, sender) => {
                 self.now = now;
                 let answer = book.claim(*request, &cold, now).map(|(claim, record)| {
-                    records.extend(record);
+                    batch.records.extend(record);
                     claim
                 });
                 let holds = match answer {
                     Ok(Claim::Fresh | Claim::Unsettled | Claim::Undelivered(_)) => true,
-                    Ok(Claim::Pending | Claim::Spent) | Err(_) => false,
+                    Ok(
+                        Claim::Pending(_)
+                        | Claim::Interrupted
+                        | Claim::Delivered(..)
+                        | Claim::Spent,
+                    )
+                    | Err(_) => false,
                 };
                 let grant = if holds { Some(grant) } else { grant.keep_nothing() };
-                answers.push(Answer::Claim((answer, grant), sender));
+                batch.replies.push(Reply::Claim((answer, grant), sender));
             }
             Job::Post(payment, settlement, now, sender) => {
-                records.extend(book.post(payment, settlement, now));
-                answers.push(Answer::Done(sender));
+                batch.records.extend(book.post(payment, settlement, now));
+                batch.replies.push(Reply::Done(sender));
             }
             Job::Void(payment, reason, now, sender) => {
-                records.extend(book.void(payment, reason, now));
-                answers.push(Answer::Done(sender));
+                batch.records.extend(book.void(payment, reason, now));
+                batch.replies.push(Reply::Done(sender));
             }
             Job::Enter(entry, now, sender) => {
                 self.now = now;
                 let answer = book.enter(*entry, &cold, now).map(|record| {
                     let is_new = record.is_some();
-                    records.extend(record);
+                    batch.records.extend(record);
                     is_new
                 });
-                answers.push(Answer::Entered(answer, sender));
+                batch.replies.push(Reply::Entered(answer, sender));
             }
-            Job::Deliver(payment, outcome, now) => {
-                records.extend(book.deliver(payment, outcome, now));
+            Job::Deliver(payment, outcome, answer, now) => {
+                let record = book.deliver(payment, outcome, now);
+                if let (Some(_), Some(answered)) = (&record, book.answered(payment)) {
+                    batch.answers.push((answered, answer));
+                }
+                batch.records.extend(record);
             }
-            Job::GiveBack(payment) => book.give_back(payment),
+            Job::Fail(payment, outcome, now) => {
+                batch.records.extend(book.fail(payment, outcome, now));
+            }
+            Job::GiveBack(payment, begun) => book.give_back(payment, begun),
+            Job::Answer(payment, sender) => batch.replies.push(Reply::Answer(payment, sender)),
+            Job::IsClaimed(proof, sender) => {
+                batch.replies.push(Reply::IsClaimed(book.knows(&proof), sender));
+            }
         }
     }
 
-    fn commit(&mut self, records: &[Record]) -> rusqlite::Result<()> {
+    fn commit(&mut self, batch: &Batch) -> rusqlite::Result<()> {
+        let records = &batch.records;
         let transaction = self.file.connection.unchecked_transaction()?;
         for record in records {
             file::append(&transaction, record)?;
+        }
+        for (answered, answer) in &batch.answers {
+            file::keep_answer(&transaction, answered, answer.as_deref())?;
         }
         transaction.commit()?;
         self.counts.unfinished.store(self.file.book.unfinished(), Ordering::Relaxed);
@@ -156,13 +191,20 @@ impl Writer {
         Ok(())
     }
 
-    fn give(&self, answer: Answer) {
+    fn give(&self, reply: Reply) {
         self.counts.waiting.fetch_sub(1, Ordering::Relaxed);
-        match answer {
-            Answer::Claim(answer, sender) => drop(sender.send(answer)),
+        match reply {
+            Reply::Claim(answer, sender) => drop(sender.send(answer)),
             // Whoever went away meanwhile does not need to know.
-            Answer::Done(sender) => drop(sender.send(())),
-            Answer::Entered(answer, sender) => drop(sender.send(answer)),
+            Reply::Done(sender) => drop(sender.send(())),
+            Reply::Answer(payment, sender) => {
+                // What cannot be read is not answered, which the asker takes for an outage.
+                if let Ok(answer) = file::answer(&self.file.connection, payment) {
+                    drop(sender.send(answer));
+                }
+            }
+            Reply::IsClaimed(claimed, sender) => drop(sender.send(claimed)),
+            Reply::Entered(answer, sender) => drop(sender.send(answer)),
         }
     }
 }

@@ -311,7 +311,7 @@ pub async fn a_payment_is_admitted_once_and_the_books_say_so(railway: Railway) {
     let counter = Counter::new(&railway.rail, &railway.entries).await;
     let presented = railway.pay(&railway.invite("a")).await;
     assert_eq!(counter.take(&presented).await, Ok(()));
-    assert_eq!(counter.take(&presented).await, Err(Refusal::Replayed));
+    assert_eq!(counter.take(&presented).await, Err(Refusal::Answered));
     let sound = counter.audit();
     assert_eq!((sound.claimed, sound.delivered), (1, 1));
     assert_eq!(counter.earned(), 2_500);
@@ -352,10 +352,12 @@ impl Counter {
             description: None,
             offer_ttl: Duration::from_mins(5),
             authorization_is_taken: false,
+            repeatable: true,
             idempotency_key: None,
         };
         match till.admit(&ask, &HeaderMap::new(), START).await? {
-            Admission::Deliver(posted) => posted.delivered(Outcome { status: 200 }, START),
+            Admission::Deliver(posted) => posted.delivered(Outcome { status: 200 }, None, START),
+            Admission::Again(_) => panic!("no answer is kept here"),
             Admission::Challenge => panic!("a credential was presented"),
         }
         Ok(())
@@ -385,6 +387,7 @@ impl Counter {
             | Event::KeyDetached { .. }
             | Event::Funded { .. }
             | Event::Voided { .. }
+            | Event::Failed { .. }
             | Event::Delivered { .. } => None,
         };
         self.store.records().into_iter().filter_map(settled).collect()

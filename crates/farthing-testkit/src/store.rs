@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use farthing_core::Store;
+use farthing_core::{Answer, Store};
 use farthing_ledger::{
     Account, AccountKind, Audit, Cap, Claim, ClaimError, ClaimRequest, Entry, EntryError,
     Fingerprint, Holder, Leg, Money, Outcome, Payment, PaymentId, Proof, Record, Settlement,
     Source, SpendingKey, TraceId, VoidReason, audit,
 };
 use farthing_money::{Amount, AssetId, Timestamp};
+use http::{HeaderMap, HeaderValue};
 
 /// The instant at which every story begins.
 pub const START: Timestamp = Timestamp::from_micros(1_763_712_000_000_000);
@@ -102,8 +103,7 @@ impl<'a> Story<'a> {
     /// Claims a payment and says in a word what came of it.
     pub async fn claim(&self, request: ClaimRequest) -> String {
         match self.store().claim(request, self.now).await {
-            Ok(Claim::Undelivered(_)) => "undelivered".into(),
-            Ok(claim) => format!("{claim:?}").to_lowercase(),
+            Ok(claim) => word(&claim).into(),
             Err(error) => format!("{error:?}"),
         }
     }
@@ -116,7 +116,7 @@ impl<'a> Story<'a> {
 
     /// Delivers the payment called `name`.
     pub fn deliver(&self, name: &str) {
-        self.store().deliver(payment(name), Outcome { status: 200 }, self.now);
+        self.store().deliver(payment(name), Outcome { status: 200 }, None, self.now);
     }
 
     /// Ends the story: the journal must be sound. What was noted without waiting is in it.
@@ -147,6 +147,7 @@ pub fn purchase(name: &str, atoms: u128) -> ClaimRequest {
             scope: "0".repeat(32),
             credential: Fingerprint::of("credential", &[name.as_bytes()]),
             expires_at,
+            request: None,
             inquiry: None,
         },
         proofs: vec![Proof { fingerprint, keep_until: Some(expires_at) }],
@@ -154,6 +155,7 @@ pub fn purchase(name: &str, atoms: u128) -> ClaimRequest {
         legs: vec![Leg { from: Source::Key(key("alice")), to: seller, atoms }],
         money: Money::Book,
         caps: vec![],
+        repeatable: true,
     }
 }
 
@@ -216,6 +218,8 @@ macro_rules! store_suite {
             a_claim_on_a_rail_waits_for_the_rail
             a_refused_claim_claims_nothing
             the_answers_survive_a_restart
+            an_answer_is_kept
+            what_must_not_happen_twice_is_begun_once
             whoever_holds_a_payment_is_alone_with_it
             a_used_proof_stays_used
             a_proof_without_end_is_remembered_for_ever
@@ -243,7 +247,7 @@ pub async fn a_claim_moves_money_that_lies_in_the_book(stores: &impl Stores) {
     let story = Story::begin(stores).await;
     assert_eq!(story.claim(purchase("a", 5)).await, "fresh");
     story.deliver("a");
-    assert_eq!(story.claim(purchase("a", 5)).await, "spent");
+    assert_eq!(story.claim(purchase("a", 5)).await, "delivered");
     let audit = story.end();
     assert_eq!((sums(&audit), audit.delivered), ((995, 5), 1));
 }
@@ -278,7 +282,7 @@ pub async fn a_refused_claim_claims_nothing(stores: &impl Stores) {
     assert_eq!(sums(&story.end()), (0, 1_001));
 }
 
-/// Fresh, pending, unsettled, undelivered and spent are told apart, before and after a restart.
+/// Fresh, pending, unsettled, undelivered and delivered are told apart, before and after a restart.
 pub async fn the_answers_survive_a_restart(stores: &impl Stores) {
     let mut story = Story::begin(stores).await;
     assert_eq!(story.claim(purchase("undelivered", 1)).await, "fresh");
@@ -287,10 +291,58 @@ pub async fn the_answers_survive_a_restart(stores: &impl Stores) {
     assert_eq!(story.claim(rail_purchase("pending", 1)).await, "fresh");
     story.restart();
     assert_eq!(story.claim(purchase("undelivered", 1)).await, "undelivered");
-    assert_eq!(story.claim(purchase("spent", 1)).await, "spent");
+    assert_eq!(story.claim(purchase("spent", 1)).await, "delivered");
     assert_eq!(story.claim(rail_purchase("pending", 1)).await, "unsettled");
     assert_eq!(story.claim(rail_purchase("pending", 1)).await, "pending");
     assert_eq!(story.claim(purchase("fresh", 1)).await, "fresh");
+    story.end();
+}
+
+/// An answer that was kept is given again as it was, also after a restart, until its credential expires.
+pub async fn an_answer_is_kept(stores: &impl Stores) {
+    let mut story = Story::begin(stores).await;
+    let mut fields = HeaderMap::new();
+    fields.insert("content-type", HeaderValue::from_static("text/plain"));
+    fields.append("link", HeaderValue::from_static("</a>; rel=\"x\", <b: c>"));
+    fields.append("link", HeaderValue::from_bytes(b"\xe9").unwrap());
+    let answer = Answer { status: 201, fields, body: b"sunny\r\n\x00".to_vec() };
+    for name in ["kept", "long"] {
+        assert_eq!(story.claim(purchase(name, 1)).await, "fresh");
+    }
+    let outcome = Outcome { status: 201 };
+    story.store().deliver(payment("kept"), outcome, Some(answer.clone()), story.now);
+    story.store().deliver(payment("long"), outcome, None, story.now);
+    // Noted once.
+    let other = Answer { status: 500, ..answer.clone() };
+    story.store().deliver(payment("kept"), outcome, Some(other), story.now);
+    for _ in 0..2 {
+        for (name, kept) in [("kept", Some(&answer)), ("long", None), ("never", None)] {
+            assert_eq!(story.store().answer(payment(name)).await.unwrap().as_ref(), kept, "{name}");
+        }
+        assert_eq!(story.claim(purchase("kept", 1)).await, "delivered");
+        assert!(story.store().is_claimed(challenge("kept")).await.unwrap());
+        assert!(!story.store().is_claimed(challenge("never")).await.unwrap());
+        story.restart();
+    }
+    story.end();
+}
+
+/// What must not happen twice is begun once, whatever happens in between.
+pub async fn what_must_not_happen_twice_is_begun_once(stores: &impl Stores) {
+    let mut story = Story::begin(stores).await;
+    let once = |name: &str| ClaimRequest { repeatable: false, ..purchase(name, 1) };
+    for name in ["crash", "begun", "failed"] {
+        assert_eq!(story.claim(once(name)).await, "fresh");
+    }
+    story.store().give_back(payment("begun"), true);
+    assert_eq!(story.claim(once("begun")).await, "interrupted");
+    story.store().fail(payment("failed"), Outcome { status: 503 }, story.now);
+    assert_eq!(story.claim(once("failed")).await, "undelivered");
+    story.store().fail(payment("failed"), Outcome { status: 503 }, story.now);
+    story.restart();
+    assert_eq!(story.claim(once("crash")).await, "interrupted");
+    assert_eq!(story.claim(once("failed")).await, "undelivered");
+    assert_eq!(story.claim(purchase("crash", 1)).await, "undelivered", "what may happen twice");
     story.end();
 }
 
@@ -299,7 +351,7 @@ pub async fn whoever_holds_a_payment_is_alone_with_it(stores: &impl Stores) {
     let story = Story::begin(stores).await;
     assert_eq!(story.claim(purchase("a", 1)).await, "fresh");
     assert_eq!(story.claim(purchase("a", 1)).await, "pending");
-    story.store().give_back(payment("a"));
+    story.store().give_back(payment("a"), false);
     assert_eq!(story.claim(purchase("a", 1)).await, "undelivered");
     assert_eq!(story.claim(purchase("a", 1)).await, "pending");
     let mut other = purchase("a", 1);
@@ -307,7 +359,7 @@ pub async fn whoever_holds_a_payment_is_alone_with_it(stores: &impl Stores) {
     assert_eq!(story.claim(other).await, "spent");
     assert_eq!(story.claim(rail_purchase("b", 1)).await, "fresh");
     assert_eq!(story.claim(rail_purchase("b", 1)).await, "pending");
-    story.store().give_back(payment("b"));
+    story.store().give_back(payment("b"), false);
     assert_eq!(story.claim(rail_purchase("b", 1)).await, "unsettled");
     assert_eq!(story.claim(rail_purchase("b", 1)).await, "pending");
     assert_eq!(sums(&story.end()), (999, 1));
@@ -320,16 +372,20 @@ pub async fn a_used_proof_stays_used(stores: &impl Stores) {
     story.deliver("a");
     for seconds in [299, 300, 301, 430, 4_000, 100_000] {
         story.now = START.after(Duration::from_secs(seconds));
-        assert_eq!(story.claim(purchase("a", 1)).await, "spent", "{seconds} s");
+        // While the credential could be good, its answer can be given again; nothing is bought anew.
+        let bought = if seconds < 300 { "delivered" } else { "spent" };
+        assert_eq!(story.claim(purchase("a", 1)).await, bought, "{seconds} s");
         // Other business lets a store forget what it may forget.
         assert_eq!(story.claim(later_purchase(seconds)).await, "fresh");
         story.now = START;
-        assert_eq!(story.claim(purchase("a", 1)).await, "spent", "clock set back");
+        let again = story.claim(purchase("a", 1)).await;
+        assert!(["delivered", "spent"].contains(&again.as_str()), "clock set back: {again}");
         story.now = START.after(Duration::from_secs(seconds));
         story.restart();
-        assert_eq!(story.claim(purchase("a", 1)).await, "spent", "{seconds} s, restarted");
+        assert_eq!(story.claim(purchase("a", 1)).await, bought, "{seconds} s, restarted");
         story.now = START;
-        assert_eq!(story.claim(purchase("a", 1)).await, "spent", "restarted, clock set back");
+        let again = story.claim(purchase("a", 1)).await;
+        assert!(["delivered", "spent"].contains(&again.as_str()), "restarted, set back: {again}");
     }
     story.end();
 }
@@ -368,10 +424,22 @@ pub async fn an_idempotency_key_buys_once(stores: &impl Stores) {
         ClaimRequest { idempotency, ..purchase(name, 1) }
     };
     assert_eq!(story.claim(keyed("a")).await, "fresh");
-    assert_eq!(story.claim(keyed("b")).await, "Duplicate");
+    assert_eq!(story.claim(keyed("b")).await, "pending", "it is a's");
+    let misused = |name: &str| {
+        let mut request = keyed(name);
+        request.payment.request = Some(Fingerprint::of("request", &[b"other"]));
+        request
+    };
+    assert_eq!(story.claim(misused("b")).await, "KeyMisused");
     story.restart();
-    story.now = START.after(Duration::from_hours(2));
-    assert_eq!(story.claim(keyed("b")).await, "Duplicate");
+    assert_eq!(story.claim(keyed("b")).await, "Duplicate", "nobody is at it");
+    story.deliver("a");
+    assert_eq!(story.claim(keyed("b")).await, "delivered", "a's answer");
+    story.restart();
+    assert_eq!(story.claim(keyed("b")).await, "delivered");
+    assert_eq!(story.claim(misused("b")).await, "KeyMisused");
+    story.now = START.after(Duration::from_hours(25));
+    assert_eq!(story.claim(keyed("b")).await, "Duplicate", "its answer is gone");
     assert_eq!(story.claim(purchase("b", 1)).await, "fresh");
     assert_eq!(sums(&story.end()), (998, 2));
 }
@@ -495,6 +563,19 @@ pub async fn the_same_requests_make_the_same_journal(stores: &impl Stores) {
 }
 
 /// Claims everything at once and counts the answers.
+/// A claim's answer in a word.
+fn word(claim: &Claim) -> &'static str {
+    match claim {
+        Claim::Fresh => "fresh",
+        Claim::Pending(_) => "pending",
+        Claim::Unsettled => "unsettled",
+        Claim::Undelivered(_) => "undelivered",
+        Claim::Interrupted => "interrupted",
+        Claim::Delivered(..) => "delivered",
+        Claim::Spent => "spent",
+    }
+}
+
 async fn race(
     story: &Story<'_>,
     requests: impl Iterator<Item = ClaimRequest>,
@@ -508,7 +589,7 @@ async fn race(
     let mut answers = BTreeMap::new();
     for task in tasks {
         let answer = match task.await.unwrap() {
-            Ok(claim) => format!("{claim:?}").to_lowercase(),
+            Ok(claim) => word(&claim).into(),
             Err(ClaimError::Unavailable) => panic!("the store is down"),
             Err(error) => format!("{error:?}"),
         };

@@ -54,14 +54,20 @@ impl Books {
         let store = self.open().await?;
         match store.claim(claim, self.clock.now()).await {
             Ok(Claim::Fresh) => Ok(id),
-            Ok(Claim::Pending | Claim::Unsettled | Claim::Undelivered(_) | Claim::Spent) => {
-                Err(BooksError::PaidBefore)
-            }
+            Ok(
+                Claim::Pending(_)
+                | Claim::Unsettled
+                | Claim::Undelivered(_)
+                | Claim::Interrupted
+                | Claim::Delivered(..)
+                | Claim::Spent,
+            ) => Err(BooksError::PaidBefore),
             Err(ClaimError::OverCap) => Err(BooksError::OverTotal),
             Err(
                 ClaimError::Overdrawn
                 | ClaimError::UnknownKey
                 | ClaimError::Duplicate
+                | ClaimError::KeyMisused
                 | ClaimError::Legs
                 | ClaimError::Unavailable,
             ) => Err(BooksError::Unavailable),
@@ -84,7 +90,7 @@ impl Books {
         let settlement = Settlement::new(reference.to_owned(), now);
         let posted = store.post(payment, settlement, now).await;
         posted.map_err(|_| BooksError::Unavailable)?;
-        store.deliver(payment, Outcome { status }, now);
+        store.deliver(payment, Outcome { status }, None, now);
         Ok(())
     }
 
@@ -160,6 +166,7 @@ fn claim(
             scope: request.intent().to_string(),
             credential: Fingerprint::of("invitation", &[invitation.echo.as_bytes()]),
             expires_at,
+            request: None,
             inquiry: None,
         },
         proofs: vec![Proof { fingerprint: identity, keep_until: Some(expires_at) }],
@@ -167,6 +174,7 @@ fn claim(
         legs: leg.into_iter().collect(),
         money: Money::Rail,
         caps: cap.into_iter().collect(),
+        repeatable: true,
     })
 }
 

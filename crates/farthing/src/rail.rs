@@ -134,6 +134,7 @@ fn pending(config: &Config) -> Result<Vec<Pending>, Failure> {
             | Event::KeyAttached { .. }
             | Event::KeyDetached { .. }
             | Event::Funded { .. }
+            | Event::Failed { .. }
             | Event::Delivered { .. } => {}
         }
     }

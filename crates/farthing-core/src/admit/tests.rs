@@ -23,13 +23,13 @@ fn a_paid_request_is_delivered() {
 
 #[test]
 fn the_same_proof_buys_once() {
-    check(&[Step::pay("a"), Step::pay("a"), Step::pay("b")], "deliver; Replayed; deliver");
+    check(&[Step::pay("a"), Step::pay("a"), Step::pay("b")], "deliver; again; deliver");
 }
 
 #[test]
 fn money_in_the_book_is_paid_with_the_claim_and_no_rail_is_called() {
     let rail = Step::pay("a").book().rail(Err(SettleError::Declined));
-    check(&[rail, rail], "deliver; Replayed");
+    check(&[rail, rail], "deliver; again");
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn an_unknown_outcome_is_asked_about() {
     let open = asking(Err(SettleError::Unknown));
     check(
         &[unknown, open, open, asking(Ok(())), open],
-        "TryAgain; TryAgain; TryAgain; deliver; Replayed",
+        "TryAgain; TryAgain; TryAgain; deliver; again",
     );
     let declined = asking(Err(SettleError::Declined));
     check(&[unknown, open, declined, asking(Ok(()))], "TryAgain; TryAgain; Declined; Replayed");
@@ -66,7 +66,7 @@ fn an_unknown_outcome_is_asked_about() {
 fn what_was_certainly_never_sent_is_sent() {
     let unsent = Step::pay("a").rail(Err(SettleError::Unsent));
     let asked = Step::pay("a").asked(Err(SettleError::Unsent));
-    check(&[unsent, asked, asked], "TryAgain; deliver; Replayed");
+    check(&[unsent, asked, asked], "TryAgain; deliver; again");
     let again = asked.rail(Err(SettleError::Unsent));
     check(&[unsent, again, asked], "TryAgain; TryAgain; deliver");
 }
@@ -74,12 +74,12 @@ fn what_was_certainly_never_sent_is_sent() {
 #[test]
 fn what_costs_nothing_is_delivered_without_a_rail() {
     let free = Step { money: Money::None, ..Step::pay("a").rail(Err(SettleError::Declined)) };
-    check(&[free, free], "deliver; Replayed");
+    check(&[free, free], "deliver; again");
 }
 
 #[test]
 fn a_failed_delivery_can_be_retried_with_the_same_credential() {
-    check(&[Step::pay("a").fail(), Step::pay("a"), Step::pay("a")], "failed; deliver; Replayed");
+    check(&[Step::pay("a").fail(), Step::pay("a"), Step::pay("a")], "failed; deliver; again");
 }
 
 #[test]
@@ -225,8 +225,11 @@ impl Step {
         match block_on(till.admit(&ask(), &fields, Timestamp::default())) {
             Ok(Admission::Challenge) => "challenge".into(),
             Ok(Admission::Deliver(_)) if self.fail => "failed".into(),
+            Ok(Admission::Again(_)) => "again".into(),
             Ok(Admission::Deliver(posted)) => {
-                posted.delivered(Outcome { status: 200 }, Timestamp::default());
+                let answer =
+                    Answer { status: 200, fields: HeaderMap::new(), body: b"sunny".to_vec() };
+                posted.delivered(Outcome { status: 200 }, Some(answer), Timestamp::default());
                 "deliver".into()
             }
             Err(refusal) => format!("{refusal:?}"),
@@ -243,6 +246,7 @@ fn ask() -> Ask {
         description: None,
         offer_ttl: std::time::Duration::from_mins(5),
         authorization_is_taken: false,
+        repeatable: true,
         idempotency_key: None,
     }
 }
@@ -329,10 +333,11 @@ impl Rail for FakeRail {
     }
 }
 
-/// Knows the five answers and nothing else; the real stores have a suite of their own.
+/// Knows the answers and nothing else; the real stores have a suite of their own.
 #[derive(Default)]
 struct FakeStore {
     claims: Mutex<BTreeMap<PaymentId, Claim>>,
+    answer: Mutex<Option<Answer>>,
     fault: Mutex<Option<Fault>>,
 }
 
@@ -367,12 +372,12 @@ impl Store for FakeStore {
                     id,
                     match request.money {
                         Money::Book | Money::None => Claim::Undelivered(settlement),
-                        Money::Rail => Claim::Pending,
+                        Money::Rail => Claim::Pending(id),
                     },
                 );
             }
             if known == Some(Claim::Unsettled) {
-                self.set(id, Claim::Pending);
+                self.set(id, Claim::Pending(id));
             }
             Ok(known.unwrap_or(Claim::Fresh))
         })
@@ -402,13 +407,25 @@ impl Store for FakeStore {
         })
     }
 
-    fn deliver(&self, id: PaymentId, _: Outcome, _: Timestamp) {
-        self.set(id, Claim::Spent);
+    fn deliver(&self, id: PaymentId, outcome: Outcome, answer: Option<Answer>, now: Timestamp) {
+        let settlement = Settlement::new("tx".into(), now);
+        self.set(id, Claim::Delivered(id, settlement, outcome));
+        *self.answer.lock().unwrap() = answer;
     }
 
-    fn give_back(&self, id: PaymentId) {
+    fn fail(&self, _: PaymentId, _: Outcome, _: Timestamp) {}
+
+    fn answer(&self, _: PaymentId) -> BoxFuture<'_, Result<Option<Answer>, StoreError>> {
+        Box::pin(async { Ok(self.answer.lock().unwrap().clone()) })
+    }
+
+    fn is_claimed(&self, _: Fingerprint) -> BoxFuture<'_, Result<bool, StoreError>> {
+        Box::pin(async { Ok(true) })
+    }
+
+    fn give_back(&self, id: PaymentId, _: bool) {
         let mut claims = self.claims.lock().unwrap();
-        if claims.get(&id) == Some(&Claim::Pending) {
+        if claims.get(&id) == Some(&Claim::Pending(id)) {
             claims.insert(id, Claim::Unsettled);
         }
     }

@@ -1,13 +1,16 @@
 use std::time::Duration;
 
 use farthing_core::{Refusal, Rejection};
+use farthing_ledger::{Fingerprint, PaymentId};
 
 use super::{payment_required, refused, too_often};
 
 /// CORE.S10 and the table of §4.2: whose fault it is decides the status; our outage is never a 402.
 #[test]
 fn refusals_have_the_status_of_whose_turn_it_is() {
-    use Rejection::{Ambiguous, Expired, Foreign, Insufficient, Invalid, Malformed, Unsupported};
+    use Rejection::{
+        Ambiguous, Expired, Foreign, Insufficient, Invalid, Malformed, OtherBody, Unsupported,
+    };
     for (refusal, status, slug) in [
         (Refusal::Payer(Malformed), 402, "malformed-credential"),
         (Refusal::Payer(Ambiguous), 400, "malformed-credential"),
@@ -19,8 +22,13 @@ fn refusals_have_the_status_of_whose_turn_it_is() {
         (Refusal::Replayed, 402, "invalid-challenge"),
         (Refusal::Short, 402, "payment-insufficient"),
         (Refusal::Declined, 402, "verification-failed"),
+        (Refusal::Payer(OtherBody(Fingerprint::of("x", &[]))), 402, "invalid-challenge"),
         (Refusal::Conflict, 409, "about:blank"),
-        (Refusal::InProgress, 503, "about:blank"),
+        (Refusal::OtherBody, 409, "about:blank"),
+        (Refusal::Answered, 409, "about:blank"),
+        (Refusal::KeyMisused, 422, "about:blank"),
+        (Refusal::Interrupted, 500, "about:blank"),
+        (Refusal::InProgress(PaymentId::from_bytes([0; 16])), 503, "about:blank"),
         (Refusal::TryAgain, 503, "about:blank"),
     ] {
         let answer = refused(refusal);

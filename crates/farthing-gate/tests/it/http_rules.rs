@@ -143,21 +143,27 @@ async fn credentials_stop_at_the_gate() {
     assert!(seen.iter().all(|(head, _)| !head.headers.contains_key("payment-authorization")));
 }
 
-/// CORE.S16: a proof is used once, whatever challenge it is put to.
+/// CORE.S16, CHG.S02: a proof is used once, whatever challenge it is put to; the same credential is given
+/// the same answer, and nothing runs again.
 #[tokio::test]
 async fn a_proof_is_used_once() {
     let shop = Shop::open();
     let first = shop.buy("GET /a", "").await;
-    assert_eq!(shop.present("GET /a", &first, "").await.status, 200, "control");
-    let replayed = shop.present("GET /a", &first, "").await;
-    assert_eq!((replayed.status.as_u16(), replayed.problem().as_str()), (402, "invalid-challenge"));
-    assert!(!replayed.invitations().is_empty(), "a fresh challenge each time");
+    let answer = shop.present("GET /a", &first, "").await;
+    assert_eq!(answer.status, 200, "control");
+    let again = shop.present("GET /a", &first, "").await;
+    assert_eq!((again.status, &again.body), (answer.status, &answer.body));
+    assert_eq!(again.fields["farthing-replayed"], "true");
+    assert_eq!(again.receipt(), answer.receipt());
+    assert_eq!(shop.served(), 1);
     // Another payer of the same name makes the same token: the same money, put to a new challenge.
     let mut twin = shop;
     twin.payer = TestPayer::new("alice", assets());
     let second = twin.buy("GET /a", "").await;
-    assert_eq!(twin.present("GET /a", &second, "").await.problem(), "invalid-challenge");
-    assert_eq!(twin.books().delivered, 1);
+    let refused = twin.present("GET /a", &second, "").await;
+    assert_eq!((refused.status.as_u16(), refused.problem().as_str()), (402, "invalid-challenge"));
+    assert!(!refused.invitations().is_empty(), "a fresh challenge each time");
+    assert_eq!((twin.served(), twin.books().delivered), (1, 1));
 }
 
 /// CORE.S19: nobody needs an account: a payer without a name pays.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects)]
 
+mod answers;
 mod binding;
 mod http_rules;
 mod races;

