@@ -127,6 +127,16 @@ const GROUPS: &[Group] = &[
         ],
     },
     Group {
+        title: "Paid once, delivered once",
+        about: "Retries, failures and crashes. C-03 is a `kill -9` of the running program while it delivers.",
+        requirements: &[
+            ("F-04", "a crash after the payment and before or in the delivery"),
+            ("F-06", "a client that goes away after it has paid"),
+            ("R-12", "a handler that fails after the payment"),
+            ("C-03", "`kill -9` in the middle of a delivery"),
+        ],
+    },
+    Group {
         title: "Attacks: malformed input",
         about: "",
         requirements: &[

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use farthing_ledger::{Claim, ClaimError, Money, PaymentId, Settlement, VoidReason};
 use farthing_money::Timestamp;
 
+use crate::stage::Right;
 use crate::{Checked, Held, Posted, Refusal, Settled, Store, StoreError};
 
 /// Where a claimed payment stands.
@@ -64,6 +65,25 @@ pub(crate) async fn post(
     store.post(held.key(), settlement.clone(), now).await?;
     // From here on it is the right to deliver.
     Ok(Posted::new(held.into_payment(), settlement, Arc::clone(store)))
+}
+
+/// Takes up a payment to find out about it; nothing if somebody else is at it.
+pub(crate) async fn take_up(store: &Arc<dyn Store>, payment: PaymentId) -> Option<Right> {
+    let taken = store.take_up(payment).await.ok()?;
+    taken.then(|| Right::new(payment, Arc::clone(store)))
+}
+
+/// Writes down that the money of a payment had moved. Nobody delivers it now: it is owed.
+pub(crate) async fn found(
+    store: &Arc<dyn Store>,
+    right: Right,
+    settled: Settled,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let Settled { reference, cost } = settled;
+    let settlement = Settlement { reference, settled_at: now, cost };
+    // Dropping the right gives it back, to whoever presents the credential.
+    store.post(right.payment(), settlement, now).await
 }
 
 /// Gives a hold up that the rail declined.

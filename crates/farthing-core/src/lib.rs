@@ -31,6 +31,7 @@ mod buyer;
 mod limits;
 mod protocol;
 mod rail;
+mod recover;
 mod refusal;
 mod stage;
 mod store;
@@ -41,6 +42,7 @@ pub use buyer::{Buyer, Fate, Invitation, Paid, PayError, Payer, Price, PriceShar
 pub use limits::{Gcra, GcraState};
 pub use protocol::{Protocol, ReceiptFacts};
 pub use rail::{Evidence, Rail, SettleError, Share, Unquotable};
+pub use recover::{Conclusion, Recovered, Recovery, conclude, explain};
 pub use refusal::{Refusal, Rejection};
 pub use stage::{Checked, Held, Posted, Presented, Settled, identity};
 pub use store::{Answer, Store, StoreError};

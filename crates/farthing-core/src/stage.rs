@@ -304,15 +304,19 @@ impl fmt::Debug for Posted {
 }
 
 /// The right to act on a payment, alone. Dropped before it is used up, it is given back.
-struct Right {
+pub(crate) struct Right {
     payment: PaymentId,
     store: Option<Arc<dyn Store>>,
     begun: bool,
 }
 
 impl Right {
-    fn new(payment: PaymentId, store: Arc<dyn Store>) -> Self {
+    pub(crate) fn new(payment: PaymentId, store: Arc<dyn Store>) -> Self {
         Self { payment, store: Some(store), begun: false }
+    }
+
+    pub(crate) const fn payment(&self) -> PaymentId {
+        self.payment
     }
 
     fn use_up(&mut self) -> Option<Arc<dyn Store>> {

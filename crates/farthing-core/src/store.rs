@@ -2,7 +2,7 @@
 
 use farthing_ledger::{
     Claim, ClaimError, ClaimRequest, Entry, EntryError, Fingerprint, Outcome, PaymentId,
-    Settlement, VoidReason,
+    Settlement, Unfinished, VoidReason,
 };
 use farthing_money::Timestamp;
 use http::HeaderMap;
@@ -37,6 +37,21 @@ pub trait Store: Send + Sync {
     ///
     /// [`StoreError`]; it may be asked for again.
     fn is_claimed(&self, proof: Fingerprint) -> BoxFuture<'_, Result<bool, StoreError>>;
+
+    /// Every payment that was claimed and is neither delivered nor given up.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; it may be asked for again.
+    fn unfinished(&self) -> BoxFuture<'_, Result<Vec<Unfinished>, StoreError>>;
+
+    /// Takes up a payment whose settlement ended without an answer, to find out about it. Whoever is
+    /// told `true` is alone with it until it is posted, voided or given back.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; nothing is taken up.
+    fn take_up(&self, payment: PaymentId) -> BoxFuture<'_, Result<bool, StoreError>>;
 
     /// Turns the pending transfers of a payment into posted ones. Idempotent.
     ///

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use farthing_core::{Protocol, Quote, Rail, Store};
+use farthing_core::{Protocol, Quote, Rail, Recovered, Recovery, Store, Till};
 use farthing_gate::{
     Body, ClientAddress, Clock, GateBuilder, GateService, PriceTag, Pricing, SystemClock, Tag,
     normalise_query,
@@ -46,6 +46,9 @@ const DISCOVERY_CACHE: &str = "max-age=300";
 
 /// How long after a look at the rails the next one follows.
 const RAILS_WATCHED: Duration = Duration::from_secs(10);
+
+/// How long after a look at unfinished payments the next one follows.
+const RECOVERED: Duration = Duration::from_secs(1);
 
 /// A running gateway.
 pub struct Gateway {
@@ -155,6 +158,7 @@ struct Site {
     service: GateService<Proxy, Prices>,
     openapi: bytes::Bytes,
     llms: bytes::Bytes,
+    rails: Vec<Arc<dyn Rail>>,
     tempo: Option<(Arc<TempoConfig>, TempoRail)>,
 }
 
@@ -206,6 +210,7 @@ impl Gateway {
             move |request, peer| handle(shared.current(), request, peer)
         };
         tasks.push(tokio::spawn(watch_rails(Arc::clone(&shared), stopping.clone())));
+        tasks.push(tokio::spawn(recover(Arc::clone(&shared), stopping.clone())));
         let tls = Arc::clone(&shared.tls);
         let grace = config.shutdown_grace;
         tasks.push(tokio::spawn(connection::serve(
@@ -312,6 +317,7 @@ impl Site {
             service,
             openapi: openapi.to_string().into(),
             llms: llms.into(),
+            rails,
             tempo,
         })
     }
@@ -371,6 +377,28 @@ async fn watch_rails(shared: Arc<Shared>, mut stopping: watch::Receiver<bool>) {
         }
         let stopped = stopping.wait_for(|stop| *stop);
         if tokio::time::timeout(RAILS_WATCHED, stopped).await.is_ok() {
+            return;
+        }
+    }
+}
+
+/// Finds out about payments whose settlement ended without an answer, from the start and as long as the
+/// gateway runs.
+async fn recover(shared: Arc<Shared>, mut stopping: watch::Receiver<bool>) {
+    let mut recovery = Recovery::default();
+    loop {
+        let till = Till {
+            protocols: Vec::new(),
+            rails: shared.current().rails.clone(),
+            store: shared.store.port(),
+        };
+        let found = till.recover(&mut recovery, SystemClock.now()).await;
+        if found != Recovered::default() {
+            let Recovered { posted, voided, open } = found;
+            tracing::info!(posted, voided, open, "asked about payments nobody knew about");
+        }
+        let stopped = stopping.wait_for(|stop| *stop);
+        if tokio::time::timeout(RECOVERED, stopped).await.is_ok() {
             return;
         }
     }

@@ -97,6 +97,30 @@ pub struct Answered {
     pub kept_until: Timestamp,
 }
 
+/// A payment that was claimed and is neither delivered nor given up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfinished {
+    /// The facts.
+    pub payment: Payment,
+    /// Where it hangs.
+    pub open: Open,
+}
+
+/// Where a payment hangs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Open {
+    /// Somebody is settling it.
+    Settling,
+    /// Nobody knows whether its money moved, and nobody is finding out.
+    Unsettled,
+    /// Somebody is delivering it.
+    Delivering,
+    /// It was paid, and the answer is owed.
+    Owed,
+    /// It was paid, and its delivery was interrupted.
+    Interrupted,
+}
+
 /// What an operator may enter into the book.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
@@ -164,7 +188,7 @@ struct Live {
     /// What was paid for, where the client named the purchase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     request: Option<Fingerprint>,
-    /// The facts, for as long as the rail may have to be asked.
+    /// The facts, for as long as it is not finished.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     payment: Option<Box<Payment>>,
     /// The pending transfers, in order.
@@ -203,6 +227,35 @@ impl Book {
     #[must_use]
     pub const fn keys(&self) -> &BTreeMap<SpendingKey, Holder> {
         &self.keys
+    }
+
+    /// Every payment that was claimed and is neither delivered nor given up.
+    pub fn all_unfinished(&self) -> impl Iterator<Item = Unfinished> {
+        self.live.values().filter_map(|live| {
+            let standing = match &live.standing {
+                Standing::Pending if live.holder == Some(self.epoch) => Open::Settling,
+                Standing::Pending => Open::Unsettled,
+                Standing::Posted(_) if live.holder == Some(self.epoch) => Open::Delivering,
+                Standing::Posted(_) if live.holder.is_some() => Open::Interrupted,
+                Standing::Posted(_) => Open::Owed,
+                Standing::Delivered(..) => return None,
+            };
+            let payment = live.payment.as_deref()?.clone();
+            Some(Unfinished { payment, open: standing })
+        })
+    }
+
+    /// Takes up a payment that was claimed and that nobody is settling, to find out about it. Until it
+    /// is posted, voided or given back, nobody else is told to.
+    pub fn take_up(&mut self, payment: PaymentId) -> bool {
+        let epoch = self.epoch;
+        match self.live.get_mut(&payment) {
+            Some(live) if live.standing == Standing::Pending && live.holder != Some(epoch) => {
+                live.holder = Some(epoch);
+                true
+            }
+            Some(_) | None => false,
+        }
     }
 
     /// Whether a proof was claimed and can still be presented.
@@ -699,7 +752,7 @@ impl Book {
                     kept_until: kept_until.unwrap_or(payment.expires_at),
                     request: payment.request,
                     standing: settlement.clone().map_or(Standing::Pending, Standing::Posted),
-                    payment: settlement.is_none().then(|| payment.clone()),
+                    payment: Some(payment.clone()),
                     held: match settlement {
                         Some(_) => Vec::new(),
                         None => transfers.iter().map(|transfer| transfer.id).collect(),
@@ -712,7 +765,6 @@ impl Book {
                 if let Some(live) = self.live.get_mut(payment) {
                     live.standing = Standing::Posted(settlement.clone());
                     live.held.clear();
-                    live.payment = None;
                     live.holder = holder;
                 }
             }
@@ -725,6 +777,7 @@ impl Book {
                 if let Standing::Posted(settlement) = &live.standing {
                     live.standing = Standing::Delivered(settlement.clone(), *outcome);
                     live.holder = None;
+                    live.payment = None;
                     self.answered.insert((live.kept_until, *payment));
                 }
             }

@@ -35,8 +35,8 @@ pub use account::{Account, AccountKind, Holder, ParseAccountError, Rule};
 pub use audit::{Audit, Fault, What, audit};
 pub use balance::{Balance, Balances, Phase, Transfer, TransferError, totals};
 pub use book::{
-    Answered, Book, Cap, ClaimError, ClaimRequest, Cold, Entry, EntryError, Leg, Money, Snapshot,
-    claimed_proofs,
+    Answered, Book, Cap, ClaimError, ClaimRequest, Cold, Entry, EntryError, Leg, Money, Open,
+    Snapshot, Unfinished, claimed_proofs,
 };
 pub use id::{Fingerprint, ParseIdError, PaymentId, SpendingKey, TraceId, TransferId};
 pub use payment::{Claim, Outcome, Payment, Proof, Settlement, Source, Standing, VoidReason};

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use farthing_core::{Answer, BoxFuture, Store, StoreError};
 use farthing_ledger::{
     Book, Claim, ClaimError, ClaimRequest, Cold, Entry, EntryError, Fingerprint, Outcome,
-    PaymentId, Proof, Record, Settlement, VoidReason, claimed_proofs,
+    PaymentId, Proof, Record, Settlement, Unfinished, VoidReason, claimed_proofs,
 };
 use farthing_money::Timestamp;
 
@@ -184,6 +184,14 @@ impl Store for MemoryStore {
             let answer = lock(&state.paper.answers).get(&payment).cloned();
             Ok(answer)
         })
+    }
+
+    fn unfinished(&self) -> BoxFuture<'_, Result<Vec<Unfinished>, StoreError>> {
+        Box::pin(async move { Ok(lock(&self.state).book.all_unfinished().collect()) })
+    }
+
+    fn take_up(&self, payment: PaymentId) -> BoxFuture<'_, Result<bool, StoreError>> {
+        Box::pin(async move { Ok(lock(&self.state).book.take_up(payment)) })
     }
 
     fn is_claimed(&self, proof: Fingerprint) -> BoxFuture<'_, Result<bool, StoreError>> {

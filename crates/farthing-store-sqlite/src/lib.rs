@@ -39,7 +39,7 @@ use std::time::Duration;
 use farthing_core::{Answer, BoxFuture, Store, StoreError};
 use farthing_ledger::{
     Claim, ClaimError, ClaimRequest, Entry, EntryError, Fingerprint, Outcome, PaymentId,
-    Settlement, VoidReason,
+    Settlement, Unfinished, VoidReason,
 };
 use farthing_money::Timestamp;
 use tokio::sync::{oneshot, watch};
@@ -252,6 +252,16 @@ impl Store for SqliteStore {
 
     fn answer(&self, payment: PaymentId) -> BoxFuture<'_, Result<Option<Answer>, StoreError>> {
         let ask = self.ask(move |answer| Job::Answer(payment, answer));
+        Box::pin(async { ask.await.ok_or(StoreError) })
+    }
+
+    fn unfinished(&self) -> BoxFuture<'_, Result<Vec<Unfinished>, StoreError>> {
+        let ask = self.ask(Job::Unfinished);
+        Box::pin(async { ask.await.ok_or(StoreError) })
+    }
+
+    fn take_up(&self, payment: PaymentId) -> BoxFuture<'_, Result<bool, StoreError>> {
+        let ask = self.ask(move |answer| Job::TakeUp(payment, answer));
         Box::pin(async { ask.await.ok_or(StoreError) })
     }
 

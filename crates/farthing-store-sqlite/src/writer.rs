@@ -7,7 +7,7 @@ use std::sync::mpsc::Receiver;
 use farthing_core::Answer;
 use farthing_ledger::{
     Answered, Claim, ClaimError, ClaimRequest, Entry, EntryError, Fingerprint, Outcome, PaymentId,
-    Record, Settlement, VoidReason, claimed_proofs,
+    Record, Settlement, Unfinished, VoidReason, claimed_proofs,
 };
 use farthing_money::Timestamp;
 use tokio::sync::oneshot::Sender;
@@ -26,6 +26,8 @@ pub(crate) enum Job {
     GiveBack(PaymentId, bool),
     Answer(PaymentId, Sender<Option<Answer>>),
     IsClaimed(Fingerprint, Sender<bool>),
+    Unfinished(Sender<Vec<Unfinished>>),
+    TakeUp(PaymentId, Sender<bool>),
 }
 
 /// A claim's answer, with what guards it on its way where there is something to guard.
@@ -37,7 +39,8 @@ enum Reply {
     Done(Sender<()>),
     /// What is kept is read once the batch that may keep it is on disk.
     Answer(PaymentId, Sender<Option<Answer>>),
-    IsClaimed(bool, Sender<bool>),
+    Said(bool, Sender<bool>),
+    Unfinished(Vec<Unfinished>, Sender<Vec<Unfinished>>),
     Entered(Result<bool, EntryError>, Sender<Result<bool, EntryError>>),
 }
 
@@ -168,7 +171,13 @@ impl Writer {
             Job::GiveBack(payment, begun) => book.give_back(payment, begun),
             Job::Answer(payment, sender) => batch.replies.push(Reply::Answer(payment, sender)),
             Job::IsClaimed(proof, sender) => {
-                batch.replies.push(Reply::IsClaimed(book.knows(&proof), sender));
+                batch.replies.push(Reply::Said(book.knows(&proof), sender));
+            }
+            Job::TakeUp(payment, sender) => {
+                batch.replies.push(Reply::Said(book.take_up(payment), sender));
+            }
+            Job::Unfinished(sender) => {
+                batch.replies.push(Reply::Unfinished(book.all_unfinished().collect(), sender));
             }
         }
     }
@@ -203,7 +212,8 @@ impl Writer {
                     drop(sender.send(answer));
                 }
             }
-            Reply::IsClaimed(claimed, sender) => drop(sender.send(claimed)),
+            Reply::Said(said, sender) => drop(sender.send(said)),
+            Reply::Unfinished(all, sender) => drop(sender.send(all)),
             Reply::Entered(answer, sender) => drop(sender.send(answer)),
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use farthing_core::{
     Admission, Ask, Invitation, Object, Offer, Paid, Payer, Presented, Protocol, Quote, Rail,
-    ReceiptFacts, Refusal, Rejection, Scope, Till, Unquotable,
+    ReceiptFacts, Recovered, Recovery, Refusal, Rejection, Scope, Till, Unquotable,
 };
 use farthing_ledger::{
     Audit, Entry, Event, Fingerprint, Holder, Money, Outcome, Payment, Record, SpendingKey,
@@ -367,6 +367,13 @@ impl Counter {
     #[must_use]
     pub fn on(&self, rail: &Arc<dyn Rail>) -> Self {
         Self { rail: Arc::clone(rail), store: Arc::clone(&self.store) }
+    }
+
+    /// Lets recovery look at what is unfinished, at `now`.
+    pub async fn recover(&self, now: Timestamp) -> Recovered {
+        let (rails, store) = (vec![Arc::clone(&self.rail)], self.store.clone());
+        let till = Till { protocols: Vec::new(), rails, store };
+        till.recover(&mut Recovery::default(), now).await
     }
 
     /// Every payment that was claimed, in order.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use farthing_core::{Answer, Store};
 use farthing_ledger::{
     Account, AccountKind, Audit, Cap, Claim, ClaimError, ClaimRequest, Entry, EntryError,
-    Fingerprint, Holder, Leg, Money, Outcome, Payment, PaymentId, Proof, Record, Settlement,
+    Fingerprint, Holder, Leg, Money, Open, Outcome, Payment, PaymentId, Proof, Record, Settlement,
     Source, SpendingKey, TraceId, VoidReason, audit,
 };
 use farthing_money::{Amount, AssetId, Timestamp};
@@ -220,6 +220,7 @@ macro_rules! store_suite {
             the_answers_survive_a_restart
             an_answer_is_kept
             what_must_not_happen_twice_is_begun_once
+            what_is_unfinished_is_known
             whoever_holds_a_payment_is_alone_with_it
             a_used_proof_stays_used
             a_proof_without_end_is_remembered_for_ever
@@ -324,6 +325,47 @@ pub async fn an_answer_is_kept(stores: &impl Stores) {
         assert!(!story.store().is_claimed(challenge("never")).await.unwrap());
         story.restart();
     }
+    story.end();
+}
+
+/// What is unfinished is known, with its facts, before and after a restart; and one at a time takes up
+/// what nobody knows about.
+pub async fn what_is_unfinished_is_known(stores: &impl Stores) {
+    let mut story = Story::begin(stores).await;
+    for name in ["settling", "posted"] {
+        assert_eq!(story.claim(rail_purchase(name, 1)).await, "fresh");
+    }
+    story.post("posted").await;
+    for name in ["delivering", "failed", "done"] {
+        assert_eq!(story.claim(purchase(name, 1)).await, "fresh");
+    }
+    story.store().fail(payment("failed"), Outcome { status: 503 }, story.now);
+    story.deliver("done");
+    let known = async |story: &Story<'_>| -> BTreeMap<String, Open> {
+        let all = story.store().unfinished().await.unwrap();
+        all.into_iter().map(|it| (it.payment.challenge, it.open)).collect()
+    };
+    let expect = |settling, delivering, posted| {
+        let all = [
+            ("delivering", delivering),
+            ("failed", Open::Owed),
+            ("posted", posted),
+            ("settling", settling),
+        ];
+        all.map(|(name, open)| (name.to_owned(), open)).into_iter().collect::<BTreeMap<_, _>>()
+    };
+    let alive = expect(Open::Settling, Open::Delivering, Open::Delivering);
+    assert_eq!(known(&story).await, alive);
+    assert!(!story.store().take_up(payment("settling")).await.unwrap(), "somebody is at it");
+    story.restart();
+    let restarted = expect(Open::Unsettled, Open::Interrupted, Open::Interrupted);
+    assert_eq!(known(&story).await, restarted);
+    assert!(story.store().take_up(payment("settling")).await.unwrap());
+    assert!(!story.store().take_up(payment("settling")).await.unwrap());
+    assert_eq!(story.claim(rail_purchase("settling", 1)).await, "pending");
+    story.store().give_back(payment("settling"), false);
+    assert!(!story.store().take_up(payment("posted")).await.unwrap(), "its end is known");
+    assert_eq!(story.claim(rail_purchase("settling", 1)).await, "unsettled");
     story.end();
 }
 

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use farthing_core::identity;
+use farthing_core::{explain, identity};
+use farthing_gate::{Clock as _, SystemClock};
 use farthing_gateway::{BookConfig, StoreConfig};
 use farthing_ledger::{
     Account, Audit, Balance, PaymentId, Record, Story, Transfer, audit as recompute,
@@ -11,7 +12,7 @@ use farthing_money::{Amount, Assets};
 use farthing_store_sqlite::Reader;
 use serde_json::json;
 
-use crate::cli::{Book, Ledger, Trace};
+use crate::cli::{Book, Ledger, Payments, Trace};
 use crate::failure::{Done, Failure};
 use crate::home::Home;
 use crate::wallet::print_json;
@@ -28,6 +29,34 @@ pub(crate) fn run(command: Ledger) -> Done {
         Ledger::Journal { book, from, json } => journal(&Opened::open(&book)?, from, json),
         Ledger::Verify { book, json } => verify(&Opened::open(&book)?, json),
     }
+}
+
+/// `farthing payments stuck`: what is not finished, in a sentence each.
+pub(crate) fn payments(command: &Payments) -> Done {
+    let Payments::Stuck { book, json } = command;
+    let opened = Opened::open(book)?;
+    let journal = opened.reader.journal().map_err(Failure::other)?;
+    let mut rebuilt = farthing_ledger::Book::default();
+    for record in &journal {
+        rebuilt.replay(record).map_err(|error| {
+            Failure::other(format_args!("record {} does not follow: {error}", record.seq))
+        })?;
+    }
+    let now = SystemClock.now();
+    let stuck = rebuilt.all_unfinished().map(|it| {
+        let why = explain(&it, &opened.assets, now);
+        json!({ "payment": it.payment.id, "trace": it.payment.trace, "why": why })
+    });
+    let stuck: Vec<_> = stuck.collect();
+    if *json {
+        return print_json(&json!(stuck));
+    }
+    for payment in &stuck {
+        let text = |name| payment[name].as_str().unwrap_or_default();
+        println!("{}\n  {}", text("payment"), text("why"));
+    }
+    println!("{} unfinished", stuck.len());
+    Ok(())
 }
 
 /// A book, open for reading, and the assets its amounts are in.

@@ -29,6 +29,9 @@ pub(crate) enum Command {
     Ledger(Ledger),
     /// One payment's story, from the challenge to the answer
     Trace(Trace),
+    /// Payments that are not finished
+    #[command(subcommand)]
+    Payments(Payments),
     /// The rails of a gateway, and how they are
     #[command(subcommand)]
     Rail(RailCommand),
@@ -247,6 +250,18 @@ pub(crate) enum Ledger {
     },
     /// Recompute everything from the first record on
     Verify {
+        #[command(flatten)]
+        book: Book,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Payments {
+    /// What hangs, why, and what happens next
+    Stuck {
         #[command(flatten)]
         book: Book,
         /// As JSON

@@ -41,6 +41,7 @@ fn run(command: Command) -> Done {
         Command::Prepaid(command) => concurrently(prepaid::run(command)),
         Command::Ledger(command) => book::run(command),
         Command::Trace(args) => book::trace(&args),
+        Command::Payments(command) => book::payments(&command),
         Command::Rail(command) => concurrently(rail::run(command)),
         Command::Demo => concurrently(demo::run()),
         Command::Conformance => conformance::run(),

@@ -419,6 +419,14 @@ impl Store for FakeStore {
         Box::pin(async { Ok(self.answer.lock().unwrap().clone()) })
     }
 
+    fn unfinished(&self) -> BoxFuture<'_, Result<Vec<Unfinished>, StoreError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn take_up(&self, _: PaymentId) -> BoxFuture<'_, Result<bool, StoreError>> {
+        Box::pin(async { Ok(false) })
+    }
+
     fn is_claimed(&self, _: Fingerprint) -> BoxFuture<'_, Result<bool, StoreError>> {
         Box::pin(async { Ok(true) })
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use alloy_primitives::U256;
-use farthing_core::{Paid, Presented, Refusal, Rejection};
+use farthing_core::{Paid, Presented, Recovered, Refusal, Rejection};
 use farthing_rail_tempo::{Settings, TempoRail};
 use farthing_testkit::chain::{DEVELOPMENT_ACCOUNTS, PATH_USD};
 use farthing_testkit::rail::{Counter, Railway, present};
@@ -196,6 +196,43 @@ async fn a_late_settlement_counts_once() {
     proxy.catch_up().await;
     assert_eq!(counter.take(&presented).await, Ok(()));
     assert_eq!(counter.take(&presented).await, Err(Refusal::Answered));
+    assert_eq!((counter.earned(), world.balance(1).await), (2_500, before + 2_500));
+}
+
+/// F-07, F-08: recovery finds out by itself, without the buyer: what was mined late is posted and owed,
+/// what can never be mined any more is given up, and what is open stays open.
+#[tokio::test]
+async fn recovery_finds_out_what_became_of_payments() {
+    let Some(world) = World::start().await else { return };
+    let proxy = Proxy::start(&world).await;
+    let railway = impatient(&world, &proxy.url);
+    let counter = Counter::new(&railway.rail, &[]).await;
+    let before = world.balance(1).await;
+    proxy.turn(Fault::Stalls);
+    let late = railway.pay(&railway.invite("late")).await;
+    assert_eq!(counter.take(&late).await, Err(Refusal::TryAgain));
+    proxy.turn(Fault::Drops);
+    let dropped = railway.pay(&railway.invite("dropped")).await;
+    assert_eq!(counter.take(&dropped).await, Err(Refusal::TryAgain));
+    let open = Recovered { open: 2, ..Recovered::default() };
+    assert_eq!(counter.recover(START).await, open);
+    assert_eq!((counter.audit().pending, world.balance(1).await), (2, before), "it only asked");
+    proxy.catch_up().await;
+    let posted = loop {
+        let found = counter.recover(START).await;
+        if found.posted > 0 {
+            break found;
+        }
+    };
+    assert_eq!(posted, Recovered { posted: 1, voided: 0, open: 1 });
+    world.wait(60).await;
+    let voided = Recovered { voided: 1, ..Recovered::default() };
+    assert_eq!(counter.recover(START).await, voided);
+    assert_eq!(counter.recover(START).await, Recovered::default(), "nothing is left to find out");
+    // The buyer comes back for what was paid, and is answered once.
+    assert_eq!(counter.take(&late).await, Ok(()));
+    let sound = counter.audit();
+    assert_eq!((sound.pending, sound.voided, sound.delivered), (0, 1, 1));
     assert_eq!((counter.earned(), world.balance(1).await), (2_500, before + 2_500));
 }
 

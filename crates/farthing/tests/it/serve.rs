@@ -1,6 +1,6 @@
 //! `farthing serve`: signals, refusals to start, crashes and logs.
 
-use crate::world::{SECRET, TOKEN, World, any_file_contains, echo, gateway_toml, serve};
+use crate::world::{SECRET, TOKEN, World, any_file_contains, echo, gateway_toml, hanging, serve};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_stops_in_good_order() {
@@ -63,6 +63,47 @@ async fn it_refuses_to_start_on_bad_ground() {
     assert!(ok.contains("can be started"), "{ok}");
     let _shop = world.serve();
     world.farthing(&["serve"]).fails(1, "another process has the book open");
+}
+
+/// C-03, F-04: `kill -9` in the middle of a delivery. `payments stuck` says what hangs; what may happen
+/// twice is answered by the same command, and what must not is neither repeated nor charged again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_gateway_says_what_hangs() {
+    let (upstream, hanging) = hanging().await;
+    let world = World::set_up(upstream);
+    let shop = world.serve();
+    let pays = |method: &str, url: &str| {
+        let mut pay = world.command(&["pay", "-X", method, url]);
+        pay.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        pay.spawn().unwrap()
+    };
+    let mut wallets = vec![pays("GET", &shop.url("/quote")), pays("POST", &shop.url("/quote"))];
+    // Both handlers have begun.
+    for _ in 0..2 {
+        hanging.started.acquire().await.unwrap().forget();
+    }
+    let address = shop.url.trim_start_matches("http://").to_owned();
+    shop.kill();
+    for wallet in &mut wallets {
+        wallet.kill().unwrap();
+        wallet.wait().unwrap();
+    }
+    let stuck = world.farthing(&["payments", "stuck"]).ok();
+    assert!(stuck.ends_with("2 unfinished\n"), "{stuck}");
+    assert_eq!(stuck.matches("0.25 usd for quote from did:key:").count(), 2, "{stuck}");
+    hanging.release.close();
+    let text = world.read("farthing.toml").replace("127.0.0.1:0", &address);
+    world.write("farthing.toml", &text);
+    let shop = world.serve();
+    let stuck = world.farthing(&["payments", "stuck", "--json"]).json();
+    let interrupted = |it: &serde_json::Value| it["why"].as_str().unwrap().contains("interrupted");
+    assert!(stuck.as_array().unwrap().iter().all(interrupted), "{stuck}");
+    world.pay(&[&shop.url("/quote")]).ok();
+    world.pay(&["-X", "POST", &shop.url("/quote")]).fails(6, "500");
+    let verified = world.farthing(&["ledger", "verify", "--json"]).json();
+    let audit = &verified["audit"];
+    assert_eq!((&audit["claimed"], &audit["delivered"]), (&2.into(), &1.into()), "{audit}");
+    assert_eq!(audit["accounts"]["payable/seller/usd"]["credits_posted"], "50");
 }
 
 /// a credential that was spent buys nothing more, over a crash and a restart: it is given the same

@@ -324,6 +324,30 @@ pub(crate) async fn echo() -> SocketAddr {
 }
 
 /// Serves a router on a free port.
+/// A service that begins and does not end before it is told to.
+pub(crate) struct Hanging {
+    /// One for each request that has begun.
+    pub(crate) started: tokio::sync::Semaphore,
+    /// Closed, it lets all go on.
+    pub(crate) release: tokio::sync::Semaphore,
+}
+
+pub(crate) async fn hanging() -> (SocketAddr, Arc<Hanging>) {
+    let semaphore = || tokio::sync::Semaphore::new(0);
+    let hanging = Arc::new(Hanging { started: semaphore(), release: semaphore() });
+    let state = Arc::clone(&hanging);
+    let router = axum::Router::new().fallback(move || {
+        let state = Arc::clone(&state);
+        async move {
+            state.started.add_permits(1);
+            // Closed is what lets it go on.
+            let _ = state.release.acquire().await;
+            "at last"
+        }
+    });
+    (serve(router).await, hanging)
+}
+
 pub(crate) async fn serve(router: axum::Router) -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
