@@ -72,12 +72,18 @@ const VALID_S_MIN: u64 = 4;
 /// The longest a sponsored transaction may be valid, in seconds.
 const VALID_S_MAX: u64 = 15 * 60;
 
-/// How long after a look at the chain the next one follows.
+/// How long after handing a transaction over the chain is looked at: some mine at once.
+const LOOK_FIRST: Duration = Duration::from_millis(2);
+
+/// How long after a look at the chain the next one follows at most.
 const LOOK_AGAIN: Duration = Duration::from_millis(25);
 
 /// How many looks at an unchanged chain go by before a receipt is asked for all the same: a node may
 /// show a block before its receipts.
 const LOOKS_MAX: u32 = 20;
+
+/// At each how manieth block a receipt is asked for by its transaction's name.
+const BY_NAME: u32 = 3;
 
 /// How long a transaction stays away before it is handed over once more: a node may have forgotten it.
 const HAND_OVER_AGAIN: Duration = Duration::from_secs(2);
@@ -277,13 +283,21 @@ impl TempoRail {
     async fn deep(&self, hash: B256, raw: Option<&Bytes>) -> TxReceipt {
         let more = self.settings.confirmations.saturating_sub(1);
         let mut handed_over = Instant::now();
-        let (mut seen, mut looks) = (None, 0_u32);
+        let (mut seen, mut looks, mut blocks, mut pause) = (None, 0_u32, 0_u32, LOOK_FIRST);
         loop {
-            let head = self.nodes.head(LOOK_AGAIN).await.ok();
+            let head = self.nodes.head(pause).await.ok();
             looks = if head == seen { looks.saturating_add(1) } else { 0_u32 };
             if head.is_none() || head != seen || looks >= LOOKS_MAX {
-                (seen, looks) = (head, 0);
-                match self.nodes.receipt(hash).await {
+                // Where one block follows another, it is in that block or still to come; unless the
+                // node was not done with the block, which is why it is asked for by name now and then.
+                let next = seen.zip(head).filter(|(seen, head)| seen.saturating_add(1) == *head);
+                let by_name = blocks % BY_NAME == 0 || more > 0;
+                (seen, looks, blocks) = (head, 0, blocks.saturating_add(1));
+                let found = match next.filter(|_| !by_name) {
+                    Some((_, head)) => self.nodes.receipt_in(hash, head).await,
+                    None => self.nodes.receipt(hash).await,
+                };
+                match found {
                     Ok(Some(receipt)) => {
                         let deep = receipt.block_number.to::<u64>().saturating_add(more);
                         if more == 0 || head.is_some_and(|head| head >= deep) {
@@ -300,7 +314,8 @@ impl TempoRail {
                     Ok(None) | Err(_) => {}
                 }
             }
-            sleep(LOOK_AGAIN).await;
+            sleep(pause).await;
+            pause = pause.saturating_mul(2).min(LOOK_AGAIN);
         }
     }
 

@@ -1,7 +1,9 @@
 //! JSON-RPC to the chain's nodes: several of them, each with a deadline, and none believed further
 //! than it must be.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -27,7 +29,14 @@ pub struct Nodes {
     next_id: AtomicU64,
     /// The latest block, and when it was asked for: one question serves everybody who waits.
     head: tokio::sync::Mutex<Option<(Instant, u64)>>,
+    /// The receipts of the block that was asked for last: one answer serves everybody who waits.
+    block: tokio::sync::Mutex<Option<(u64, Arc<BlockReceipts>)>>,
+    /// Whether nodes answer for whole blocks.
+    by_block: AtomicBool,
 }
+
+/// The receipts of one block.
+type BlockReceipts = HashMap<B256, TxReceipt>;
 
 struct Node {
     url: Url,
@@ -58,7 +67,7 @@ pub(crate) enum CallError {
 }
 
 /// A transaction's receipt, as far as a payment needs it.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct TxReceipt {
     pub(crate) transaction_hash: B256,
@@ -68,7 +77,7 @@ pub(crate) struct TxReceipt {
 }
 
 /// An event of a contract.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Log {
     pub(crate) address: alloy_primitives::Address,
     pub(crate) topics: Vec<B256>,
@@ -131,6 +140,8 @@ impl Nodes {
             preferred: AtomicUsize::new(0),
             next_id: AtomicU64::new(1),
             head: tokio::sync::Mutex::default(),
+            block: tokio::sync::Mutex::default(),
+            by_block: AtomicBool::new(true),
         })
     }
 
@@ -179,6 +190,42 @@ impl Nodes {
             self.call("eth_getTransactionReceipt", json!([hash])).await?;
         // A node that answers about something else has not answered.
         Ok(receipt.filter(|receipt| receipt.transaction_hash == hash))
+    }
+
+    /// A transaction's receipt, if it was mined in the block `number`, which is the latest. Asks for
+    /// the whole block where nodes answer that, so that many who wait for one block ask once.
+    pub(crate) async fn receipt_in(
+        &self,
+        hash: B256,
+        number: u64,
+    ) -> Result<Option<TxReceipt>, CallError> {
+        if !self.by_block.load(Ordering::Relaxed) {
+            return self.receipt(hash).await;
+        }
+        let mut kept = self.block.lock().await;
+        if let Some((at, receipts)) = &*kept
+            && *at == number
+        {
+            return Ok(receipts.get(&hash).cloned());
+        }
+        let block = json!([U64::from(number)]);
+        let asked = self.call::<Option<Vec<TxReceipt>>>("eth_getBlockReceipts", block).await;
+        let receipts = match asked {
+            Ok(Some(receipts)) => receipts,
+            // The block is not one of this node's any more, or not yet.
+            Ok(None) => return Ok(None),
+            Err(CallError::Refused(_)) => {
+                self.by_block.store(false, Ordering::Relaxed);
+                drop(kept);
+                return self.receipt(hash).await;
+            }
+            Err(error) => return Err(error),
+        };
+        let receipts = receipts.into_iter().map(|it| (it.transaction_hash, it)).collect();
+        let receipts: Arc<BlockReceipts> = Arc::new(receipts);
+        let found = receipts.get(&hash).cloned();
+        *kept = Some((number, receipts));
+        Ok(found)
     }
 
     /// Whether the chain has a transaction, mined or waiting to be.
