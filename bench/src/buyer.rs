@@ -1,20 +1,28 @@
 //! Answers to challenges, made before the clock starts.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 use ed25519_dalek::{Signer as _, SigningKey};
-use farthing_core::{Buyer as _, Payer as _};
-use farthing_money::Assets;
+use farthing_core::{Buyer as _, Invitation, Paid, Payer as _};
+use farthing_money::{Asset, Assets};
 use farthing_mpp::{Challenge, Credential, base64url};
 use farthing_protocols::mpp::MppBuyer;
 use farthing_rail_prepaid::{PrepaidPayer, did_key};
+use farthing_rail_tempo::{Nodes, TempoPayer, Token, Tokens, parse_node};
+use farthing_testkit::chain::{DEVELOPMENT_KEYS, PATH_USD, TEMPO_CHAIN_ID, development_key};
 use http::{HeaderMap, HeaderValue};
 use serde_json::json;
 
 use crate::load::get;
-use crate::server::{Kind, usd};
+use crate::server::{Kind, SELLER, usd};
 
 /// A development key; it spends play money on loopback.
 const SEED: [u8; 32] = [7; 32];
+
+/// How long the chain may take to answer a buyer.
+const NODE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Somebody who pays.
 pub(crate) struct Buyer {
@@ -55,15 +63,67 @@ impl Buyer {
         if self.kind == Kind::Peer {
             return Ok(format!("authorization: {}\r\n", peer_credential(line)?));
         }
-        let mut fields = HeaderMap::new();
-        fields.insert(http::header::WWW_AUTHENTICATE, HeaderValue::from_str(line)?);
-        let invitation = MppBuyer.read_offers(&fields).pop().context("an offer")?;
+        let invitation = invitation(line)?;
         let payer = PrepaidPayer::new(&SEED, Assets::from_iter([usd()?]));
         let paid = ready(payer.pay(&invitation))?.map_err(|error| anyhow::anyhow!("{error}"))?;
-        let (name, value) = MppBuyer
-            .write_credential(&invitation, &paid)
-            .map_err(|error| anyhow::anyhow!("{error}"))?;
-        Ok(format!("{name}: {}\r\n", value.to_str()?))
+        written(&invitation, &paid)
+    }
+}
+
+/// The offer in a challenge's line.
+fn invitation(line: &str) -> Result<Invitation> {
+    let mut fields = HeaderMap::new();
+    fields.insert(http::header::WWW_AUTHENTICATE, HeaderValue::from_str(line)?);
+    MppBuyer.read_offers(&fields).pop().context("an offer")
+}
+
+/// The header line that presents a payment.
+fn written(invitation: &Invitation, paid: &Paid) -> Result<String> {
+    let (name, value) =
+        MppBuyer.write_credential(invitation, paid).map_err(|error| anyhow::anyhow!("{error}"))?;
+    Ok(format!("{name}: {}\r\n", value.to_str()?))
+}
+
+/// Buyers with accounts on a chain. They pay both servers in the same way.
+pub(crate) struct ChainBuyers(Vec<Arc<TempoPayer>>);
+
+impl ChainBuyers {
+    pub(crate) fn new(node: &str) -> Result<Self> {
+        let url = parse_node(node).context("the address of a node")?;
+        let nodes = Arc::new(Nodes::new(TEMPO_CHAIN_ID, vec![url], NODE_TIMEOUT)?);
+        let usd = Asset::new("usd".parse()?, 6)?;
+        let tokens = Tokens::new(vec![Token { asset: usd, address: PATH_USD.parse()? }]);
+        let payer = |number| {
+            let secret = development_key(number);
+            Ok(Arc::new(TempoPayer::new(&secret, Arc::clone(&nodes), tokens.clone())?))
+        };
+        let buyers = (0..DEVELOPMENT_KEYS.len()).filter(|number| *number != SELLER);
+        Ok(Self(buyers.map(payer).collect::<Result<_>>()?))
+    }
+
+    /// One paying request for each challenge, signed side by side: the chain takes them for only half
+    /// a minute.
+    pub(crate) async fn answer(&self, challenges: &[String]) -> Result<Vec<Vec<u8>>> {
+        let share = challenges.len().div_ceil(self.0.len()).max(1);
+        let mut signing = Vec::with_capacity(self.0.len());
+        for (payer, share) in self.0.iter().zip(challenges.chunks(share)) {
+            let (payer, share) = (Arc::clone(payer), share.to_vec());
+            signing.push(tokio::spawn(async move {
+                let mut requests = Vec::with_capacity(share.len());
+                for line in &share {
+                    let invitation = invitation(line)?;
+                    let paid = payer.pay(&invitation).await;
+                    let paid = paid.map_err(|error| anyhow::anyhow!("{error}"))?;
+                    requests.push(get("/paid", &written(&invitation, &paid)?));
+                }
+                anyhow::Ok(requests)
+            }));
+        }
+        let mut requests = Vec::with_capacity(challenges.len());
+        for share in signing {
+            requests.extend(share.await??);
+        }
+        Ok(requests)
     }
 }
 

@@ -144,22 +144,65 @@ async fn side_by_side<T: 'static, F: Future<Output = Result<T>> + 'static>(
     local.run_until(join).await
 }
 
+/// Keep-alive connections that wait for the same moment.
+pub(crate) struct Connections(Vec<Connection>);
+
+/// What came of one request.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) time: Duration,
+    /// The whole of it.
+    pub(crate) text: String,
+}
+
+impl Connections {
+    /// Opens them, and uses each of them once.
+    pub(crate) async fn open(address: SocketAddr, count: usize) -> Result<Self> {
+        let free = get("/free", "");
+        let mut all = Vec::with_capacity(count);
+        for _ in 0..count {
+            let mut connection = Connection::open(address).await?;
+            let status = connection.ask(&free).await?;
+            expect(status, 200, connection.head())?;
+            all.push(connection);
+        }
+        Ok(Self(all))
+    }
+
+    /// Sends all requests at once, one on each connection, and measures every answer.
+    pub(crate) async fn present(self, requests: Vec<Vec<u8>>) -> Result<Vec<Answer>> {
+        let (local, mut tasks) = (LocalSet::new(), JoinSet::new());
+        for (mut connection, request) in self.0.into_iter().zip(requests) {
+            let task = async move {
+                let sent = Instant::now();
+                let status = connection.ask(&request).await?;
+                let time = sent.elapsed();
+                let text = String::from_utf8_lossy(&connection.buffer).into_owned();
+                anyhow::Ok(Answer { status, time, text })
+            };
+            tasks.spawn_local_on(task, &local);
+        }
+        let answers = local.run_until(tasks.join_all()).await;
+        answers.into_iter().collect()
+    }
+}
+
 /// One keep-alive connection.
-struct Connection {
+pub(crate) struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
     head_len: usize,
 }
 
 impl Connection {
-    async fn open(address: SocketAddr) -> Result<Self> {
+    pub(crate) async fn open(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, buffer: Vec::with_capacity(4_096), head_len: 0 })
     }
 
     /// Sends a request and reads the whole answer; gives its status.
-    async fn ask(&mut self, request: &[u8]) -> Result<u16> {
+    pub(crate) async fn ask(&mut self, request: &[u8]) -> Result<u16> {
         self.stream.write_all(request).await?;
         self.buffer.clear();
         loop {
@@ -193,6 +236,10 @@ impl Connection {
 
     fn head(&self) -> &[u8] {
         self.buffer.get(..self.head_len).unwrap_or_default()
+    }
+
+    pub(crate) fn body(&self) -> &[u8] {
+        self.buffer.get(self.head_len..).unwrap_or_default()
     }
 
     fn challenge(&self) -> Result<String> {

@@ -1,5 +1,6 @@
 //! What a number was measured on.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
@@ -11,7 +12,7 @@ use anyhow::Result;
 const SYNCS: usize = 200;
 
 /// Prints the machine, the disk and how the books are kept.
-pub(crate) fn print(folder: &Path, in_flight: usize) -> Result<()> {
+pub(crate) fn print(folder: &Path, in_flight: &dyn Display) -> Result<()> {
     let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpus.lines().find_map(|line| line.strip_prefix("model name"));
     let model = model.unwrap_or_default().trim_start_matches(['\t', ' ', ':']);

@@ -16,12 +16,14 @@
 )]
 
 mod buyer;
+mod chain;
 mod load;
 mod machine;
 mod peer;
 mod server;
+mod tempo;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -49,6 +51,8 @@ enum Task {
     Challenge(Options),
     /// Durable paid requests a second, beside the free route and the peer's payments
     Prepaid(Options),
+    /// Payments on a Tempo chain, from the credential to the answer, beside the peer's
+    Tempo(tempo::Options),
     /// One of the servers, for the benchmarks themselves
     #[command(hide = true)]
     Serve {
@@ -57,6 +61,9 @@ enum Task {
         folder: PathBuf,
         #[arg(long)]
         upstream: Option<std::net::SocketAddr>,
+        /// The node of a Tempo chain, where it is paid on one
+        #[arg(long)]
+        node: Option<String>,
     },
 }
 
@@ -86,7 +93,10 @@ fn main() -> Result<()> {
     match Cli::parse().task {
         Task::Challenge(options) => block_on(challenge(&options)),
         Task::Prepaid(options) => block_on(prepaid(&options)),
-        Task::Serve { kind, folder, upstream } => server::serve(kind, &folder, upstream),
+        Task::Tempo(options) => block_on(tempo::run(&options)),
+        Task::Serve { kind, folder, upstream, node } => {
+            server::serve(kind, &folder, upstream, node.as_deref())
+        }
     }
 }
 
@@ -96,8 +106,8 @@ fn block_on(task: impl Future<Output = Result<()>>) -> Result<()> {
 }
 
 async fn challenge(options: &Options) -> Result<()> {
-    let folder = folder(options)?;
-    machine::print(folder.path(), options.in_flight)?;
+    let folder = folder(options.folder.as_deref())?;
+    machine::print(folder.path(), &options.in_flight)?;
     let servers = Servers::start(folder.path()).await?;
     let mut table = Table::default();
     for _ in 0..options.rounds {
@@ -121,8 +131,8 @@ async fn challenge(options: &Options) -> Result<()> {
 }
 
 async fn prepaid(options: &Options) -> Result<()> {
-    let folder = folder(options)?;
-    machine::print(folder.path(), options.in_flight)?;
+    let folder = folder(options.folder.as_deref())?;
+    machine::print(folder.path(), &options.in_flight)?;
     println!(
         "payments a round {}; each is a fresh challenge and a fresh signature",
         options.payments
@@ -159,8 +169,8 @@ async fn prepaid(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn folder(options: &Options) -> Result<tempfile::TempDir> {
-    let parent = options.folder.clone().unwrap_or_else(std::env::temp_dir);
+fn folder(parent: Option<&Path>) -> Result<tempfile::TempDir> {
+    let parent = parent.map_or_else(std::env::temp_dir, Path::to_owned);
     tempfile::tempdir_in(parent).context("no folder for the books")
 }
 
@@ -173,11 +183,11 @@ struct Servers {
 }
 
 impl Servers {
-    async fn start(folder: &std::path::Path) -> Result<Self> {
-        let upstream = Process::start(Kind::Upstream, folder, None).await?;
-        let gateway = Process::start(Kind::Gateway, folder, Some(upstream.address)).await?;
-        let layer = Process::start(Kind::Layer, folder, None).await?;
-        let peer = Process::start(Kind::Peer, folder, None).await?;
+    async fn start(folder: &Path) -> Result<Self> {
+        let upstream = Process::start(Kind::Upstream, folder, None, None).await?;
+        let gateway = Process::start(Kind::Gateway, folder, Some(upstream.address), None).await?;
+        let layer = Process::start(Kind::Layer, folder, None, None).await?;
+        let peer = Process::start(Kind::Peer, folder, None, None).await?;
         Ok(Self { upstream, gateway, layer, peer })
     }
 

@@ -1,8 +1,10 @@
-//! The peer: an axum server of the `mpp` crate, with a method like ours but no ledger and no disk.
+//! The peer: an axum server of the `mpp` crate, with a method like ours but no ledger and no disk, or
+//! with its own method for Tempo and the store it comes with, in memory.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use anyhow::Result;
 use axum::Router;
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -11,16 +13,17 @@ use axum::routing::get;
 use ed25519_dalek::{Signature, VerifyingKey};
 use farthing_mpp::base64url;
 use farthing_rail_prepaid::parse_did_key;
+use farthing_testkit::chain::{DEVELOPMENT_ACCOUNTS, PATH_USD, TEMPO_CHAIN_ID};
 use mpp::protocol::core::{
     Base64UrlJson, PaymentChallenge, PaymentCredential, Receipt, format_receipt,
     parse_authorization,
 };
 use mpp::protocol::intents::ChargeRequest;
 use mpp::protocol::traits::{ChargeMethod, VerificationError};
-use mpp::server::Mpp;
-use mpp::server::axum::PaymentRequired;
+use mpp::server::axum::{ChargeChallenger, ChargeConfig, MppCharge, PaymentRequired, WithReceipt};
+use mpp::server::{Mpp, TempoConfig, tempo};
 
-use crate::server::{PRICE_ATOMS, SECRET};
+use crate::server::{PRICE_ATOMS, SECRET, SELLER};
 
 /// Checks a signature over the challenge's id, and counts down a balance in memory.
 #[derive(Clone, Default)]
@@ -113,4 +116,35 @@ fn challenge() -> PaymentChallenge {
         None,
         None,
     )
+}
+
+/// What a request costs on a chain.
+struct Price;
+
+impl ChargeConfig for Price {
+    fn amount() -> &'static str {
+        "0.25"
+    }
+
+    fn description() -> Option<&'static str> {
+        Some("A forecast")
+    }
+}
+
+/// Paid in pathUSD on the chain of `node`, with everything else as the crate has it.
+pub(crate) fn chain_router(node: &str) -> Result<Router> {
+    let seller = tempo(TempoConfig { recipient: DEVELOPMENT_ACCOUNTS[SELLER] })
+        .rpc_url(node)
+        .chain_id(TEMPO_CHAIN_ID)
+        // It would offer a token first that a chain of one's own does not have.
+        .currencies([PATH_USD])
+        .realm("localhost")
+        .secret_key(SECRET);
+    let seller: Arc<dyn ChargeChallenger> = Arc::new(Mpp::create(seller)?);
+    let paid =
+        async |charge: MppCharge<Price>| WithReceipt { receipt: charge.receipt, body: "sunny\n" };
+    Ok(Router::new()
+        .route("/free", get(async || "sunny\n"))
+        .route("/paid", get(paid))
+        .with_state(seller))
 }

@@ -17,6 +17,7 @@ use farthing_money::{Asset, Assets};
 use farthing_mpp::Secret;
 use farthing_rail_prepaid::PrepaidRail;
 use farthing_store_sqlite::{Options, Reader, SqliteStore};
+use farthing_testkit::chain::{DEVELOPMENT_ACCOUNTS, PATH_USD, TEMPO_CHAIN_ID};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
@@ -28,6 +29,9 @@ pub(crate) const SECRET: &str = "q7Jx0v2mZk9TtY5cRbW3nLhE8sUaPdGf";
 
 /// What a request costs, in cents.
 pub(crate) const PRICE_ATOMS: u128 = 25;
+
+/// Which of the development accounts is paid on a chain.
+pub(crate) const SELLER: usize = 1;
 
 /// More cents than any run spends.
 const FUNDS_ATOMS: u128 = 1_000_000_000_000;
@@ -68,12 +72,16 @@ impl Process {
         kind: Kind,
         folder: &Path,
         upstream: Option<SocketAddr>,
+        node: Option<&str>,
     ) -> Result<Self> {
         let name = format!("{kind:?}").to_lowercase();
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["serve", &name, "--folder"]).arg(folder);
         if let Some(upstream) = upstream {
             command.args(["--upstream", &upstream.to_string()]);
+        }
+        if let Some(node) = node {
+            command.args(["--node", node]);
         }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn()?;
@@ -91,15 +99,23 @@ impl Process {
     }
 }
 
-/// Serves until standard input ends.
-pub(crate) fn serve(kind: Kind, folder: &Path, upstream: Option<SocketAddr>) -> Result<()> {
+/// Serves until standard input ends; paid on the chain of `node`, if there is one.
+pub(crate) fn serve(
+    kind: Kind,
+    folder: &Path,
+    upstream: Option<SocketAddr>,
+    node: Option<&str>,
+) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         match kind {
             Kind::Upstream => axum_server(forecasts()).await,
-            Kind::Peer => axum_server(peer::router()).await,
+            Kind::Peer => match node {
+                None => axum_server(peer::router()).await,
+                Some(node) => axum_server(peer::chain_router(node)?).await,
+            },
             Kind::Layer => layer(&folder.join("layer.db")).await,
-            Kind::Gateway => gateway(folder, upstream.context("no upstream")?).await,
+            Kind::Gateway => gateway(folder, upstream.context("no upstream")?, node).await,
         }
     })
 }
@@ -142,10 +158,7 @@ secrets = ["env:SECRET"]
 [store]
 sqlite = "gateway.db"
 
-[assets.usd]
-decimals = 2
-
-[rails.prepaid]
+RAIL
 
 [seller]
 name = "forecasts-inc"
@@ -169,15 +182,41 @@ price = "0.25 usd"
 description = "A forecast"
 "#;
 
-async fn gateway(folder: &Path, upstream: SocketAddr) -> Result<()> {
-    let text = CONFIG.replace("UPSTREAM", &upstream.to_string());
+const PREPAID: &str = "[assets.usd]
+decimals = 2
+
+[rails.prepaid]";
+
+const TEMPO: &str = r#"[assets.usd]
+decimals = 6
+
+[rails.tempo]
+chain_id = CHAIN_ID
+nodes = ["NODE"]
+recipient = "RECIPIENT"
+tokens = { usd = "PATH_USD" }"#;
+
+async fn gateway(folder: &Path, upstream: SocketAddr, node: Option<&str>) -> Result<()> {
+    let rail = node.map_or_else(|| PREPAID.to_owned(), tempo_rail);
+    let text = CONFIG.replace("UPSTREAM", &upstream.to_string()).replace("RAIL", &rail);
     let config = Config::parse(&text, folder, &|_| Some(SECRET.to_owned()))?;
     let gateway = Gateway::start(&config).await?;
-    fund(&*gateway.store().port()).await?;
+    if node.is_none() {
+        fund(&*gateway.store().port()).await?;
+    }
     println!("{}", gateway.address());
     stdin_ends().await;
     gateway.stop().await;
     Ok(())
+}
+
+/// Paid in pathUSD, with everything else as a seller finds it.
+fn tempo_rail(node: &str) -> String {
+    TEMPO
+        .replace("CHAIN_ID", &TEMPO_CHAIN_ID.to_string())
+        .replace("NODE", node)
+        .replace("RECIPIENT", DEVELOPMENT_ACCOUNTS[SELLER])
+        .replace("PATH_USD", PATH_USD)
 }
 
 async fn stdin_ends() {
