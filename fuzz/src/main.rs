@@ -13,7 +13,7 @@ use farthing_gate::normalise_query;
 use farthing_gateway::{BookConfig, Config, canonical_path};
 use farthing_keys::{Cost, KeyFolder};
 use farthing_ledger::{
-    Account, Book, Fingerprint, Holder, PaymentId, Record, SpendingKey, TraceId, TransferId,
+    Account, Book, Fingerprint, Holder, Money, PaymentId, Record, SpendingKey, TraceId, TransferId,
 };
 use farthing_money::{Asset, AssetId, Assets, Timestamp, parse_atoms};
 use farthing_mpp::discovery::PaymentInfo;
@@ -23,7 +23,7 @@ use farthing_mpp::{
 };
 use farthing_protocols::mpp::{Mpp, MppBuyer};
 use farthing_rail_prepaid::{PrepaidRail, did_key, parse_did_key};
-use farthing_rail_tempo::{Nodes, Settings, TempoRail, Token, Tokens};
+use farthing_rail_tempo::{Nodes, Settings, Sponsor, SponsorLimits, TempoRail, Token, Tokens};
 use farthing_wallet::WalletConfig;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use libfuzzer_sys::fuzz_target;
@@ -227,19 +227,32 @@ fn prepaid_payload(data: &[u8]) {
     assert!(prepaid().check(&presented, now()).is_err());
 }
 
-/// A transaction as a stranger presents it: read from the payload as it is, and from its bytes.
+/// A transaction, complete or waiting for a sponsor, or a proof, as a stranger presents it: read from the
+/// payload as it is, and from its bytes.
 fn tempo_payload(data: &[u8]) {
-    static RAIL: OnceLock<TempoRail> = OnceLock::new();
-    let rail = RAIL.get_or_init(tempo);
+    static RAILS: OnceLock<[TempoRail; 2]> = OnceLock::new();
+    let rails = RAILS.get_or_init(|| [tempo(false), tempo(true)]);
     let hex: String = data.iter().map(|byte| format!("{byte:02x}")).collect();
-    let sealed = serde_json::json!({
-        "payload": { "type": "transaction", "signature": format!("0x76{hex}") },
-    });
-    for text in [data, sealed.to_string().as_bytes()] {
-        if let Some(presented) = presented(text, "tempo", rail) {
-            // A hash is believed only by the chain; a transaction nobody guesses.
-            let shows_hash = presented.payload.get("type").is_some_and(|kind| kind == "hash");
-            assert!(shows_hash || rail.check(&presented, now()).is_err());
+    let signed = |kind: &str, prefix: &str| {
+        serde_json::json!({
+            "payload": { "type": kind, "signature": format!("0x{prefix}{hex}") },
+            "source": "did:pkh:eip155:42431:0x70997970C51812dc3A010C7d01b50e0d17dc79C8",
+        })
+    };
+    let mut proof = signed("proof", "");
+    let payee = Holder::new("forecasts-inc").expect("a name");
+    let free = rails[0].quote(&usd(2).atoms(0), &payee).expect("a quote");
+    proof["request"] = serde_json::Value::Object(free);
+    let shown = [signed("transaction", "76"), signed("transaction", "78"), proof];
+    let shown = shown.map(|it| it.to_string());
+    for text in std::iter::once(data).chain(shown.iter().map(String::as_bytes)) {
+        for rail in rails {
+            let Some(presented) = presented(text, "tempo", rail) else { continue };
+            // A hash is believed only by the chain, and so is somebody else's key; a transaction or an
+            // account's own signature nobody guesses.
+            let Ok(evidence) = rail.check(&presented, now()) else { continue };
+            let kind = presented.payload.get("type").and_then(|it| it.as_str());
+            assert!(kind != Some("transaction") && evidence.money == Money::Rail, "{kind:?}");
         }
     }
 }
@@ -248,19 +261,29 @@ fn prepaid() -> PrepaidRail {
     PrepaidRail::new(Assets::from_iter([usd(2)]))
 }
 
-fn tempo() -> TempoRail {
+fn tempo(sponsored: bool) -> TempoRail {
     let address = |text: &str| text.parse().expect("an address");
     let node = "http://127.0.0.1:1".parse().expect("a node");
     let nodes = Nodes::new(42_431, vec![node], Duration::from_secs(1)).expect("nodes");
     let token =
         Token { asset: usd(2), address: address("0x20c0000000000000000000000000000000000000") };
+    let limits = SponsorLimits {
+        per_payment: 50_000,
+        per_payer: 500_000,
+        total: 5_000_000,
+        period: Duration::from_hours(24),
+        balance_min: 0,
+    };
+    let sponsor = Sponsor::local(&[9; 32], token.clone(), limits).expect("a key");
     let settings = Settings {
         payee: Holder::new("forecasts-inc").expect("a name"),
         recipient: address("0x70997970C51812dc3A010C7d01b50e0d17dc79C8"),
         tokens: Tokens::new(vec![token]),
-        push: true,
+        push: !sponsored,
         confirmations: 1,
         wait: Duration::from_secs(1),
+        sponsor: sponsored.then_some(sponsor),
+        splits: Vec::new(),
     };
     TempoRail::new(nodes.into(), settings)
 }
