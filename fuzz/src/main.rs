@@ -349,7 +349,7 @@ fn request(data: &[u8]) {
         description: None,
         offer_ttl: Duration::from_mins(5),
         authorization_is_taken: false,
-        repeatable: true,
+        terms: farthing_ledger::Terms::default(),
         idempotency_key: None,
     };
     assert!(!matches!(mpp.present(&fields(data), &ask, now()), Ok(Some(_))));

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use farthing_ledger::{Fingerprint, PaymentId};
+use farthing_ledger::{Fingerprint, PaymentId, VoidReason};
 use farthing_money::Timestamp;
 use http::HeaderMap;
 
 use crate::books::{self, Standing};
 use crate::{
-    Answer, Ask, Checked, Posted, Presented, Protocol, Rail, Refusal, Rejection, SettleError, Store,
+    Answer, Ask, Checked, Posted, Presented, Protocol, Rail, Refusal, Rejection, Reserved,
+    SettleError, Store,
 };
 
 #[cfg(test)]
@@ -32,6 +33,8 @@ pub enum Admission {
     Challenge,
     /// Run the handler and attach a receipt.
     Deliver(Box<Posted>),
+    /// Run the handler first: its money is held until it has succeeded.
+    Execute(Box<Reserved>),
     /// Give the same answer as before, and run nothing.
     Again(Box<Answer>),
 }
@@ -74,16 +77,22 @@ impl Till {
                 };
                 (held, settled)
             }
+            Standing::Reserved(reserved) => return Ok(Admission::Execute(reserved)),
+            Standing::Abandoned(held) => {
+                books::void(&self.store, &held, VoidReason::Interrupted, now).await?;
+                return Err(Refusal::Declined);
+            }
             Standing::Posted(posted) => return Ok(Admission::Deliver(posted)),
             Standing::Delivered(payment) => return self.again(payment).await,
             Standing::Pending(payment) => return Err(Refusal::InProgress(payment)),
             Standing::Interrupted => return Err(Refusal::Interrupted),
+            Standing::GivenBack => return Err(Refusal::GivenBack),
             Standing::Spent => return Err(Refusal::Replayed),
         };
         let settled = match settled {
             Ok(settled) => settled,
             Err(SettleError::Declined) => {
-                books::void(&self.store, &held, now).await?;
+                books::void(&self.store, &held, VoidReason::Declined, now).await?;
                 return Err(Refusal::Declined);
             }
             // The hold is durable: an honest retry, or recovery, asks the rail and finishes what we
@@ -124,7 +133,7 @@ impl Till {
         Ok(found)
     }
 
-    fn rail(&self, method: &str) -> Result<&dyn Rail, Rejection> {
+    pub(crate) fn rail(&self, method: &str) -> Result<&dyn Rail, Rejection> {
         let rail = self.rails.iter().find(|rail| rail.method() == method);
         rail.map(AsRef::as_ref).ok_or(Rejection::Unsupported)
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use farthing_ledger::{Fingerprint, Holder, TraceId};
+use farthing_ledger::{Fingerprint, Holder, Terms, TraceId};
 use farthing_money::{Amount, Timestamp};
 
 use crate::Object;
@@ -25,9 +25,8 @@ pub struct Ask {
     pub authorization_is_taken: bool,
     /// The client's `Idempotency-Key`, if it sent one.
     pub idempotency_key: Option<String>,
-    /// Whether what is bought may happen twice, as reading may (RFC 9110 §9.2.2): a delivery that was
-    /// interrupted by a crash is then begun again, at least once, and at most once otherwise.
-    pub repeatable: bool,
+    /// What the seller undertakes for the answer.
+    pub terms: Terms,
 }
 
 /// What exactly is bought. A payment for one scope buys nothing else.

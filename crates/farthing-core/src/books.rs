@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use farthing_ledger::{Claim, ClaimError, Money, PaymentId, Settlement, VoidReason};
+use farthing_ledger::{Capture, Claim, ClaimError, Money, PaymentId, Settlement, VoidReason};
 use farthing_money::Timestamp;
 
 use crate::stage::Right;
-use crate::{Checked, Held, Posted, Refusal, Settled, Store, StoreError};
+use crate::{Checked, Held, Posted, Refusal, Reserved, Settled, Store, StoreError};
 
 /// Where a claimed payment stands.
 pub(crate) enum Standing {
@@ -14,11 +14,16 @@ pub(crate) enum Standing {
     Held(Box<Held>),
     /// Ours to find out about: an earlier settlement ended without an answer.
     Unsettled(Box<Held>),
+    /// Ours to run the handler of; the money is held until it has succeeded.
+    Reserved(Box<Reserved>),
+    /// Held for a handler that somebody else ran and that must not be run twice: ours to give up.
+    Abandoned(Box<Held>),
     Posted(Box<Posted>),
     /// Delivered before: the same answer may be given again.
     Delivered(PaymentId),
     Pending(PaymentId),
     Interrupted,
+    GivenBack,
     Spent,
 }
 
@@ -36,7 +41,16 @@ pub(crate) async fn claim(
     };
     Ok(match (store.claim(request, now).await?, checked.money()) {
         (Claim::Fresh, Money::Rail) => Standing::Held(Box::new(checked.held(payment, own))),
+        (Claim::Unsettled, Money::Book) if !payment.terms.repeatable => {
+            Standing::Abandoned(Box::new(checked.held(payment, own)))
+        }
+        (Claim::Unsettled, Money::Book) => {
+            Standing::Reserved(Box::new(Reserved::new(checked.held(payment, own))))
+        }
         (Claim::Unsettled, _) => Standing::Unsettled(Box::new(checked.held(payment, own))),
+        (Claim::Fresh, Money::Book) if payment.terms.capture == Capture::After => {
+            Standing::Reserved(Box::new(Reserved::new(checked.held(payment, own))))
+        }
         (Claim::Fresh, Money::Book) => {
             let reference = payment.id.to_string();
             posted(payment, Settlement::new(reference, now))
@@ -49,6 +63,7 @@ pub(crate) async fn claim(
         (Claim::Delivered(payment, ..), _) => Standing::Delivered(payment),
         (Claim::Pending(payment), _) => Standing::Pending(payment),
         (Claim::Interrupted, _) => Standing::Interrupted,
+        (Claim::GivenBack, _) => Standing::GivenBack,
         (Claim::Spent, _) => Standing::Spent,
     })
 }
@@ -86,13 +101,14 @@ pub(crate) async fn found(
     store.post(right.payment(), settlement, now).await
 }
 
-/// Gives a hold up that the rail declined.
+/// Gives a hold up.
 pub(crate) async fn void(
     store: &Arc<dyn Store>,
     held: &Held,
+    reason: VoidReason,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    store.void(held.key(), VoidReason::Declined, now).await
+    store.void(held.key(), reason, now).await
 }
 
 impl From<ClaimError> for Refusal {

@@ -32,6 +32,7 @@ mod limits;
 mod protocol;
 mod rail;
 mod recover;
+mod refund;
 mod refusal;
 mod stage;
 mod store;
@@ -41,11 +42,14 @@ pub use ask::{Ask, Offer, Quote, Scope, ScopeDigest};
 pub use buyer::{Buyer, Fate, Invitation, Paid, PayError, Payer, Price, PriceShare, Unpayable};
 pub use limits::{Gcra, GcraState};
 pub use protocol::{Protocol, ReceiptFacts};
-pub use rail::{Evidence, Rail, SettleError, Share, Unquotable};
-pub use recover::{Conclusion, Recovered, Recovery, conclude, explain};
+pub use rail::{Evidence, NoRefund, Rail, RailRules, Refunds, SettleError, Share, Unquotable};
+pub use recover::{
+    Conclusion, Recovered, Recovery, Step, conclude, explain, explain_missing, explain_refund,
+};
+pub use refund::{RefundAsk, RefundRefusal};
 pub use refusal::{Refusal, Rejection};
-pub use stage::{Checked, Held, Posted, Presented, Settled, identity};
-pub use store::{Answer, Store, StoreError};
+pub use stage::{Checked, Held, Posted, Presented, Reserved, Settled, identity};
+pub use store::{Answer, Ordered, Store, StoreError};
 
 /// Tells the time. Roles hold one; everything below them is told.
 pub trait Clock: Send + Sync {

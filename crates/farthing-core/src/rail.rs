@@ -1,6 +1,8 @@
 //! The port to money, on the seller's side.
 
-use farthing_ledger::{Holder, Money, Payment, Proof, Source};
+use std::time::Duration;
+
+use farthing_ledger::{Holder, Money, Payment, Proof, Refund, Source};
 use farthing_money::{Amount, Timestamp};
 
 use crate::{BoxFuture, Held, Object, Presented, Rejection, Settled};
@@ -11,6 +13,9 @@ use crate::{BoxFuture, Held, Object, Presented, Rejection, Settled};
 pub trait Rail: Send + Sync {
     /// The payment method, as the wire names it: lower-case letters.
     fn method(&self) -> &'static str;
+
+    /// What counts as what on this rail.
+    fn rules(&self) -> &'static RailRules;
 
     /// Says on the wire what it takes to pay `amount` to `payee`: the `request` of a charge.
     ///
@@ -54,6 +59,80 @@ pub trait Rail: Send + Sync {
         let _ = payment;
         Box::pin(async { Err(SettleError::Unknown) })
     }
+
+    /// Makes everything ready to give money back, and sends nothing: the order that [`Rail::refund`]
+    /// carries out. It is written down before it is carried out, so it must not be a secret.
+    ///
+    /// # Errors
+    ///
+    /// [`NoRefund`]; nothing was sent.
+    fn prepare_refund<'a>(
+        &'a self,
+        refund: &'a Refund,
+    ) -> BoxFuture<'a, Result<Box<str>, NoRefund>> {
+        let _ = refund;
+        Box::pin(async { Err(NoRefund::Unable) })
+    }
+
+    /// Carries a refund's order out, or finds out how it was carried out before.
+    ///
+    /// # Idempotency
+    ///
+    /// Called any number of times with the same order, moves the money at most once.
+    ///
+    /// # Errors
+    ///
+    /// See [`SettleError`]. [`SettleError::Declined`] means that this order has not moved the money and
+    /// never can: another may be made.
+    fn refund<'a>(&'a self, refund: &'a Refund) -> BoxFuture<'a, Result<Settled, SettleError>> {
+        let _ = refund;
+        Box::pin(async { Err(SettleError::Unknown) })
+    }
+}
+
+/// What counts as what on a rail: the rules by which its word and the book's are held together. Plain
+/// data, so that finance can read them and the core can go by them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RailRules {
+    /// What counts as the payer's authorisation.
+    pub authorised: &'static str,
+    /// What counts as settled.
+    pub settled: &'static str,
+    /// How it can be undone, and what then counts.
+    pub reversed: &'static str,
+    /// Which reference is the same in the book and at the rail.
+    pub reference: &'static str,
+    /// Whether money can be held until a handler has succeeded.
+    pub holds: bool,
+    /// How money is given back.
+    pub refunds: Refunds,
+    /// How long after it has spoken the rail is asked once more, if it is somebody else than the book.
+    pub recheck_after: Option<Duration>,
+}
+
+/// How money is given back on a rail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refunds {
+    /// The book moves it.
+    Book,
+    /// The rail moves it, if it is told how.
+    Rail,
+    /// It cannot be: the payer is credited.
+    Never,
+}
+
+/// Why a rail cannot give money back. Nothing was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoRefund {
+    /// It never can, as it is configured: credit the payer, or configure what is missing.
+    #[error("the rail is not configured to give money back")]
+    Unable,
+    /// The account that refunds are paid from does not hold enough: fund it.
+    #[error("the account that refunds are paid from does not hold enough")]
+    Short,
+    /// It does not answer now.
+    #[error("the rail does not answer now")]
+    Later,
 }
 
 /// What a rail found in a valid credential.

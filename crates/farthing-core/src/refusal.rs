@@ -42,6 +42,10 @@ pub enum Refusal {
     /// The challenge was answered before: a fresh challenge, `invalid-challenge`.
     #[error("the challenge was answered before")]
     Replayed,
+    /// The payment was given back, since its answer would not come: a fresh challenge,
+    /// `invalid-challenge`.
+    #[error("the payment was given back")]
+    GivenBack,
     /// The payer's account does not hold the price: a fresh challenge, `payment-insufficient`.
     #[error("the account does not hold the price")]
     Short,

@@ -4,12 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use farthing_ledger::{
-    Account, AccountKind, ClaimRequest, Fingerprint, Holder, Leg, Money, Outcome, Payment,
-    PaymentId, Proof, Settlement, TraceId,
+    Account, AccountKind, Capture, ClaimRequest, Fingerprint, Holder, Leg, Money, Outcome, Payment,
+    PaymentId, Proof, Settlement, Terms, TraceId, VoidReason,
 };
 use farthing_money::{Amount, Timestamp};
 
-use crate::{Answer, Ask, Evidence, Object, Rail, Rejection, ScopeDigest, Store};
+use crate::{Answer, Ask, Evidence, Object, Rail, Rejection, ScopeDigest, Store, StoreError};
 
 /// How long an `Idempotency-Key` is remembered.
 const IDEMPOTENCY_KEPT: std::time::Duration = std::time::Duration::from_hours(24);
@@ -66,7 +66,7 @@ pub struct Checked {
     evidence: Evidence,
     /// The digest of the whole request.
     request: Fingerprint,
-    repeatable: bool,
+    terms: Terms,
 }
 
 impl Checked {
@@ -81,7 +81,13 @@ impl Checked {
         let body = ask.scope.body.unwrap_or_default();
         let scope = presented.scope.to_string();
         let request = Fingerprint::of("request", &[scope.as_bytes(), &body]);
-        Ok(Self { presented, evidence, request, repeatable: ask.repeatable })
+        // Only money that lies in the book can be held until the handler has succeeded.
+        let capture = match evidence.money {
+            Money::Book => ask.terms.capture,
+            Money::Rail | Money::None => Capture::Before,
+        };
+        let terms = Terms { capture, ..ask.terms };
+        Ok(Self { presented, evidence, request, terms })
     }
 
     /// What the books are asked to do.
@@ -101,7 +107,6 @@ impl Checked {
             legs: self.legs(),
             money: evidence.money,
             caps: Vec::new(),
-            repeatable: self.repeatable,
         }
     }
 
@@ -137,6 +142,7 @@ impl Checked {
             expires_at: presented.expires_at,
             request: presented.idempotency_key.as_ref().map(|_| self.request),
             inquiry: evidence.inquiry.clone(),
+            terms: self.terms,
         }
     }
 
@@ -207,6 +213,60 @@ impl Held {
     pub(crate) fn into_payment(mut self) -> Payment {
         self.right.use_up();
         self.payment
+    }
+}
+
+/// A payment whose money is held in the book until its handler has succeeded. Holding one is the right
+/// to run the handler, once.
+///
+/// Dropped before it is settled or released, nobody was paid, and recovery gives the hold up.
+pub struct Reserved(Held);
+
+impl fmt::Debug for Reserved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reserved").field("payment", &self.0.payment.id).finish_non_exhaustive()
+    }
+}
+
+impl Reserved {
+    pub(crate) const fn new(held: Held) -> Self {
+        Self(held)
+    }
+
+    /// The payment.
+    #[must_use]
+    pub const fn payment(&self) -> &Payment {
+        &self.0.payment
+    }
+
+    /// Says that the handler begins: from here on nobody can tell what was done, unless it is said.
+    pub const fn begin(&mut self) {
+        self.0.right.begun = true;
+    }
+
+    /// Moves the money, since the handler has succeeded. Its answer may be given once this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; nobody was paid, and the answer must not be given.
+    pub async fn settle(self, now: Timestamp) -> Result<Posted, StoreError> {
+        let Self(held) = self;
+        let store = held.right.store().ok_or(StoreError)?;
+        let settlement = Settlement::new(held.payment.id.to_string(), now);
+        store.post(held.key(), settlement.clone(), now).await?;
+        Ok(Posted::new(held.into_payment(), settlement, store))
+    }
+
+    /// Gives the money free, since the handler has failed.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; recovery gives it free later.
+    pub async fn release(self, now: Timestamp) -> Result<(), StoreError> {
+        let Self(held) = self;
+        let store = held.right.store().ok_or(StoreError)?;
+        // The right goes with the hold, or back to the book for recovery.
+        store.void(held.key(), VoidReason::Failed, now).await
     }
 }
 
@@ -317,6 +377,10 @@ impl Right {
 
     pub(crate) const fn payment(&self) -> PaymentId {
         self.payment
+    }
+
+    fn store(&self) -> Option<Arc<dyn Store>> {
+        self.store.clone()
     }
 
     fn use_up(&mut self) -> Option<Arc<dyn Store>> {

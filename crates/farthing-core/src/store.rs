@@ -1,8 +1,9 @@
 //! The port to memory.
 
 use farthing_ledger::{
-    Claim, ClaimError, ClaimRequest, Entry, EntryError, Fingerprint, Outcome, PaymentId,
-    Settlement, Unfinished, VoidReason,
+    Claim, ClaimError, ClaimRequest, Entry, EntryError, Finding, Fingerprint, Outcome, PaymentId,
+    Record, RefundError, RefundId, RefundRequest, RefundStanding, Settlement, TraceId, VoidReason,
+    Work,
 };
 use farthing_money::Timestamp;
 use http::HeaderMap;
@@ -38,12 +39,12 @@ pub trait Store: Send + Sync {
     /// [`StoreError`]; it may be asked for again.
     fn is_claimed(&self, proof: Fingerprint) -> BoxFuture<'_, Result<bool, StoreError>>;
 
-    /// Every payment that was claimed and is neither delivered nor given up.
+    /// Everything that is open and that nobody is at.
     ///
     /// # Errors
     ///
     /// [`StoreError`]; it may be asked for again.
-    fn unfinished(&self) -> BoxFuture<'_, Result<Vec<Unfinished>, StoreError>>;
+    fn work(&self) -> BoxFuture<'_, Result<Work, StoreError>>;
 
     /// Takes up a payment whose settlement ended without an answer, to find out about it. Whoever is
     /// told `true` is alone with it until it is posted, voided or given back.
@@ -102,12 +103,108 @@ pub trait Store: Send + Sync {
     /// written.
     fn give_back(&self, payment: PaymentId, begun: bool);
 
+    /// Orders money of a payment back: at once where it lies in the book, and pending until the rail
+    /// has spoken otherwise.
+    ///
+    /// # Idempotency
+    ///
+    /// A payment's reference counts once.
+    ///
+    /// # Errors
+    ///
+    /// A [`RefundError`]; nothing is written, and asking again is safe.
+    fn refund(
+        &self,
+        request: RefundRequest,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<Ordered, RefundError>>;
+
+    /// Notes that the money of a pending refund moved. Idempotent.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; the refund stays pending and recovery posts it later.
+    fn post_refund(
+        &self,
+        payment: PaymentId,
+        refund: RefundId,
+        settlement: Settlement,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Gives a pending refund up, whose money did not move and never will. Idempotent.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; the refund stays pending and recovery voids it later.
+    fn void_refund(
+        &self,
+        payment: PaymentId,
+        refund: RefundId,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Notes what holding a payment against the rail came to. Idempotent.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; recovery asks again later.
+    fn reconcile(
+        &self,
+        payment: PaymentId,
+        finding: Finding,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<(), StoreError>>;
+
     /// Makes an operator's entry. `true` if it was new, `false` if it had been made before.
     ///
     /// # Errors
     ///
     /// An [`EntryError`]; nothing is written, and entering again is safe.
     fn enter(&self, entry: Entry, now: Timestamp) -> BoxFuture<'_, Result<bool, EntryError>>;
+
+    /// The records from place `from` on, at most `limit`, in order. Only what is durable.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; it may be asked for again.
+    fn records(&self, from: u64, limit: u32) -> BoxFuture<'_, Result<Vec<Record>, StoreError>>;
+
+    /// The records of one payment's story, in order.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; it may be asked for again.
+    fn story(&self, trace: TraceId) -> BoxFuture<'_, Result<Vec<Record>, StoreError>>;
+
+    /// What was last noted under `name`; nothing if nothing was.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; it may be asked for again.
+    fn noted(&self, name: &str) -> BoxFuture<'_, Result<Option<String>, StoreError>>;
+
+    /// Notes `text` under `name`, instead of what was noted before. Notes are not part of the book: they
+    /// are how far somebody has come who follows it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; the note may or may not have been made.
+    fn note(&self, name: &str, text: String) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Whether this process is the one to do what only one should do: recovery, messages to others.
+    fn leads(&self) -> bool {
+        true
+    }
+}
+
+/// Where a refund stands that somebody has asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ordered {
+    /// Where it stands.
+    pub standing: RefundStanding,
+    /// Whether it was new. What was ordered before keeps its own order, and no other may be carried out.
+    pub is_new: bool,
 }
 
 /// What a handler answered, kept to be given again.

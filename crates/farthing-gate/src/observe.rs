@@ -29,6 +29,8 @@ pub enum Verdict<'a> {
     Challenged,
     /// A payment was taken.
     Paid(&'a Payment),
+    /// A payment is held until its handler has succeeded.
+    Reserved(&'a Payment),
     /// An answer was given again.
     Again,
     /// A credential bought nothing.
@@ -46,12 +48,14 @@ impl Verdict<'_> {
         match self {
             Self::Challenged => "challenged",
             Self::Paid(_) => "paid",
+            Self::Reserved(_) => "reserved",
             Self::Again => "again",
             Self::Limited => "limited",
             Self::Unfit => "unfit",
             Self::Refused(refusal) => match refusal {
                 Refusal::Payer(_) => "rejected",
                 Refusal::Replayed => "replayed",
+                Refusal::GivenBack => "given_back",
                 Refusal::Short => "short",
                 Refusal::Declined => "declined",
                 Refusal::Conflict => "conflict",
@@ -69,7 +73,7 @@ impl Verdict<'_> {
     #[must_use]
     pub const fn trace(&self) -> Option<TraceId> {
         match self {
-            Self::Paid(payment) => Some(payment.trace),
+            Self::Paid(payment) | Self::Reserved(payment) => Some(payment.trace),
             Self::Challenged | Self::Again | Self::Refused(_) | Self::Limited | Self::Unfit => None,
         }
     }

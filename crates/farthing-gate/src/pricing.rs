@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farthing_core::Quote;
+use farthing_ledger::{Capture, Remedy};
 use http::request::Parts;
 
 use crate::BoundQuery;
@@ -63,6 +64,11 @@ pub struct PriceTag {
     /// Whether what is bought may happen twice: a delivery that a crash interrupted is then begun
     /// again. Where it is not said, the method says it (RFC 9110 §9.2.2).
     pub repeatable: Option<bool>,
+    /// When the money moves. [`Capture::After`] holds for rails whose money lies in the book; on others
+    /// it moves before.
+    pub capture: Capture,
+    /// What is done where the answer fails after the money has moved.
+    pub remedy: Remedy,
 }
 
 impl PriceTag {
@@ -80,6 +86,8 @@ impl PriceTag {
             authorization_is_taken: false,
             answer_bytes_max: ANSWER_BYTES_MAX,
             repeatable: None,
+            capture: Capture::default(),
+            remedy: Remedy::default(),
         }
     }
 }

@@ -58,6 +58,10 @@ pub(crate) fn refused(refusal: Refusal) -> Answer {
             ProblemType::InvalidChallenge,
             "This challenge was answered before; each can be answered once. Answer a fresh one.",
         ),
+        Refusal::GivenBack => payer(
+            ProblemType::InvalidChallenge,
+            "This payment was given back, since its answer would not come. Answer a fresh challenge to buy again.",
+        ),
         Refusal::Short => payer(
             ProblemType::PaymentInsufficient,
             "The account does not hold the price. Fund it, then send the same credential again.",
@@ -147,7 +151,7 @@ pub(crate) fn interrupted() -> Answer {
     ours(
         500,
         "Delivery Interrupted",
-        "The payment was taken and its delivery was interrupted; it may have been carried out, and is not carried out again. The seller's books show it; do not pay again.",
+        "The payment was taken and its delivery was interrupted; it may have been carried out, and is not carried out again. The seller makes up for it, as a rule by giving the money back; do not pay again before you know what was done.",
         None,
     )
 }

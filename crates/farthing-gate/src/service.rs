@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use farthing_core::{Admission, Ask, Posted, ReceiptFacts, Refusal, Scope};
-use farthing_ledger::{Outcome, TraceId};
+use farthing_core::{Admission, Ask, Posted, ReceiptFacts, Refusal, Reserved, Scope};
+use farthing_ledger::{Outcome, Payment, Terms, TraceId};
 use farthing_money::{Amount, Timestamp};
 use farthing_mpp::{BodyDigest, Credential, field_text};
 use farthing_protocols::mpp::PAYMENT_AUTHORIZATION;
@@ -30,6 +30,12 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Says that an answer was given before.
 const REPLAYED: HeaderName = HeaderName::from_static("farthing-replayed");
+
+/// Says what is done about an answer that failed after it was paid for.
+const REMEDY: HeaderName = HeaderName::from_static("farthing-remedy");
+
+/// The remedy of money that was only held.
+const RELEASED: &str = "released";
 
 /// The longest such name.
 const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
@@ -149,23 +155,47 @@ where
     R::Error: Into<BoxError>,
 {
     let bytes_max = tag.answer_bytes_max;
-    let (posted, body) = match decide(&gate, tag, &head, body).await {
+    let (right, body) = match decide(&gate, tag, &head, body).await {
         Ok(paid) => paid,
         Err(response) => return Ok(response),
     };
     take_credentials(&mut head.headers);
-    head.extensions.insert(purchase(&posted));
+    head.extensions.insert(purchase(right.payment()));
     let request = Request::from_parts(head, body);
-    let task = tokio::spawn(serve(gate, posted, inner, request, bytes_max));
+    let task = tokio::spawn(serve(gate, right, inner, request, bytes_max));
     // A panic in there is the handler's: the payment stays undelivered.
     task.await.unwrap_or_else(|_| Ok(problem::interrupted().response()))
+}
+
+/// The right to run a handler.
+enum Right {
+    /// Its answer is paid for.
+    Posted(Box<Posted>),
+    /// It is paid for once the handler has succeeded.
+    Reserved(Box<Reserved>),
+}
+
+impl Right {
+    const fn payment(&self) -> &Payment {
+        match self {
+            Self::Posted(posted) => posted.payment(),
+            Self::Reserved(reserved) => reserved.payment(),
+        }
+    }
+
+    const fn begin(&mut self) {
+        match self {
+            Self::Posted(posted) => posted.begin(),
+            Self::Reserved(reserved) => reserved.begin(),
+        }
+    }
 }
 
 /// Runs a paid handler to its end, even if the client goes away meanwhile: its answer is kept, and the
 /// client finds it when it comes again.
 async fn serve<S, R>(
     gate: Gate,
-    mut posted: Box<Posted>,
+    mut right: Right,
     mut inner: S,
     request: Request<Body>,
     bytes_max: usize,
@@ -175,9 +205,38 @@ where
     R: http_body::Body<Data = Bytes> + Send + 'static,
     R::Error: Into<BoxError>,
 {
-    posted.begin();
-    let response = inner.call(request).await?;
-    Ok(deliver(&gate, posted, response.map(boxed), bytes_max))
+    right.begin();
+    let response = inner.call(request).await?.map(boxed);
+    Ok(match right {
+        Right::Posted(posted) => deliver(&gate, posted, response, bytes_max),
+        Right::Reserved(reserved) => capture(&gate, reserved, response, bytes_max).await,
+    })
+}
+
+/// Moves the money of a handler that has succeeded, and gives it free where it has failed. An answer
+/// that could not be paid for is not given.
+async fn capture(
+    gate: &Gate,
+    reserved: Box<Reserved>,
+    mut response: Response<Body>,
+    bytes_max: usize,
+) -> Response<Body> {
+    let (payment, status) = (reserved.payment().id, response.status());
+    let now = gate.clock().now();
+    if status.is_success() || status.is_redirection() {
+        if let Ok(posted) = reserved.settle(now).await {
+            return deliver(gate, Box::new(posted), response, bytes_max);
+        }
+        gate.joins().wake(payment);
+        return problem::refused(Refusal::TryAgain).response();
+    }
+    // What cannot be given free now, recovery gives free.
+    let _ = reserved.release(now).await;
+    gate.joins().wake(payment);
+    cache::make_private(response.headers_mut());
+    remove_forged_receipts(response.headers_mut());
+    response.headers_mut().insert(REMEDY, HeaderValue::from_static(RELEASED));
+    response
 }
 
 /// Decides a priced request: a payment and the body to hand on, or the answer to give instead.
@@ -186,7 +245,7 @@ async fn decide<B>(
     tag: PriceTag,
     head: &Parts,
     body: B,
-) -> Result<(Box<Posted>, Body), Response<Body>>
+) -> Result<(Right, Body), Response<Body>>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
@@ -212,7 +271,11 @@ where
     let (answer, verdict) = match join(gate, &ask, &head.headers).await {
         Ok(Admission::Deliver(posted)) => {
             tell(&ask.scope.route, Verdict::Paid(posted.payment()));
-            return Ok((posted, body));
+            return Ok((Right::Posted(posted), body));
+        }
+        Ok(Admission::Execute(reserved)) => {
+            tell(&ask.scope.route, Verdict::Reserved(reserved.payment()));
+            return Ok((Right::Reserved(reserved), body));
         }
         Ok(Admission::Again(answer)) => {
             tell(&ask.scope.route, Verdict::Again);
@@ -277,7 +340,11 @@ fn ask(tag: PriceTag, head: &Parts, key: Option<String>, body: Option<[u8; 32]>)
         description: tag.description,
         offer_ttl: tag.offer_ttl,
         authorization_is_taken: tag.authorization_is_taken,
-        repeatable: tag.repeatable.unwrap_or_else(|| head.method.is_idempotent()),
+        terms: Terms {
+            repeatable: tag.repeatable.unwrap_or_else(|| head.method.is_idempotent()),
+            capture: tag.capture,
+            remedy: tag.remedy,
+        },
         idempotency_key: key,
     }
 }
@@ -312,6 +379,8 @@ fn deliver(
     remove_forged_receipts(response.headers_mut());
     if status.is_server_error() {
         let payment = posted.payment().id;
+        let remedy = posted.payment().terms.remedy.name();
+        response.headers_mut().insert(REMEDY, HeaderValue::from_static(remedy));
         posted.failed(Outcome { status: status.as_u16() }, gate.clock().now());
         gate.joins().wake(payment);
         return response;
@@ -332,8 +401,7 @@ fn remove_forged_receipts(fields: &mut HeaderMap) {
     fields.remove(farthing_protocols::mpp::PAYMENT_RECEIPT);
 }
 
-fn purchase(posted: &Posted) -> Purchase {
-    let payment = posted.payment();
+fn purchase(payment: &Payment) -> Purchase {
     Purchase {
         trace: payment.trace,
         payer: payment.payer.clone(),

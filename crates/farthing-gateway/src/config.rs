@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farthing_gate::{BoundQuery, RateLimit};
-use farthing_ledger::Holder;
+use farthing_ledger::{Capture, Holder, RefundLimit, RefundLimits, Remedy};
 use farthing_money::{Amount, Asset, AssetId, Assets};
 use farthing_mpp::discovery::ServiceInfo;
 use farthing_mpp::{Secret, Secrets};
@@ -61,6 +61,8 @@ pub struct Config {
     pub routes: Vec<RouteConfig>,
     /// How often one address may ask.
     pub limit: Option<RateLimit>,
+    /// How much money may be given back.
+    pub refund_limits: RefundLimits,
     /// How long running requests may take to finish when the gateway stops.
     pub shutdown_grace: Duration,
 }
@@ -175,6 +177,10 @@ pub struct RouteConfig {
     pub answer_bytes_max: usize,
     /// Whether what is bought may happen twice; where it is not said, the method says it.
     pub repeatable: Option<bool>,
+    /// When the money moves, on rails whose money lies in the book; on others it moves before.
+    pub capture: Capture,
+    /// What is done where the answer fails after the money has moved.
+    pub remedy: Remedy,
     /// Whether `Authorization` belongs to the upstream's own users.
     pub authorization_is_taken: bool,
     /// How long an offer stands.
@@ -386,6 +392,7 @@ impl Reader<'_> {
             },
             admin: raw.admin.as_ref().map(|admin| self.admin(admin)).transpose()?,
             store: self.store(&raw.store)?,
+            refund_limits: self.refund_limits(raw.refunds.as_ref(), &assets)?,
             assets,
             rails,
             seller,
@@ -556,6 +563,8 @@ impl Reader<'_> {
             body: self.body(route)?,
             answer_bytes_max: route.answer_bytes_max.unwrap_or(ANSWER_BYTES_MAX),
             repeatable: route.repeatable,
+            capture: self.capture(route)?,
+            remedy: self.remedy(route)?,
             authorization_is_taken: route.authorization_is_taken,
             offer_ttl: Duration::from_secs(route.offer_ttl_s.unwrap_or(300).max(1)),
             input_schema: route.input_schema.clone(),
@@ -588,14 +597,7 @@ impl Reader<'_> {
     }
 
     fn price(&self, raw: &Spanned<raw::Price>, text: &str, assets: &Assets) -> Read<Amount> {
-        let (number, name) = text.split_once(' ').ok_or_else(|| {
-            self.fault(raw, "a price is a number and an asset, like \"0.25 usd\"")
-        })?;
-        let asset = AssetId::new(name.trim()).ok().and_then(|id| assets.get(&id));
-        let asset = asset.ok_or_else(|| {
-            self.fault(raw, format!("there is no asset called {} in [assets]", name.trim()))
-        })?;
-        asset.parse(number).map_err(|error| self.fault(raw, error.to_string()))
+        assets.read(text).map_err(|error| self.fault(raw, error.to_string()))
     }
 
     fn query(&self, route: &raw::Route) -> Read<BoundQuery> {
@@ -692,6 +694,46 @@ impl Reader<'_> {
             "any" => Ok(BodyPolicy::Any),
             _ => Err(self.fault(word, "body is \"bind\" or \"any\"")),
         }
+    }
+
+    fn capture(&self, route: &raw::Route) -> Read<Capture> {
+        let Some(word) = &route.settle else { return Ok(Capture::Before) };
+        match word.get_ref().as_str() {
+            "before" => Ok(Capture::Before),
+            "after" => Ok(Capture::After),
+            _ => Err(self.fault(
+                word,
+                "settle is \"before\" delivery, or \"after\": the money is held, and moves once \
+                 the upstream has succeeded",
+            )),
+        }
+    }
+
+    fn remedy(&self, route: &raw::Route) -> Read<Remedy> {
+        let Some(word) = &route.on_failure else { return Ok(Remedy::default()) };
+        Remedy::ALL.into_iter().find(|remedy| remedy.name() == word.get_ref()).ok_or_else(|| {
+            self.fault(word, "on_failure is \"redeliver\", \"refund\", \"credit\" or \"review\"")
+        })
+    }
+
+    /// Limits are written asset by asset, and a limit for one refund has one for the day.
+    fn refund_limits(&self, raw: Option<&raw::Refunds>, assets: &Assets) -> Read<RefundLimits> {
+        let Some(raw) = raw else { return Ok(RefundLimits::default()) };
+        let each = self.prices(&raw.each_max, assets)?;
+        let days = self.prices(&raw.per_day_max, assets)?;
+        let limit = |each_max: &Amount| {
+            let per_day_max = days.iter().find(|day| day.asset() == each_max.asset());
+            let per_day_max = per_day_max.cloned().ok_or_else(|| {
+                self.fault(&raw.per_day_max, "every asset of each_max has a limit for the day")
+            })?;
+            Ok(RefundLimit { each_max: each_max.clone(), per_day_max })
+        };
+        if each.len() != days.len() {
+            return Err(
+                self.fault(&raw.each_max, "every asset of per_day_max has a limit for each")
+            );
+        }
+        each.iter().map(limit).collect::<Read<Vec<_>>>().map(RefundLimits)
     }
 
     fn distinct_names(&self, routes: &[Spanned<raw::Route>]) -> Read<()> {

@@ -10,7 +10,8 @@ use farthing_gate::{
     Body, ClientAddress, Clock, GateBuilder, GateService, PriceTag, Pricing, SystemClock, Tag,
     normalise_query,
 };
-use farthing_money::Amount;
+use farthing_ledger::RefundLimits;
+use farthing_money::{Amount, Assets};
 use farthing_protocols::mpp::{Mpp, UnfitRealm};
 use farthing_rail_prepaid::PrepaidRail;
 use farthing_rail_tempo::{MalformedKey, Nodes, NodesError, Sponsor, TempoRail};
@@ -34,6 +35,7 @@ use crate::config::{
     BodyPolicy, Config, RailConfig, RouteConfig, SponsorSigner, StoreConfig, TempoConfig,
 };
 use crate::connection::{self, Peer, TlsSlot};
+use crate::desk::Desk;
 use crate::management::{self, Office};
 use crate::metrics::Metrics;
 use crate::path::canonical_path;
@@ -159,6 +161,7 @@ struct Site {
     openapi: bytes::Bytes,
     llms: bytes::Bytes,
     rails: Vec<Arc<dyn Rail>>,
+    refund_limits: RefundLimits,
     tempo: Option<(Arc<TempoConfig>, TempoRail)>,
 }
 
@@ -197,6 +200,10 @@ impl Gateway {
                 metrics: Arc::clone(&metrics),
                 token: admin.token.clone(),
                 assets: config.assets.clone(),
+                desk: {
+                    let (shared, assets) = (Arc::clone(&shared), config.assets.clone());
+                    Arc::new(move || shared.desk(assets.clone()))
+                },
             });
             let mut stopping = stopping.clone();
             tasks.push(tokio::spawn(async move {
@@ -268,9 +275,49 @@ impl Gateway {
 }
 
 impl Shared {
+    fn desk(&self, assets: Assets) -> Desk {
+        let site = self.current();
+        let till =
+            Till { protocols: Vec::new(), rails: site.rails.clone(), store: self.store.port() };
+        Desk { till, limits: site.refund_limits.clone(), assets }
+    }
+
     fn current(&self) -> Arc<Site> {
         Arc::clone(&self.site.read().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// An operator's desk over a book that no gateway has open.
+///
+/// # Errors
+///
+/// A [`StartError`], as when a gateway has it open.
+pub fn desk(config: &Config) -> Result<Desk, StartError> {
+    let store = OpenStore::open(&config.store)?;
+    let rails = rails(config, None)?.0;
+    let till = Till { protocols: Vec::new(), rails, store: store.port() };
+    Ok(Desk { till, limits: config.refund_limits.clone(), assets: config.assets.clone() })
+}
+
+/// The rails of a configuration, and that of Tempo once more.
+type Rails = (Vec<Arc<dyn Rail>>, Option<(Arc<TempoConfig>, TempoRail)>);
+
+fn rails(
+    config: &Config,
+    before: Option<&(Arc<TempoConfig>, TempoRail)>,
+) -> Result<Rails, StartError> {
+    let tempo = config.rails.iter().find_map(RailConfig::tempo);
+    let tempo = tempo.map(|tempo| {
+        let rail = match before {
+            // What a sponsor has spent, it has spent.
+            Some((known, rail)) if known == tempo => rail.clone(),
+            Some(_) | None => tempo_rail(tempo, config)?,
+        };
+        Ok((Arc::clone(tempo), rail))
+    });
+    let tempo = tempo.transpose().map_err(|error: StartError| error)?;
+    let all = config.rails.iter().map(|it| rail(it, config, tempo.as_ref()));
+    Ok((all.collect::<Result<_, StartError>>()?, tempo))
 }
 
 impl Site {
@@ -280,19 +327,7 @@ impl Site {
         metrics: &Arc<Metrics>,
         before: Option<&Self>,
     ) -> Result<Self, StartError> {
-        let before = before.and_then(|site| site.tempo.as_ref());
-        let tempo = config.rails.iter().find_map(RailConfig::tempo);
-        let tempo = tempo.map(|tempo| {
-            let rail = match before {
-                // What a sponsor has spent, it has spent.
-                Some((known, rail)) if known == tempo => rail.clone(),
-                Some(_) | None => tempo_rail(tempo, config)?,
-            };
-            Ok((Arc::clone(tempo), rail))
-        });
-        let tempo = tempo.transpose().map_err(|error: StartError| error)?;
-        let rails = config.rails.iter().map(|it| rail(it, config, tempo.as_ref()));
-        let rails: Vec<Arc<dyn Rail>> = rails.collect::<Result<_, StartError>>()?;
+        let (rails, tempo) = rails(config, before.and_then(|site| site.tempo.as_ref()))?;
         let mpp = Mpp::new(&config.realm, config.secrets.clone())?;
         let protocols: Vec<Arc<dyn Protocol>> = vec![Arc::new(mpp)];
         let mut builder =
@@ -318,6 +353,7 @@ impl Site {
             openapi: openapi.to_string().into(),
             llms: llms.into(),
             rails,
+            refund_limits: config.refund_limits.clone(),
             tempo,
         })
     }
@@ -382,25 +418,35 @@ async fn watch_rails(shared: Arc<Shared>, mut stopping: watch::Receiver<bool>) {
     }
 }
 
-/// Finds out about payments whose settlement ended without an answer, from the start and as long as the
-/// gateway runs.
+/// Finishes what was begun, from the start and as long as the gateway runs.
 async fn recover(shared: Arc<Shared>, mut stopping: watch::Receiver<bool>) {
     let mut recovery = Recovery::default();
     loop {
-        let till = Till {
-            protocols: Vec::new(),
-            rails: shared.current().rails.clone(),
-            store: shared.store.port(),
-        };
-        let found = till.recover(&mut recovery, SystemClock.now()).await;
-        if found != Recovered::default() {
-            let Recovered { posted, voided, open } = found;
-            tracing::info!(posted, voided, open, "asked about payments nobody knew about");
+        let store = shared.store.port();
+        if store.leads() {
+            let site = shared.current();
+            let till = Till { protocols: Vec::new(), rails: site.rails.clone(), store };
+            recovery.limit(site.refund_limits.clone());
+            let found = till.recover(&mut recovery, SystemClock.now()).await;
+            shared.metrics.recovered(&found);
+            tell(&found);
         }
         let stopped = stopping.wait_for(|stop| *stop);
         if tokio::time::timeout(RECOVERED, stopped).await.is_ok() {
             return;
         }
+    }
+}
+
+/// What recovery did, for the log; each thing that came to nothing is told where it did.
+fn tell(found: &Recovered) {
+    if *found == Recovered::default() {
+        return;
+    }
+    let Recovered { posted, voided, refunded, matched, missing, open, owed } = found;
+    tracing::info!(posted, voided, refunded, matched, missing, open, "looked after what is open");
+    for (payment, refusal) in owed {
+        tracing::warn!(%payment, %refusal, "money that is owed back could not be given back");
     }
 }
 
@@ -464,6 +510,8 @@ fn tag(
         authorization_is_taken: route.authorization_is_taken,
         answer_bytes_max: route.answer_bytes_max,
         repeatable: route.repeatable,
+        capture: route.capture,
+        remedy: route.remedy,
         ..PriceTag::new(&route.name, quotes)
     }))
 }

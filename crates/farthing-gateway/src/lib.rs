@@ -18,6 +18,7 @@
 
 mod config;
 mod connection;
+mod desk;
 mod discovery;
 mod gateway;
 mod management;
@@ -32,6 +33,8 @@ pub use config::{
     SponsorConfig, SponsorSigner, StoreConfig, TempoConfig, TlsConfig, UpstreamConfig, Variant,
     look_up,
 };
-pub use gateway::{Gateway, OpenStore, ReloadError, StartError};
+pub use desk::{Desk, DeskError, PayoutKind, PayoutStep, RefundMade, RefundOrder, Resolution};
+pub use farthing_store_sqlite::OpenError;
+pub use gateway::{Gateway, OpenStore, ReloadError, StartError, desk};
 pub use management::{AdminToken, FundRequest, KeyRequest, Made, WeakToken};
 pub use path::{CanonicalPath, OddPath, canonical_path};

@@ -9,13 +9,14 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use farthing_gate::{Clock, SystemClock};
 use farthing_ledger::{Entry, EntryError, Holder, SpendingKey};
-use farthing_money::{Amount, AssetId, Assets};
+use farthing_money::{Amount, AssetId, Assets, Timestamp};
 use farthing_rail_prepaid::parse_did_key;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+use crate::desk::{Desk, DeskError, PayoutStep, RefundOrder, Resolution};
 use crate::gateway::OpenStore;
 use crate::metrics::Metrics;
 
@@ -94,6 +95,8 @@ pub(crate) struct Office {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) token: Option<AdminToken>,
     pub(crate) assets: Assets,
+    /// The desk as the configuration has it at the moment.
+    pub(crate) desk: Arc<dyn Fn() -> Desk + Send + Sync>,
 }
 
 pub(crate) fn router(office: Office) -> axum::Router {
@@ -103,6 +106,9 @@ pub(crate) fn router(office: Office) -> axum::Router {
         .route("/metrics", get(metrics))
         .route("/v1/prepaid/fund", post(fund))
         .route("/v1/prepaid/keys", post(attach).delete(detach))
+        .route("/v1/refunds", post(refund))
+        .route("/v1/payments/resolve", post(resolve))
+        .route("/v1/payouts", post(payout))
         .with_state(office)
 }
 
@@ -161,10 +167,64 @@ async fn detach(
     }
 }
 
+async fn refund(
+    State(office): State<Office>,
+    fields: HeaderMap,
+    Json(order): Json<RefundOrder>,
+) -> Response {
+    office.decide(&fields, |desk, now| async move { desk.refund(order, now).await }).await
+}
+
+async fn resolve(
+    State(office): State<Office>,
+    fields: HeaderMap,
+    Json(note): Json<Resolution>,
+) -> Response {
+    let made = |desk: Desk, now| async move { desk.resolve(note, now).await.map(Made::new) };
+    office.decide(&fields, made).await
+}
+
+async fn payout(
+    State(office): State<Office>,
+    fields: HeaderMap,
+    Json(step): Json<PayoutStep>,
+) -> Response {
+    let made = |desk: Desk, now| async move { desk.payout(step, now).await.map(Made::new) };
+    office.decide(&fields, made).await
+}
+
+impl Made {
+    const fn new(new: bool) -> Self {
+        Self { new }
+    }
+}
+
 impl Office {
+    /// Does what an operator asks for, if it is one.
+    async fn decide<T: Serialize, F: Future<Output = Result<T, DeskError>>>(
+        &self,
+        fields: &HeaderMap,
+        act: impl FnOnce(Desk, Timestamp) -> F,
+    ) -> Response {
+        if !self.admits(fields) {
+            return stranger();
+        }
+        match act((self.desk)(), SystemClock.now()).await {
+            Ok(made) => Json(made).into_response(),
+            Err(error) => {
+                let status = StatusCode::from_u16(error.status());
+                refusal(status.unwrap_or(StatusCode::CONFLICT), &error.to_string())
+            }
+        }
+    }
+
+    fn admits(&self, fields: &HeaderMap) -> bool {
+        self.token.as_ref().is_some_and(|token| token.admits(fields))
+    }
+
     async fn enter(&self, fields: &HeaderMap, entry: Entry) -> Response {
-        if !self.token.as_ref().is_some_and(|token| token.admits(fields)) {
-            return refusal(StatusCode::UNAUTHORIZED, "show the admin token as a Bearer token");
+        if !self.admits(fields) {
+            return stranger();
         }
         match self.store.port().enter(entry, SystemClock.now()).await {
             Ok(new) => Json(Made { new }).into_response(),
@@ -174,10 +234,15 @@ impl Office {
             Err(
                 error @ (EntryError::ReferenceTaken
                 | EntryError::KeyTaken
+                | EntryError::OutOfOrder
                 | EntryError::Transfer(_)),
             ) => refusal(StatusCode::CONFLICT, &error.to_string()),
         }
     }
+}
+
+fn stranger() -> Response {
+    refusal(StatusCode::UNAUTHORIZED, "show the admin token as a Bearer token")
 }
 
 fn refusal(status: StatusCode, what: &str) -> Response {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use farthing_core::Recovered;
 use farthing_gate::{Clock as _, Decision, Observer, SystemClock, Verdict};
 use farthing_rail_tempo::TempoRail;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -33,6 +34,11 @@ struct ByAsset {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByOutcome {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByNode {
     node: String,
 }
@@ -54,6 +60,7 @@ pub(crate) struct Metrics {
     store_up: Gauge,
     store_queue: Gauge,
     unfinished: Gauge,
+    recovered: Family<ByOutcome, Counter>,
     node_up: Family<ByNode, Gauge>,
     node_block_age: Family<ByNode, Gauge>,
     sponsor_balance: Gauge<u64, AtomicU64>,
@@ -73,6 +80,7 @@ impl Metrics {
             store_up: Gauge::default(),
             store_queue: Gauge::default(),
             unfinished: Gauge::default(),
+            recovered: Family::default(),
             node_up: Family::default(),
             node_block_age: Family::default(),
             sponsor_balance: Gauge::default(),
@@ -96,6 +104,8 @@ impl Metrics {
         registry.register("store_queue", help, metrics.store_queue.clone());
         let help = "Payments that were claimed and are neither delivered nor given up";
         registry.register("payments_unfinished", help, metrics.unfinished.clone());
+        let help = "What recovery did: payments and refunds by what became of them";
+        registry.register("recovered", help, metrics.recovered.clone());
         let help = "Whether a node answers and serves the right chain";
         registry.register("tempo_node_up", help, metrics.node_up.clone());
         let help = "How old a node's latest block is";
@@ -121,6 +131,21 @@ impl Metrics {
 
     pub(crate) fn disconnected(&self) {
         self.connections.dec();
+    }
+
+    /// Counts what recovery did.
+    pub(crate) fn recovered(&self, found: &Recovered) {
+        for (outcome, count) in [
+            ("posted", found.posted),
+            ("voided", found.voided),
+            ("refunded", found.refunded),
+            ("matched", found.matched),
+            ("missing", found.missing),
+            ("in_vain", found.open),
+        ] {
+            let count = u64::try_from(count).unwrap_or(u64::MAX);
+            self.recovered.get_or_create(&ByOutcome { outcome }).inc_by(count);
+        }
     }
 
     /// Looks after the nodes of a chain and the account that pays fees on it.

@@ -28,6 +28,8 @@ pub enum AccountKind {
     Purse,
     /// What a wallet has spent with a seller.
     Spent,
+    /// What was paid out to a seller.
+    PaidOut,
 }
 
 /// How far an account may go.
@@ -41,8 +43,15 @@ pub enum Rule {
 
 impl AccountKind {
     /// Every kind, in the order of a balance sheet.
-    pub const ALL: [Self; 6] =
-        [Self::Funding, Self::Clearing, Self::Prepaid, Self::Payable, Self::Purse, Self::Spent];
+    pub const ALL: [Self; 7] = [
+        Self::Funding,
+        Self::Clearing,
+        Self::Prepaid,
+        Self::Payable,
+        Self::Purse,
+        Self::Spent,
+        Self::PaidOut,
+    ];
 
     /// The kind's name.
     #[must_use]
@@ -54,6 +63,7 @@ impl AccountKind {
             Self::Payable => "payable",
             Self::Purse => "purse",
             Self::Spent => "spent",
+            Self::PaidOut => "paid-out",
         }
     }
 
@@ -62,7 +72,9 @@ impl AccountKind {
     pub const fn rule(self) -> Rule {
         match self {
             Self::Prepaid | Self::Payable => Rule::DebitsWithinCredits,
-            Self::Funding | Self::Clearing | Self::Purse | Self::Spent => Rule::Unlimited,
+            Self::Funding | Self::Clearing | Self::Purse | Self::Spent | Self::PaidOut => {
+                Rule::Unlimited
+            }
         }
     }
 
@@ -71,7 +83,7 @@ impl AccountKind {
     pub const fn is_credit_normal(self) -> bool {
         match self {
             Self::Prepaid | Self::Payable => true,
-            Self::Funding | Self::Clearing | Self::Purse | Self::Spent => false,
+            Self::Funding | Self::Clearing | Self::Purse | Self::Spent | Self::PaidOut => false,
         }
     }
 }

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use crate::book::claimed_proofs;
 use crate::{
-    Account, Balance, Balances, Event, Fingerprint, PaymentId, Phase, Record, TransferError,
-    TransferId, balance,
+    Account, AccountKind, Balance, Balances, Delivery, Event, Fingerprint, Lifecycle, Matching,
+    Pay, PaymentId, Payout, Phase, Record, RefundId, TransferError, TransferId, balance,
 };
 
 #[cfg(test)]
@@ -29,6 +29,12 @@ pub struct Audit {
     pub undelivered: u64,
     /// How many were delivered.
     pub delivered: u64,
+    /// How many were given back, or are on their way, in full or in part.
+    pub refunded: u64,
+    /// How many the rail has disowned, without anybody having looked into it.
+    pub missing: u64,
+    /// How many of those delivered were paid out to their sellers.
+    pub paid_out: u64,
     /// Debits and credits of each asset; equal, or the journal is not sound.
     pub totals: BTreeMap<AssetId, (Amount, Amount)>,
     /// Every account's balance.
@@ -39,8 +45,8 @@ pub struct Audit {
 ///
 /// Checks, record by record: places count up from 1 without a gap; transfers fit the accounts they
 /// touch, and overdraw none; every id and every proof stands once; a payment is claimed before it
-/// is posted or voided, and posted before it is delivered, each once; its money is its price. At the
-/// end, that debits equal credits for every asset.
+/// is posted or voided, and posted before it is delivered, each once; its money is its price, and no
+/// more than that is given back. At the end, that debits equal credits for every asset.
 ///
 /// # Errors
 ///
@@ -53,23 +59,17 @@ pub fn audit<'a>(records: impl IntoIterator<Item = &'a Record>) -> Result<Audit,
     auditor.finish()
 }
 
-/// Where a payment stands, as far as the journal has been read.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Reached {
-    Claimed,
-    Posted,
-    Delivered,
-    Voided,
-}
-
 #[derive(Default)]
 struct Auditor {
     seq: u64,
     balances: Balances,
     transfers: BTreeSet<TransferId>,
     proofs: BTreeSet<Fingerprint>,
-    payments: BTreeMap<PaymentId, Reached>,
+    payments: BTreeMap<PaymentId, Lifecycle>,
     held: BTreeMap<PaymentId, BTreeSet<TransferId>>,
+    /// The refunds that are pending: whose they are, how much, and the transfer.
+    refunds: BTreeMap<RefundId, (PaymentId, u128, BTreeSet<TransferId>)>,
+    refund_ids: BTreeSet<RefundId>,
 }
 
 impl Auditor {
@@ -101,67 +101,85 @@ impl Auditor {
                 expect(record.transfers.iter().all(|it| it.phase == Phase::Posted), What::Phase)
             }
             Event::Claimed { payment, settlement, .. } => {
-                let (phase, reached) = match settlement {
-                    Some(_) => (Phase::Posted, Reached::Posted),
-                    None => (Phase::Pending, Reached::Claimed),
-                };
+                let phase = if settlement.is_some() { Phase::Posted } else { Phase::Pending };
                 expect(record.transfers.iter().all(|it| it.phase == phase), What::Phase)?;
                 expect(is_the_price(record, &payment.amount), What::NotThePrice)?;
-                let first = self.payments.insert(payment.id, reached).is_none();
+                let begun = Lifecycle::begin(payment, settlement.as_ref());
+                let first = self.payments.insert(payment.id, begun).is_none();
                 expect(first, What::PaymentTwice(payment.id))?;
-                if reached == Reached::Claimed {
-                    let held = record.transfers.iter().map(|transfer| transfer.id).collect();
-                    self.held.insert(payment.id, held);
+                if settlement.is_none() {
+                    self.held.insert(payment.id, ids(record));
                 }
                 Ok(())
             }
             Event::Posted { payment, settlement } => {
-                self.step(*payment, Reached::Claimed, Reached::Posted)?;
-                self.finishes(record, *payment, settlement.cost.as_ref())
+                self.step(*payment, &record.event, 0)?;
+                let held = self.held.remove(payment).unwrap_or_default();
+                finishes(record, *payment, held, settlement.cost.as_ref())
             }
             Event::Voided { payment, .. } => {
-                self.step(*payment, Reached::Claimed, Reached::Voided)?;
-                self.finishes(record, *payment, None)
+                self.step(*payment, &record.event, 0)?;
+                let held = self.held.remove(payment).unwrap_or_default();
+                finishes(record, *payment, held, None)
             }
-            Event::Failed { payment, .. } => {
+            Event::Failed { payment, .. }
+            | Event::Delivered { payment, .. }
+            | Event::Reconciled { payment, .. }
+            | Event::PayoutHeld { payment, .. }
+            | Event::PayoutReleased { payment, .. } => {
                 expect(record.transfers.is_empty(), What::StrayTransfer)?;
-                self.step(*payment, Reached::Posted, Reached::Posted)
+                self.step(*payment, &record.event, 0)
             }
-            Event::Delivered { payment, .. } => {
-                expect(record.transfers.is_empty(), What::StrayTransfer)?;
-                self.step(*payment, Reached::Posted, Reached::Delivered)
+            Event::Refunded { refund, settlement } => {
+                let phase = if settlement.is_some() { Phase::Posted } else { Phase::Pending };
+                expect(record.transfers.iter().all(|it| it.phase == phase), What::Phase)?;
+                expect(is_the_price(record, &refund.amount), What::NotThePrice)?;
+                expect(self.refund_ids.insert(refund.id), What::RefundTwice(refund.id))?;
+                let atoms = refund.amount.atoms();
+                self.step(refund.payment, &record.event, atoms)?;
+                if settlement.is_none() {
+                    let pending = (refund.payment, atoms, ids(record));
+                    self.refunds.insert(refund.id, pending);
+                }
+                Ok(())
+            }
+            Event::RefundPosted { payment, refund, settlement } => {
+                let held = self.finish_refund(*payment, *refund, &record.event)?;
+                finishes(record, *payment, held, settlement.cost.as_ref())
+            }
+            Event::RefundVoided { payment, refund } => {
+                let held = self.finish_refund(*payment, *refund, &record.event)?;
+                finishes(record, *payment, held, None)
+            }
+            Event::PaidOut { payment, .. } => {
+                let to_sellers = |transfer: &crate::Transfer| {
+                    transfer.phase == Phase::Posted && transfer.credit.kind == AccountKind::PaidOut
+                };
+                expect(record.transfers.iter().all(to_sellers), What::Phase)?;
+                self.step(*payment, &record.event, 0)
             }
         }
     }
 
-    fn step(&mut self, payment: PaymentId, from: Reached, to: Reached) -> Result<(), What> {
+    fn step(&mut self, payment: PaymentId, event: &Event, refunded: u128) -> Result<(), What> {
         let standing = self.payments.get_mut(&payment).ok_or(What::NoSuchPayment(payment))?;
-        expect(*standing == from, What::OutOfOrder(payment))?;
-        *standing = to;
+        let next = standing.after(event, refunded).map_err(|_| What::OutOfOrder(payment))?;
+        *standing = next;
         Ok(())
     }
 
-    /// The transfers of a record must finish exactly those the payment's claim held, and carry the
-    /// cost beside them.
-    fn finishes(
+    /// Takes a pending refund off the list.
+    fn finish_refund(
         &mut self,
-        record: &Record,
         payment: PaymentId,
-        mut cost: Option<&Amount>,
-    ) -> Result<(), What> {
-        let mut held = self.held.remove(&payment).unwrap_or_default();
-        for transfer in &record.transfers {
-            let belongs = match transfer.phase {
-                Phase::Post(id) | Phase::Void(id) => held.remove(&id),
-                Phase::Posted => cost.take().is_some_and(|cost| {
-                    (transfer.atoms, &transfer.debit.asset) == (cost.atoms(), cost.asset())
-                }),
-                Phase::Pending => false,
-            };
-            expect(belongs, What::Phase)?;
-        }
-        expect(cost.is_none(), What::Cost)?;
-        expect(held.is_empty(), What::LeftPending(payment))
+        refund: RefundId,
+        event: &Event,
+    ) -> Result<BTreeSet<TransferId>, What> {
+        let pending = self.refunds.remove(&refund).ok_or(What::OutOfOrder(payment))?;
+        let (owner, atoms, held) = pending;
+        expect(owner == payment, What::OutOfOrder(payment))?;
+        self.step(payment, event, atoms)?;
+        Ok(held)
     }
 
     fn finish(self) -> Result<Audit, Fault> {
@@ -169,21 +187,50 @@ impl Auditor {
         if let Some((asset, _)) = totals.iter().find(|(_, (debits, credits))| debits != credits) {
             return Err(Fault { seq: self.seq, what: What::Unbalanced(asset.clone()) });
         }
-        let count = |reached| {
-            let there = self.payments.values().filter(|&&standing| standing == reached);
-            u64::try_from(there.count()).unwrap_or(u64::MAX)
+        let count = |is: fn(&&Lifecycle) -> bool| {
+            u64::try_from(self.payments.values().filter(is).count()).unwrap_or(u64::MAX)
         };
         Ok(Audit {
             records: self.seq,
             claimed: u64::try_from(self.payments.len()).unwrap_or(u64::MAX),
-            pending: count(Reached::Claimed),
-            voided: count(Reached::Voided),
-            undelivered: count(Reached::Posted),
-            delivered: count(Reached::Delivered),
+            pending: count(|it| it.pay == Pay::Held),
+            voided: count(|it| it.pay == Pay::Voided),
+            undelivered: count(|it| matches!(it.delivery, Delivery::Owed | Delivery::Failed)),
+            delivered: count(|it| it.delivery == Delivery::Delivered),
+            refunded: count(|it| {
+                matches!(it.pay, Pay::Refunding | Pay::PartlyRefunded | Pay::Refunded)
+            }),
+            missing: count(|it| it.matching == Matching::Missing),
+            paid_out: count(|it| it.payout == Payout::Paid),
             totals,
             accounts: self.balances.iter().map(|(a, b)| (a.clone(), *b)).collect(),
         })
     }
+}
+
+/// The transfers of a record must finish exactly those that were held, and carry the cost beside them.
+fn finishes(
+    record: &Record,
+    payment: PaymentId,
+    mut held: BTreeSet<TransferId>,
+    mut cost: Option<&Amount>,
+) -> Result<(), What> {
+    for transfer in &record.transfers {
+        let belongs = match transfer.phase {
+            Phase::Post(id) | Phase::Void(id) => held.remove(&id),
+            Phase::Posted => cost.take().is_some_and(|cost| {
+                (transfer.atoms, &transfer.debit.asset) == (cost.atoms(), cost.asset())
+            }),
+            Phase::Pending => false,
+        };
+        expect(belongs, What::Phase)?;
+    }
+    expect(cost.is_none(), What::Cost)?;
+    expect(held.is_empty(), What::LeftPending(payment))
+}
+
+fn ids(record: &Record) -> BTreeSet<TransferId> {
+    record.transfers.iter().map(|transfer| transfer.id).collect()
 }
 
 /// Whether a record's transfers add up to the price.
@@ -232,6 +279,9 @@ pub enum What {
     /// A payment was claimed before.
     #[error("the payment {0} was claimed twice")]
     PaymentTwice(PaymentId),
+    /// A refund was ordered before.
+    #[error("the refund {0} was ordered twice")]
+    RefundTwice(RefundId),
     /// A payment was never claimed.
     #[error("the payment {0} was never claimed")]
     NoSuchPayment(PaymentId),

@@ -6,10 +6,18 @@ use farthing_money::{Amount, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Account, AccountKind, Balance, Balances, Claim, Event, Fingerprint, Holder, Outcome, Payment,
-    PaymentId, Phase, Proof, Record, Settlement, Source, SpendingKey, Standing, TraceId, Transfer,
-    TransferError, TransferId, VoidReason,
+    Account, AccountKind, Balance, Balances, Capture, Claim, Event, Finding, Fingerprint, Holder,
+    Outcome, Payment, PaymentId, Phase, Proof, Record, Refund, Settlement, Source, SpendingKey,
+    Standing, TraceId, Transfer, TransferError, TransferId, VoidReason,
 };
+
+mod matching;
+mod payouts;
+mod refunds;
+
+pub use matching::Expected;
+use matching::Unmatched;
+use refunds::Refunds;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -40,9 +48,6 @@ pub struct ClaimRequest {
     pub money: Money,
     /// Limits that hold in the same moment as the claim.
     pub caps: Vec<Cap>,
-    /// Whether what is bought may happen twice, as reading may: a delivery that was interrupted is
-    /// then begun again.
-    pub repeatable: bool,
 }
 
 /// One part of a payment's money.
@@ -104,6 +109,23 @@ pub struct Unfinished {
     pub payment: Payment,
     /// Where it hangs.
     pub open: Open,
+    /// Where its money came from, which is where it goes back to.
+    pub from: Option<Account>,
+    /// How much of it is left that was not given back, in atoms.
+    pub left: u128,
+    /// How many refunds of it were ordered and given up: the next one is another.
+    pub refunds_voided: usize,
+}
+
+/// Everything that is open and that nobody is at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Payments that are neither delivered nor given up.
+    pub payments: Vec<Unfinished>,
+    /// Refunds that were ordered and that the rail has not confirmed.
+    pub refunds: Vec<Refund>,
+    /// Payments that are to be held against what the rail says by now.
+    pub expected: Vec<Expected>,
 }
 
 /// Where a payment hangs.
@@ -113,12 +135,34 @@ pub enum Open {
     Settling,
     /// Nobody knows whether its money moved, and nobody is finding out.
     Unsettled,
+    /// Its money was held for a handler, and whoever ran the handler has stopped.
+    Abandoned,
     /// Somebody is delivering it.
     Delivering,
     /// It was paid, and the answer is owed.
     Owed,
+    /// It was paid, the handler failed, and the answer is owed.
+    Failed,
     /// It was paid, and its delivery was interrupted.
     Interrupted,
+    /// It was paid, the answer will not come, and the money is on its way back.
+    Refunding,
+}
+
+impl Open {
+    /// Whether somebody is at it.
+    #[must_use]
+    pub const fn is_held(self) -> bool {
+        match self {
+            Self::Settling | Self::Delivering => true,
+            Self::Unsettled
+            | Self::Abandoned
+            | Self::Owed
+            | Self::Failed
+            | Self::Interrupted
+            | Self::Refunding => false,
+        }
+    }
 }
 
 /// What an operator may enter into the book.
@@ -145,6 +189,47 @@ pub enum Entry {
         /// The key.
         key: SpendingKey,
     },
+    /// Says that somebody has looked into a payment that the rail does not know any more.
+    Resolve {
+        /// The payment.
+        payment: PaymentId,
+        /// What they found.
+        note: String,
+    },
+    /// Keeps what was earned with a payment from being paid out.
+    HoldPayout {
+        /// The payment.
+        payment: Earned,
+        /// Why.
+        reason: String,
+    },
+    /// Lets what was earned with a payment be paid out again.
+    ReleasePayout {
+        /// The payment.
+        payment: Earned,
+        /// Why.
+        reason: String,
+    },
+    /// Notes that what was earned with a payment was paid out. A payment is paid out once.
+    PayOut {
+        /// The payment.
+        payment: Earned,
+        /// How much of it.
+        amount: Amount,
+        /// The operator's own name for it.
+        reference: String,
+    },
+}
+
+/// A payment that a seller has earned something with, as its story tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Earned {
+    /// The payment.
+    pub payment: PaymentId,
+    /// Names its story.
+    pub trace: TraceId,
+    /// Whose earnings.
+    pub payee: Holder,
 }
 
 /// Proofs the book no longer has in memory, wherever the store keeps them.
@@ -174,6 +259,11 @@ pub struct Book {
     forgotten_until: Timestamp,
     /// Payments that were delivered, and until when their answers can be given again.
     answered: BTreeSet<(Timestamp, PaymentId)>,
+    refunds: Refunds,
+    /// Payments that the rail is to be asked about once more, or has disowned.
+    unmatched: BTreeMap<PaymentId, Unmatched>,
+    /// Payments whose earnings are not to be paid out for now.
+    payouts_held: BTreeSet<PaymentId>,
 }
 
 /// A payment that is not finished, or was delivered not long ago.
@@ -195,6 +285,20 @@ struct Live {
     held: Vec<TransferId>,
     /// The writer in whose time somebody holds the payment: settles it, or delivers it.
     holder: Option<u64>,
+    /// Where the money came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    from: Option<Account>,
+    /// Whether a handler has failed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    failed: bool,
+}
+
+impl Live {
+    /// Whether the money is held until a handler has succeeded.
+    fn is_reserved(&self) -> bool {
+        self.payment.as_ref().is_some_and(|it| it.terms.capture == Capture::After)
+            && self.standing == Standing::Pending
+    }
 }
 
 /// A book at one point of its journal, without the proofs, which the store indexes itself.
@@ -208,6 +312,12 @@ pub struct Snapshot {
     pending: Vec<Transfer>,
     keys: Vec<(SpendingKey, Holder)>,
     live: Vec<(PaymentId, Live)>,
+    #[serde(default)]
+    refunds: Refunds,
+    #[serde(default)]
+    unmatched: Vec<(PaymentId, Unmatched)>,
+    #[serde(default)]
+    payouts_held: BTreeSet<PaymentId>,
 }
 
 impl Book {
@@ -232,17 +342,37 @@ impl Book {
     /// Every payment that was claimed and is neither delivered nor given up.
     pub fn all_unfinished(&self) -> impl Iterator<Item = Unfinished> {
         self.live.values().filter_map(|live| {
-            let standing = match &live.standing {
+            let payment = live.payment.as_deref()?;
+            let left = self.refunds.left(payment);
+            let open = match &live.standing {
                 Standing::Pending if live.holder == Some(self.epoch) => Open::Settling,
+                Standing::Pending if live.is_reserved() => Open::Abandoned,
                 Standing::Pending => Open::Unsettled,
                 Standing::Posted(_) if live.holder == Some(self.epoch) => Open::Delivering,
+                Standing::Posted(_) if self.is_given_back(payment) => Open::Refunding,
                 Standing::Posted(_) if live.holder.is_some() => Open::Interrupted,
+                Standing::Posted(_) if live.failed => Open::Failed,
                 Standing::Posted(_) => Open::Owed,
                 Standing::Delivered(..) => return None,
             };
-            let payment = live.payment.as_deref()?.clone();
-            Some(Unfinished { payment, open: standing })
+            Some(Unfinished {
+                payment: payment.clone(),
+                open,
+                from: live.from.clone(),
+                left,
+                refunds_voided: self.refunds_voided(payment.id),
+            })
         })
+    }
+
+    /// Everything that is open and that nobody is at.
+    #[must_use]
+    pub fn work(&self) -> Work {
+        Work {
+            payments: self.all_unfinished().filter(|it| !it.open.is_held()).collect(),
+            refunds: self.refunds.pending().cloned().collect(),
+            expected: self.expected().collect(),
+        }
     }
 
     /// Takes up a payment that was claimed and that nobody is settling, to find out about it. Until it
@@ -314,6 +444,7 @@ impl Book {
         self.within(&request.caps, &transfers)?;
         self.balances.apply(&transfers)?;
         let settlement = match request.money {
+            Money::Book if request.payment.terms.capture == Capture::After => None,
             Money::Book => Some(request.payment.id.to_string()),
             Money::None => Some(request.payment.challenge.clone()),
             Money::Rail => None,
@@ -337,7 +468,7 @@ impl Book {
     ) -> Option<Record> {
         let live = self.live.get(&payment).filter(|live| live.standing == Standing::Pending)?;
         let (trace, mut transfers) = (live.trace, self.finish(payment, live, "post", Phase::Post));
-        transfers.extend(settlement.cost.as_ref().map(|cost| fee(payment, cost)));
+        transfers.extend(settlement.cost.as_ref().map(|cost| fee(&payment.to_bytes(), cost)));
         let event = Event::Posted { payment, settlement };
         Some(self.commit(now, trace, event, transfers))
     }
@@ -410,6 +541,17 @@ impl Book {
                 Ok(Some(self.enter_event(now, Event::KeyDetached { key })))
             }
             Entry::DetachKey { .. } => Ok(None),
+            Entry::Resolve { payment, note } => {
+                let finding = Finding::Resolved { note };
+                Ok(Some(self.reconcile(payment, finding, now).ok_or(EntryError::OutOfOrder)?))
+            }
+            Entry::HoldPayout { payment, reason } => self.hold_payout(&payment, reason, cold, now),
+            Entry::ReleasePayout { payment, reason } => {
+                Ok(self.release_payout(&payment, reason, now))
+            }
+            Entry::PayOut { payment, amount, reference } => {
+                self.pay_out(&payment, &amount, reference, cold, now)
+            }
         }
     }
 
@@ -423,6 +565,9 @@ impl Book {
         self.balances.apply(&record.transfers)?;
         // Whoever held a payment then held it in the epoch of then.
         self.note(&record.event, &record.transfers, Some(self.epoch));
+        if let Event::Refunded { refund, .. } = &record.event {
+            self.refunds.count(&refund.amount, record.at);
+        }
         self.seq = record.seq;
         Ok(())
     }
@@ -465,6 +610,9 @@ impl Book {
                 .filter(unfinished)
                 .map(|(id, live)| (*id, live.clone()))
                 .collect(),
+            refunds: self.refunds.clone(),
+            unmatched: self.unmatched.iter().map(|(id, it)| (*id, it.clone())).collect(),
+            payouts_held: self.payouts_held.clone(),
         }
     }
 
@@ -495,6 +643,8 @@ impl Book {
             payment: None,
             held: Vec::new(),
             holder: None,
+            from: None,
+            failed: false,
         };
         self.answered.insert((answered.kept_until, answered.payment));
         self.live.insert(answered.payment, live);
@@ -511,6 +661,9 @@ impl Book {
             balances,
             keys: snapshot.keys.into_iter().collect(),
             live: snapshot.live.into_iter().collect(),
+            refunds: snapshot.refunds,
+            unmatched: snapshot.unmatched.into_iter().collect(),
+            payouts_held: snapshot.payouts_held,
             ..Self::default()
         }
     }
@@ -541,6 +694,9 @@ impl Book {
     /// Where a payment stands whose proof is presented again.
     fn again(&mut self, request: &ClaimRequest, now: Timestamp) -> Claim {
         let epoch = self.epoch;
+        if self.is_given_back(&request.payment) {
+            return Claim::GivenBack;
+        }
         let Some(live) = self.live.get_mut(&request.payment.id) else { return Claim::Spent };
         if live.credential != request.payment.credential {
             return Claim::Spent;
@@ -553,7 +709,7 @@ impl Book {
                 live.holder = Some(epoch);
                 Claim::Unsettled
             }
-            Standing::Posted(_) if live.holder.is_some() && !request.repeatable => {
+            Standing::Posted(_) if live.holder.is_some() && !request.payment.terms.repeatable => {
                 Claim::Interrupted
             }
             Standing::Posted(settlement) => {
@@ -605,9 +761,9 @@ impl Book {
     /// The transfers a claim consists of.
     fn transfers(&self, request: &ClaimRequest) -> Result<Vec<Transfer>, ClaimError> {
         let id = request.payment.id;
-        let phase = match request.money {
-            Money::Book | Money::None => Phase::Posted,
-            Money::Rail => Phase::Pending,
+        let phase = match (request.money, request.payment.terms.capture) {
+            (Money::Book, Capture::Before) | (Money::None, _) => Phase::Posted,
+            (Money::Book, Capture::After) | (Money::Rail, _) => Phase::Pending,
         };
         let transfer = |(at, leg): (usize, &Leg)| {
             let debit = match &leg.from {
@@ -758,17 +914,28 @@ impl Book {
                         None => transfers.iter().map(|transfer| transfer.id).collect(),
                     },
                     holder,
+                    from: transfers.first().map(|transfer| transfer.debit.clone()),
+                    failed: false,
                 };
                 self.live.insert(payment.id, live);
+                if let Some(settlement) = settlement {
+                    self.expect(payment.id, settlement);
+                }
             }
             Event::Posted { payment, settlement } => {
+                self.expect(*payment, settlement);
                 if let Some(live) = self.live.get_mut(payment) {
                     live.standing = Standing::Posted(settlement.clone());
                     live.held.clear();
                     live.holder = holder;
                 }
             }
-            Event::Failed { payment, .. } => self.give_back(*payment, false),
+            Event::Failed { payment, .. } => {
+                self.give_back(*payment, false);
+                if let Some(live) = self.live.get_mut(payment) {
+                    live.failed = true;
+                }
+            }
             Event::Voided { payment, .. } => {
                 self.live.remove(payment);
             }
@@ -780,6 +947,26 @@ impl Book {
                     live.payment = None;
                     self.answered.insert((live.kept_until, *payment));
                 }
+            }
+            Event::Refunded { refund, settlement } => {
+                self.refunds.note(refund, settlement.as_ref(), transfers);
+                self.close_if_given_back(refund.payment);
+            }
+            Event::RefundPosted { payment, refund, settlement } => {
+                self.refunds.posted(*payment, *refund, settlement);
+                self.close_if_given_back(*payment);
+            }
+            Event::RefundVoided { payment, refund } => self.refunds.voided(*payment, *refund),
+            Event::Reconciled { payment, finding } => self.note_finding(*payment, finding),
+            Event::PayoutHeld { payment, .. } => {
+                self.payouts_held.insert(*payment);
+            }
+            Event::PayoutReleased { payment, .. } => {
+                self.payouts_held.remove(payment);
+            }
+            Event::PaidOut { payment, .. } => {
+                let proof = payouts::paid_out(*payment);
+                self.remember(proof, *payment);
             }
         }
     }
@@ -815,15 +1002,22 @@ pub fn claimed_proofs(record: &Record) -> Vec<(Proof, PaymentId)> {
         | Event::Posted { .. }
         | Event::Voided { .. }
         | Event::Failed { .. }
-        | Event::Delivered { .. } => Vec::new(),
+        | Event::Delivered { .. }
+        | Event::Refunded { .. }
+        | Event::RefundPosted { .. }
+        | Event::RefundVoided { .. }
+        | Event::Reconciled { .. }
+        | Event::PayoutHeld { .. }
+        | Event::PayoutReleased { .. } => Vec::new(),
+        Event::PaidOut { payment, .. } => vec![(payouts::paid_out(*payment), *payment)],
     }
 }
 
-/// What moving a payment's money cost us.
-fn fee(payment: PaymentId, cost: &Amount) -> Transfer {
+/// What moving the money of a payment or of a refund cost us.
+fn fee(of: &[u8; 16], cost: &Amount) -> Transfer {
     let account = |kind| Account::new(kind, fees(), cost.asset().clone());
     Transfer {
-        id: TransferId::derive(&payment.to_bytes(), "fee"),
+        id: TransferId::derive(of, "fee"),
         debit: account(AccountKind::Spent),
         credit: account(AccountKind::Purse),
         atoms: cost.atoms(),
@@ -909,6 +1103,11 @@ pub enum EntryError {
     /// The key spends somebody else's account.
     #[error("the key belongs to another account")]
     KeyTaken,
+    /// The payment does not stand where this could follow.
+    #[error(
+        "the payment does not stand where this could be done; `farthing trace` says where it stands"
+    )]
+    OutOfOrder,
     /// The money cannot be moved so.
     #[error("{0}")]
     Transfer(#[from] TransferError),

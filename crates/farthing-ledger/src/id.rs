@@ -188,6 +188,29 @@ impl TransferId {
     }
 }
 
+/// Names a refund. Derived from the payment and the reference it is made under, so that ordering it
+/// again names the same refund.
+///
+/// Written `ref_` and 32 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RefundId(u128);
+
+impl RefundId {
+    /// The refund of `payment` that is made under `reference`.
+    #[must_use]
+    pub fn of(payment: PaymentId, reference: &str) -> Self {
+        let parts = [&payment.to_bytes()[..], reference.as_bytes()];
+        Self(Fingerprint::of("refund", &parts).head())
+    }
+
+    /// The 16 bytes of the id.
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+}
+
 /// An Ed25519 public key that may spend a prepaid account.
 ///
 /// Written as 64 hexadecimal digits.
@@ -241,6 +264,7 @@ macro_rules! prefixed_id {
 
 prefixed_id!(PaymentId, "pay_");
 prefixed_id!(TransferId, "trf_");
+prefixed_id!(RefundId, "ref_");
 
 macro_rules! id_as_text {
     ($($type:ident),*) => {$(
@@ -260,7 +284,7 @@ macro_rules! id_as_text {
     )*};
 }
 
-id_as_text!(TraceId, Fingerprint, PaymentId, TransferId, SpendingKey);
+id_as_text!(TraceId, Fingerprint, PaymentId, TransferId, RefundId, SpendingKey);
 
 /// Reads exactly 32 lower-case hexadecimal digits.
 fn parse_hex(text: &str) -> Result<u128, ParseIdError> {

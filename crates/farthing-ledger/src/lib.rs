@@ -27,18 +27,27 @@ mod audit;
 mod balance;
 mod book;
 mod id;
+mod lifecycle;
 mod payment;
 mod record;
+mod refund;
 mod report;
 
 pub use account::{Account, AccountKind, Holder, ParseAccountError, Rule};
 pub use audit::{Audit, Fault, What, audit};
 pub use balance::{Balance, Balances, Phase, Transfer, TransferError, totals};
 pub use book::{
-    Answered, Book, Cap, ClaimError, ClaimRequest, Cold, Entry, EntryError, Leg, Money, Open,
-    Snapshot, Unfinished, claimed_proofs,
+    Answered, Book, Cap, ClaimError, ClaimRequest, Cold, Earned, Entry, EntryError, Expected, Leg,
+    Money, Open, Snapshot, Unfinished, Work, claimed_proofs,
 };
-pub use id::{Fingerprint, ParseIdError, PaymentId, SpendingKey, TraceId, TransferId};
-pub use payment::{Claim, Outcome, Payment, Proof, Settlement, Source, Standing, VoidReason};
+pub use id::{Fingerprint, ParseIdError, PaymentId, RefundId, SpendingKey, TraceId, TransferId};
+pub use lifecycle::{Delivery, Finding, Lifecycle, Matching, OutOfOrder, Pay, Payout};
+pub use payment::{
+    Capture, Claim, Outcome, Payment, Proof, Remedy, Settlement, Source, Standing, Terms,
+    VoidReason,
+};
 pub use record::{Event, Record};
+pub use refund::{
+    Refund, RefundError, RefundLimit, RefundLimits, RefundRequest, RefundStanding, Way,
+};
 pub use report::{Step, Story, StoryStanding};

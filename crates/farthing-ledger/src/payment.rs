@@ -43,6 +43,74 @@ pub struct Payment {
     /// where the book itself knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inquiry: Option<Box<str>>,
+    /// What the seller undertook for the answer when it was paid for.
+    #[serde(default, skip_serializing_if = "Terms::is_usual")]
+    pub terms: Terms,
+}
+
+/// What a seller undertakes for an answer. Written down with the payment, so that a configuration that
+/// changes later changes nothing for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Terms {
+    /// Whether what is bought may happen twice, as reading may: a delivery that was interrupted is
+    /// then begun again, at least once, and at most once otherwise.
+    pub repeatable: bool,
+    /// When the money moves.
+    pub capture: Capture,
+    /// What is done where the answer fails.
+    pub remedy: Remedy,
+}
+
+impl Terms {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+    fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// When a payment's money moves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Capture {
+    /// Before the handler runs.
+    #[default]
+    Before,
+    /// Once the handler has succeeded; until then it is held, and given up if the handler fails. Only
+    /// where the money lies in the book.
+    After,
+}
+
+/// What is done for a payer whose answer fails after the money has moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Remedy {
+    /// The same credential is answered until it expires; what is owed then is given back, or credited
+    /// where the rail cannot.
+    #[default]
+    Redeliver,
+    /// The money is given back at once, or credited where the rail cannot.
+    Refund,
+    /// The money is credited to the payer at once, in the seller's book.
+    Credit,
+    /// Nothing by itself: a person decides, and until then it is listed.
+    Review,
+}
+
+impl Remedy {
+    /// Every remedy.
+    pub const ALL: [Self; 4] = [Self::Redeliver, Self::Refund, Self::Credit, Self::Review];
+
+    /// Its name, as configurations and answers write it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Redeliver => "redeliver",
+            Self::Refund => "refund",
+            Self::Credit => "credit",
+            Self::Review => "review",
+        }
+    }
 }
 
 /// A fingerprint and how long it has to be remembered.
@@ -103,6 +171,10 @@ pub enum VoidReason {
     Declined,
     /// The proof expired without ever reaching the rail.
     Expired,
+    /// The handler failed, and the money had only been held for it.
+    Failed,
+    /// Whoever ran the handler stopped in the middle, and the money had only been held for it.
+    Interrupted,
 }
 
 /// Where a payment stands.
@@ -138,6 +210,8 @@ pub enum Claim {
     /// payment itself, or the one that the client gave the same `Idempotency-Key` for the same
     /// request.
     Delivered(PaymentId, Settlement, Outcome),
+    /// This payment was given back, or is on its way: nothing is owed for it any more.
+    GivenBack,
     /// The proof bought something already, or was declined.
     Spent,
 }

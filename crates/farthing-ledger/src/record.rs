@@ -4,8 +4,8 @@ use farthing_money::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Holder, Outcome, Payment, PaymentId, Proof, Settlement, SpendingKey, TraceId, Transfer,
-    VoidReason,
+    Finding, Holder, Outcome, Payment, PaymentId, Proof, Refund, RefundId, Settlement, SpendingKey,
+    TraceId, Transfer, VoidReason,
 };
 
 /// One line of the journal: something that happened, and the transfers it consists of.
@@ -115,5 +115,57 @@ pub enum Event {
         payment: PaymentId,
         /// How it went.
         outcome: Outcome,
+    },
+    /// Money of a payment was ordered back, or credited to its payer.
+    Refunded {
+        /// The refund.
+        refund: Box<Refund>,
+        /// Present where the money moved in the same moment, within this book.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        settlement: Option<Settlement>,
+    },
+    /// The rail said that a refund's money moved.
+    RefundPosted {
+        /// The payment.
+        payment: PaymentId,
+        /// The refund.
+        refund: RefundId,
+        /// The rail's word.
+        settlement: Settlement,
+    },
+    /// A refund's money did not move and never will.
+    RefundVoided {
+        /// The payment.
+        payment: PaymentId,
+        /// The refund.
+        refund: RefundId,
+    },
+    /// The book was held against what the rail says by now.
+    Reconciled {
+        /// The payment.
+        payment: PaymentId,
+        /// What was found.
+        finding: Finding,
+    },
+    /// What a seller earned with a payment is not to be paid out for now.
+    PayoutHeld {
+        /// The payment.
+        payment: PaymentId,
+        /// Why.
+        reason: String,
+    },
+    /// What a seller earned with a payment may be paid out again.
+    PayoutReleased {
+        /// The payment.
+        payment: PaymentId,
+        /// Why.
+        reason: String,
+    },
+    /// What a seller earned with a payment was paid out.
+    PaidOut {
+        /// The payment.
+        payment: PaymentId,
+        /// The operator's own reference.
+        reference: String,
     },
 }

@@ -1,11 +1,15 @@
 //! One payment, from its challenge to its delivery, as a person reads it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use farthing_money::{Assets, Timestamp};
 use serde::Serialize;
 
-use crate::{Event, Payment, Phase, Record, TraceId, Transfer};
+use crate::{
+    Account, AccountKind, Delivery, Event, Finding, Lifecycle, Matching, Pay, Payment, Payout,
+    Phase, Record, TraceId, Transfer, TransferId, Way,
+};
 
 #[cfg(test)]
 mod tests;
@@ -17,17 +21,19 @@ pub struct Story {
     pub trace: TraceId,
     /// Where it stands.
     pub standing: StoryStanding,
+    /// Where it stands in each respect.
+    pub lifecycle: Lifecycle,
     /// What was claimed.
     pub payment: Payment,
     /// What happened, in order.
     pub steps: Vec<Step>,
 }
 
-/// Where a story stands.
+/// Where a story stands, in a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StoryStanding {
-    /// Claimed, and the rail has not spoken.
+    /// Claimed, and the rail has not spoken, or the handler has not succeeded.
     Pending,
     /// Paid, and the answer is owed.
     Undelivered,
@@ -35,17 +41,53 @@ pub enum StoryStanding {
     Delivered,
     /// Given up, and nothing was paid.
     Voided,
+    /// Paid and given back, or on its way back.
+    Refunded,
 }
 
 impl StoryStanding {
-    const fn sentence(self) -> &'static str {
-        match self {
-            Self::Pending => "pending: the rail has not said whether the money moved",
-            Self::Undelivered => "paid, and the answer is still owed",
-            Self::Delivered => "paid and delivered",
-            Self::Voided => "given up; nothing was paid",
+    const fn of(lifecycle: &Lifecycle) -> Self {
+        match (lifecycle.pay, lifecycle.delivery) {
+            (Pay::Held, _) => Self::Pending,
+            (Pay::Voided, _) => Self::Voided,
+            (Pay::Refunding | Pay::Refunded, _) => Self::Refunded,
+            (Pay::Settled | Pay::PartlyRefunded, Delivery::Delivered) => Self::Delivered,
+            (
+                Pay::Settled | Pay::PartlyRefunded,
+                Delivery::Awaited | Delivery::Owed | Delivery::Failed | Delivery::Compensated,
+            ) => Self::Undelivered,
         }
     }
+}
+
+/// Where a payment stands, in a sentence.
+fn sentence_of(lifecycle: &Lifecycle) -> String {
+    let pay = match lifecycle.pay {
+        Pay::Held => "pending: the rail has not said whether the money moved",
+        Pay::Settled => "paid",
+        Pay::Voided => "given up; nothing was paid",
+        Pay::Refunding => "paid, and on its way back",
+        Pay::PartlyRefunded => "paid and partly given back",
+        Pay::Refunded => "paid and given back",
+    };
+    let delivery = match lifecycle.delivery {
+        Delivery::Awaited | Delivery::Compensated => "",
+        Delivery::Owed => ", and the answer is still owed",
+        Delivery::Failed => ", and the answer is still owed: the handler failed",
+        Delivery::Delivered if lifecycle.pay == Pay::Settled => " and delivered",
+        Delivery::Delivered => "; it was delivered",
+    };
+    let matching = match lifecycle.matching {
+        Matching::Internal | Matching::Expected | Matching::Matched => "",
+        Matching::Missing => "; the rail does not know it any more",
+        Matching::Resolved => "; the rail had disowned it, and somebody has looked into it",
+    };
+    let payout = match lifecycle.payout {
+        Payout::Ineligible | Payout::Eligible => "",
+        Payout::Held => "; its payout is held",
+        Payout::Paid => "; paid out",
+    };
+    format!("{pay}{delivery}{matching}{payout}")
 }
 
 /// One thing that happened to a payment.
@@ -80,12 +122,42 @@ impl Story {
             what: record.summary(),
             transfers: record.transfers.clone(),
         });
+        let lifecycle = follow(&payment, records);
         Some(Self {
             trace: payment.trace,
-            standing: standing(records),
+            standing: StoryStanding::of(&lifecycle),
+            lifecycle,
             steps: std::iter::once(challenged).chain(steps).collect(),
             payment,
         })
+    }
+
+    /// What the payee has earned with the payment and has not been paid out, in atoms of its asset: what
+    /// was credited less what was given back.
+    #[must_use]
+    pub fn due(&self) -> u128 {
+        let asset = self.payment.amount.asset().clone();
+        let payable = Account::new(AccountKind::Payable, self.payment.payee.clone(), asset);
+        let transfers = || self.steps.iter().flat_map(|step| &step.transfers);
+        let finished: BTreeSet<TransferId> = transfers().filter_map(finishes).collect();
+        let counts = |transfer: &&Transfer| match transfer.phase {
+            Phase::Posted | Phase::Post(_) => true,
+            // What is on its way back is not paid out.
+            Phase::Pending => transfer.debit == payable && !finished.contains(&transfer.id),
+            Phase::Void(_) => false,
+        };
+        let sum = |side: fn(&Transfer) -> &Account| {
+            let of = transfers().filter(counts).filter(|it| *side(it) == payable);
+            of.fold(0, |sum: u128, it| sum.saturating_add(it.atoms))
+        };
+        sum(|it| &it.credit).saturating_sub(sum(|it| &it.debit))
+    }
+
+    /// Where the money came from.
+    #[must_use]
+    pub fn from(&self) -> Option<&Account> {
+        let first = self.steps.iter().find_map(|step| step.transfers.first());
+        first.map(|transfer| &transfer.debit)
     }
 
     /// The story for people, with amounts as `assets` print them.
@@ -95,23 +167,52 @@ impl Story {
     }
 }
 
+const fn finishes(transfer: &Transfer) -> Option<TransferId> {
+    match transfer.phase {
+        Phase::Post(pending) | Phase::Void(pending) => Some(pending),
+        Phase::Posted | Phase::Pending => None,
+    }
+}
+
 fn claimed(record: &Record) -> Option<&Payment> {
     if let Event::Claimed { payment, .. } = &record.event { Some(payment) } else { None }
 }
 
-fn standing(records: &[Record]) -> StoryStanding {
-    records.iter().fold(StoryStanding::Pending, |before, record| match &record.event {
-        Event::Claimed { settlement: Some(_), .. }
-        | Event::Posted { .. }
-        | Event::Failed { .. } => StoryStanding::Undelivered,
-        Event::Delivered { .. } => StoryStanding::Delivered,
-        Event::Voided { .. } => StoryStanding::Voided,
-        Event::Claimed { settlement: None, .. }
-        | Event::Opened { .. }
-        | Event::KeyAttached { .. }
-        | Event::KeyDetached { .. }
-        | Event::Funded { .. } => before,
-    })
+/// Follows a payment through its records. A journal is audited before it is believed; here, what
+/// cannot follow is passed over.
+fn follow(payment: &Payment, records: &[Record]) -> Lifecycle {
+    let mut refunds = BTreeMap::new();
+    let mut lifecycle = Lifecycle::begin(payment, None);
+    for record in records {
+        if let Event::Claimed { settlement, .. } = &record.event {
+            lifecycle = Lifecycle::begin(payment, settlement.as_ref());
+            continue;
+        }
+        let refunded = match &record.event {
+            Event::Refunded { refund, .. } => {
+                refunds.insert(refund.id, refund.amount.atoms());
+                refund.amount.atoms()
+            }
+            Event::RefundPosted { refund, .. } | Event::RefundVoided { refund, .. } => {
+                refunds.get(refund).copied().unwrap_or_default()
+            }
+            Event::Claimed { .. }
+            | Event::Opened { .. }
+            | Event::KeyAttached { .. }
+            | Event::KeyDetached { .. }
+            | Event::Funded { .. }
+            | Event::Posted { .. }
+            | Event::Voided { .. }
+            | Event::Failed { .. }
+            | Event::Delivered { .. }
+            | Event::Reconciled { .. }
+            | Event::PayoutHeld { .. }
+            | Event::PayoutReleased { .. }
+            | Event::PaidOut { .. } => 0,
+        };
+        lifecycle = lifecycle.after(&record.event, refunded).unwrap_or(lifecycle);
+    }
+    lifecycle
 }
 
 pub(crate) fn sentence(event: &Event) -> String {
@@ -130,6 +231,27 @@ pub(crate) fn sentence(event: &Event) -> String {
         Event::KeyAttached { holder, .. } => format!("key attached to {holder}"),
         Event::KeyDetached { .. } => "key detached".to_owned(),
         Event::Funded { reference } => format!("funded, reference {reference}"),
+        Event::Refunded { refund, settlement } => {
+            let what = match (refund.way, settlement) {
+                (Way::Credit, _) => "credited to the payer",
+                (Way::Back, Some(_)) => "given back",
+                (Way::Back, None) => "ordered back, waiting for the rail",
+            };
+            format!("{what}, reference {}: {}", refund.reference, refund.reason)
+        }
+        Event::RefundPosted { settlement, .. } => {
+            format!("given back, reference {}", settlement.reference)
+        }
+        Event::RefundVoided { .. } => "not given back: the rail did not move it".to_owned(),
+        Event::Reconciled { finding, .. } => match finding {
+            Finding::Matched => "confirmed by the rail".to_owned(),
+            Finding::Missing => "disowned by the rail".to_owned(),
+            Finding::OtherReference { reference } => format!("known to the rail as {reference}"),
+            Finding::Resolved { note } => format!("looked into: {note}"),
+        },
+        Event::PayoutHeld { reason, .. } => format!("payout held: {reason}"),
+        Event::PayoutReleased { reason, .. } => format!("payout released: {reason}"),
+        Event::PaidOut { reference, .. } => format!("paid out, reference {reference}"),
     }
 }
 
@@ -140,8 +262,8 @@ struct Printed<'a> {
 
 impl fmt::Display for Printed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Story { trace, standing, payment, steps } = self.story;
-        writeln!(f, "{trace}  {}", standing.sentence())?;
+        let Story { trace, lifecycle, payment, steps, .. } = self.story;
+        writeln!(f, "{trace}  {}", sentence_of(lifecycle))?;
         writeln!(f)?;
         for (name, value) in [
             ("payment", payment.id.to_string()),

@@ -189,6 +189,19 @@ impl Assets {
         self.0.values()
     }
 
+    /// Reads an amount as people write it: `"0.25 usd"`.
+    ///
+    /// # Errors
+    ///
+    /// A [`ReadAmountError`].
+    pub fn read(&self, text: &str) -> Result<Amount, ReadAmountError> {
+        let (number, name) = text.split_once(' ').ok_or(ReadAmountError::Spelling)?;
+        let id = AssetId::new(name.trim()).ok();
+        let asset = id.and_then(|id| self.get(&id));
+        let asset = asset.ok_or_else(|| ReadAmountError::Unknown { asset: name.trim().into() })?;
+        Ok(asset.parse(number)?)
+    }
+
     /// Writes an amount for people: `"0.25 usd"`, or atoms where the asset is unknown.
     #[must_use]
     pub fn print(&self, amount: &Amount) -> String {
@@ -216,6 +229,23 @@ pub enum AssetError {
     /// More decimals than a `u128` has digits.
     #[error("an asset has at most 38 decimals")]
     Decimals,
+}
+
+/// Why a text is not an amount of any known asset.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadAmountError {
+    /// Not a number and an asset.
+    #[error("an amount is a number and an asset, like \"0.25 usd\"")]
+    Spelling,
+    /// Nobody knows the asset.
+    #[error("there is no asset called {asset} in [assets]")]
+    Unknown {
+        /// Its name, as it was written.
+        asset: Box<str>,
+    },
+    /// The number is not one of the asset.
+    #[error(transparent)]
+    Number(#[from] ParseAmountError),
 }
 
 /// Why a text is not an amount of an asset.

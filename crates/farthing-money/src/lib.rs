@@ -13,5 +13,5 @@ mod asset;
 mod timestamp;
 
 pub use amount::{Amount, AmountError, ParseAtomsError, parse_atoms};
-pub use asset::{Asset, AssetError, AssetId, Assets, ParseAmountError};
+pub use asset::{Asset, AssetError, AssetId, Assets, ParseAmountError, ReadAmountError};
 pub use timestamp::{ParseTimestampError, Timestamp};

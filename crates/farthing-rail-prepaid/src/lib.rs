@@ -17,7 +17,7 @@ mod message;
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use farthing_core::{
     BoxFuture, Evidence, Held, Invitation, Object, Paid, PayError, Payer, Presented, Price, Rail,
-    Rejection, SettleError, Settled, Unpayable, Unquotable,
+    RailRules, Refunds, Rejection, SettleError, Settled, Unpayable, Unquotable,
 };
 use farthing_ledger::{Holder, Money, Source, SpendingKey};
 use farthing_money::{Amount, AssetId, Assets, Timestamp, parse_atoms};
@@ -32,6 +32,17 @@ const METHOD: &str = "prepaid";
 
 /// The only intent so far.
 const INTENT: &str = "charge";
+
+/// What counts as what: the book is the rail.
+const RULES: RailRules = RailRules {
+    authorised: "an Ed25519 signature over the challenge, by a key of the account",
+    settled: "the record in the book that claims the payment",
+    reversed: "by a refund in the book",
+    reference: "the payment's id",
+    holds: true,
+    refunds: Refunds::Book,
+    recheck_after: None,
+};
 
 /// The seller's side: knows which assets accounts are held in.
 #[derive(Clone, Debug)]
@@ -50,6 +61,10 @@ impl PrepaidRail {
 impl Rail for PrepaidRail {
     fn method(&self) -> &'static str {
         METHOD
+    }
+
+    fn rules(&self) -> &'static RailRules {
+        &RULES
     }
 
     fn quote(&self, amount: &Amount, payee: &Holder) -> Result<Object, Unquotable> {

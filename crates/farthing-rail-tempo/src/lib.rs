@@ -36,8 +36,8 @@ use std::time::Duration;
 
 use alloy_primitives::{B256, Bytes};
 use farthing_core::{
-    BoxFuture, Evidence, Held, Object, Presented, Rail, Rejection, SettleError, Settled, Share,
-    Unquotable,
+    BoxFuture, Evidence, Held, Object, Presented, Rail, RailRules, Refunds, Rejection, SettleError,
+    Settled, Share, Unquotable,
 };
 use farthing_ledger::{
     Account, AccountKind, Fingerprint, Holder, Money, Payment as Booked, Proof, Source,
@@ -64,6 +64,21 @@ use wire::{Terms, Transfer, Unreadable, did, parse_did, parse_word};
 
 /// The payment method.
 const METHOD: &str = "tempo";
+
+/// What counts as what: the chain is right about money, and the book about what was delivered for it.
+const RULES: RailRules = RailRules {
+    authorised: "a transaction, or a proof of account, that the payer's key has signed",
+    settled: "a mined transaction as deep as `confirmations` asks, whose events show every transfer",
+    reversed: "not by the payer; a chain that goes back further than was waited for disowns it, and a \
+               person decides. A refund is a transfer of its own",
+    reference: "the transaction's hash",
+    holds: false,
+    refunds: Refunds::Rail,
+    recheck_after: Some(RECHECK),
+};
+
+/// How long after a payment was settled the chain is asked once more.
+const RECHECK: Duration = Duration::from_secs(30);
 
 /// How long a transaction has to be valid still, in seconds, to be claimed: what the chain would no
 /// longer take is better refused before anything is held.
@@ -491,6 +506,10 @@ impl From<Mismatch> for Rejection {
 impl Rail for TempoRail {
     fn method(&self) -> &'static str {
         METHOD
+    }
+
+    fn rules(&self) -> &'static RailRules {
+        &RULES
     }
 
     fn quote(&self, amount: &Amount, _payee: &Holder) -> Result<Object, Unquotable> {

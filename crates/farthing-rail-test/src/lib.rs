@@ -12,11 +12,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use farthing_core::{
-    BoxFuture, Evidence, Held, Invitation, Object, Paid, PayError, Payer, Presented, Price, Rail,
-    Rejection, SettleError, Settled, Unpayable, Unquotable,
+    BoxFuture, Evidence, Held, Invitation, NoRefund, Object, Paid, PayError, Payer, Presented,
+    Price, Rail, RailRules, Refunds, Rejection, SettleError, Settled, Unpayable, Unquotable,
 };
 use farthing_ledger::{
-    Account, AccountKind, Fingerprint, Holder, Money, Payment, PaymentId, Proof, Source,
+    Account, AccountKind, Fingerprint, Holder, Money, Payment, PaymentId, Proof, Refund, RefundId,
+    Source,
 };
 use farthing_money::{Amount, AssetId, Assets, Timestamp, parse_atoms};
 use serde_json::Value;
@@ -25,7 +26,18 @@ use tokio::sync::Semaphore;
 /// The payment method.
 const METHOD: &str = "test";
 
-/// What the rail says to the next settlements.
+/// What counts as what, as far as a test rail has money at all.
+const RULES: RailRules = RailRules {
+    authorised: "a token that was never seen before",
+    settled: "the rail's answer",
+    reversed: "by a refund on the rail",
+    reference: "the payment's id",
+    holds: false,
+    refunds: Refunds::Rail,
+    recheck_after: None,
+};
+
+/// What the rail says to the next settlements and refunds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Answer {
     /// The money moved.
@@ -53,6 +65,7 @@ struct State {
     answer: Answer,
     moved: BTreeMap<PaymentId, Amount>,
     settlements: u64,
+    given_back: BTreeMap<RefundId, Amount>,
 }
 
 impl Default for Dial {
@@ -81,6 +94,12 @@ impl Dial {
     #[must_use]
     pub fn moved(&self) -> BTreeMap<PaymentId, Amount> {
         self.state().moved.clone()
+    }
+
+    /// How much money the rail has given back, refund by refund.
+    #[must_use]
+    pub fn given_back(&self) -> BTreeMap<RefundId, Amount> {
+        self.state().given_back.clone()
     }
 
     /// How often the rail was asked to move money.
@@ -112,6 +131,10 @@ impl TestRail {
 impl Rail for TestRail {
     fn method(&self) -> &'static str {
         METHOD
+    }
+
+    fn rules(&self) -> &'static RailRules {
+        &RULES
     }
 
     fn quote(&self, amount: &Amount, payee: &Holder) -> Result<Object, Unquotable> {
@@ -197,6 +220,37 @@ impl Rail for TestRail {
                 Answer::Declined => Err(SettleError::Declined),
                 Answer::Settled | Answer::Unsent => Err(SettleError::Unsent),
                 Answer::StuckUnknown | Answer::MovedUnknown => Err(SettleError::Unknown),
+            }
+        })
+    }
+
+    fn prepare_refund<'a>(
+        &'a self,
+        refund: &'a Refund,
+    ) -> BoxFuture<'a, Result<Box<str>, NoRefund>> {
+        Box::pin(async { Ok(refund.id.to_string().into()) })
+    }
+
+    fn refund<'a>(&'a self, refund: &'a Refund) -> BoxFuture<'a, Result<Settled, SettleError>> {
+        Box::pin(async {
+            let mut state = self.dial.state();
+            let settled = Settled::new(format!("test-{}", refund.id));
+            // Sent again, the rail keeps to what it did.
+            if state.given_back.contains_key(&refund.id) {
+                return Ok(settled);
+            }
+            match state.answer {
+                Answer::Settled => {
+                    state.given_back.insert(refund.id, refund.amount.clone());
+                    Ok(settled)
+                }
+                Answer::Declined => Err(SettleError::Declined),
+                Answer::Unsent => Err(SettleError::Unsent),
+                Answer::StuckUnknown => Err(SettleError::Unknown),
+                Answer::MovedUnknown => {
+                    state.given_back.insert(refund.id, refund.amount.clone());
+                    Err(SettleError::Unknown)
+                }
             }
         })
     }

@@ -9,10 +9,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use farthing_core::{Answer, BoxFuture, Store, StoreError};
+use farthing_core::{Answer, BoxFuture, Ordered, Store, StoreError};
 use farthing_ledger::{
-    Book, Claim, ClaimError, ClaimRequest, Cold, Entry, EntryError, Fingerprint, Outcome,
-    PaymentId, Proof, Record, Settlement, Unfinished, VoidReason, claimed_proofs,
+    Book, Claim, ClaimError, ClaimRequest, Cold, Entry, EntryError, Finding, Fingerprint, Outcome,
+    PaymentId, Proof, Record, RefundError, RefundId, RefundRequest, Settlement, TraceId,
+    VoidReason, Work, claimed_proofs,
 };
 use farthing_money::Timestamp;
 
@@ -24,6 +25,7 @@ const ANSWERS_KEPT: usize = 10_000;
 pub struct Paper {
     records: Arc<Mutex<Vec<Record>>>,
     answers: Arc<Mutex<BTreeMap<PaymentId, Answer>>>,
+    notes: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
 impl Paper {
@@ -186,8 +188,65 @@ impl Store for MemoryStore {
         })
     }
 
-    fn unfinished(&self) -> BoxFuture<'_, Result<Vec<Unfinished>, StoreError>> {
-        Box::pin(async move { Ok(lock(&self.state).book.all_unfinished().collect()) })
+    fn work(&self) -> BoxFuture<'_, Result<Work, StoreError>> {
+        Box::pin(async move { Ok(lock(&self.state).book.work()) })
+    }
+
+    fn refund(
+        &self,
+        request: RefundRequest,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<Ordered, RefundError>> {
+        Box::pin(async move {
+            let mut state = lock(&self.state);
+            let (standing, record) = state.book.refund(request, now)?;
+            let is_new = record.is_some();
+            state.write(record);
+            Ok(Ordered { standing, is_new })
+        })
+    }
+
+    fn post_refund(
+        &self,
+        payment: PaymentId,
+        refund: RefundId,
+        settlement: Settlement,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            let mut state = lock(&self.state);
+            let record = state.book.post_refund(payment, refund, settlement, now);
+            state.write(record);
+            Ok(())
+        })
+    }
+
+    fn void_refund(
+        &self,
+        payment: PaymentId,
+        refund: RefundId,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            let mut state = lock(&self.state);
+            let record = state.book.void_refund(payment, refund, now);
+            state.write(record);
+            Ok(())
+        })
+    }
+
+    fn reconcile(
+        &self,
+        payment: PaymentId,
+        finding: Finding,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            let mut state = lock(&self.state);
+            let record = state.book.reconcile(payment, finding, now);
+            state.write(record);
+            Ok(())
+        })
     }
 
     fn take_up(&self, payment: PaymentId) -> BoxFuture<'_, Result<bool, StoreError>> {
@@ -211,6 +270,33 @@ impl Store for MemoryStore {
             state.write(record);
             Ok(is_new)
         })
+    }
+
+    fn records(&self, from: u64, limit: u32) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+        Box::pin(async move {
+            let state = lock(&self.state);
+            let records = lock(&state.paper.records);
+            Ok(records.iter().filter(|it| it.seq >= from).take(wanted).cloned().collect())
+        })
+    }
+
+    fn story(&self, trace: TraceId) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        Box::pin(async move {
+            let state = lock(&self.state);
+            let records = lock(&state.paper.records);
+            Ok(records.iter().filter(|it| it.trace == Some(trace)).cloned().collect())
+        })
+    }
+
+    fn noted(&self, name: &str) -> BoxFuture<'_, Result<Option<String>, StoreError>> {
+        let noted = lock(&lock(&self.state).paper.notes).get(name).cloned();
+        Box::pin(async move { Ok(noted) })
+    }
+
+    fn note(&self, name: &str, text: String) -> BoxFuture<'_, Result<(), StoreError>> {
+        lock(&lock(&self.state).paper.notes).insert(name.to_owned(), text);
+        Box::pin(async move { Ok(()) })
     }
 }
 

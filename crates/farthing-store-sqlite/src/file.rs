@@ -18,7 +18,7 @@ use crate::checkpoint::Checkpoint;
 const APPLICATION_ID: i32 = 0x4652_5448;
 
 /// The schema this code writes.
-const SCHEMA_VERSION: i32 = 2;
+const SCHEMA_VERSION: i32 = 3;
 
 /// The journal and what is derived from it.
 ///
@@ -64,6 +64,14 @@ CREATE TABLE answer (
     body       BLOB
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX answer_kept_until ON answer (kept_until);
+";
+
+/// How far those have come who follow the book. Nothing here is part of the journal.
+const NOTES: &str = "
+CREATE TABLE note (
+    name TEXT PRIMARY KEY,
+    body TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
 ";
 
 /// The width of a bucket, as a power of two.
@@ -153,7 +161,7 @@ fn migrate(connection: &Connection) -> Result<(), OpenError> {
         (APPLICATION_ID, SCHEMA_VERSION) => Ok(()),
         (0, 0) if is_empty(connection)? => {
             connection.execute_batch(&format!(
-                "BEGIN IMMEDIATE; {SCHEMA} {ANSWERS}
+                "BEGIN IMMEDIATE; {SCHEMA} {ANSWERS} {NOTES}
                  PRAGMA application_id = {APPLICATION_ID};
                  PRAGMA user_version = {SCHEMA_VERSION};
                  COMMIT;"
@@ -162,8 +170,16 @@ fn migrate(connection: &Connection) -> Result<(), OpenError> {
         }
         (APPLICATION_ID, 1) => {
             connection.execute_batch(&format!(
-                "BEGIN IMMEDIATE; {ANSWERS}
+                "BEGIN IMMEDIATE; {ANSWERS} {NOTES}
                  DELETE FROM snapshot;
+                 PRAGMA user_version = {SCHEMA_VERSION};
+                 COMMIT;"
+            ))?;
+            Ok(())
+        }
+        (APPLICATION_ID, 2) => {
+            connection.execute_batch(&format!(
+                "BEGIN IMMEDIATE; {NOTES}
                  PRAGMA user_version = {SCHEMA_VERSION};
                  COMMIT;"
             ))?;
@@ -253,6 +269,13 @@ pub(crate) fn keep_answer(
         answer.map(|answer| written(&answer.fields)),
         answer.map(|answer| answer.body.as_slice()),
     ])?;
+    Ok(())
+}
+
+/// Keeps a note, within the transaction that is open.
+pub(crate) fn keep_note(connection: &Connection, name: &str, text: &str) -> rusqlite::Result<()> {
+    let insert = "INSERT OR REPLACE INTO note (name, body) VALUES (?, ?)";
+    connection.prepare_cached(insert)?.execute([name, text])?;
     Ok(())
 }
 
@@ -376,7 +399,7 @@ pub enum OpenError {
     #[error("the file is not a Farthing book")]
     NotABook,
     /// It was written by another version.
-    #[error("the book has schema version {found}, and this program writes version 2")]
+    #[error("the book has schema version {found}, and this program writes version 3")]
     Version {
         /// Its version.
         found: i32,

@@ -30,16 +30,16 @@ mod reader;
 mod writer;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use farthing_core::{Answer, BoxFuture, Store, StoreError};
+use farthing_core::{Answer, BoxFuture, Ordered, Store, StoreError};
 use farthing_ledger::{
-    Claim, ClaimError, ClaimRequest, Entry, EntryError, Fingerprint, Outcome, PaymentId,
-    Settlement, Unfinished, VoidReason,
+    Claim, ClaimError, ClaimRequest, Entry, EntryError, Finding, Fingerprint, Outcome, PaymentId,
+    Record, RefundError, RefundId, RefundRequest, Settlement, TraceId, VoidReason, Work,
 };
 use farthing_money::Timestamp;
 use tokio::sync::{oneshot, watch};
@@ -81,6 +81,8 @@ pub struct SqliteStore {
     queue_max: usize,
     stopped: watch::Receiver<bool>,
     writer: Option<JoinHandle<()>>,
+    /// Reads beside the writer.
+    reader: Arc<Mutex<Reader>>,
 }
 
 impl SqliteStore {
@@ -102,6 +104,7 @@ impl SqliteStore {
             // Nobody listening is fine: the store may be gone already.
             let _ = stop.send(true);
         };
+        let reader = Reader::open(path)?;
         let thread = std::thread::Builder::new().name("book".into()).spawn(run);
         Ok(Self {
             jobs: Some(jobs),
@@ -109,6 +112,7 @@ impl SqliteStore {
             queue_max: options.queue_max,
             stopped,
             writer: Some(thread.map_err(OpenError::Io)?),
+            reader: Arc::new(Mutex::new(reader)),
         })
     }
 
@@ -146,6 +150,17 @@ impl SqliteStore {
         let (answer, answered) = oneshot::channel();
         self.send(job(answer));
         answered.await.ok()
+    }
+
+    /// Reads what is on disk, where it may take its time.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Reader) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let reader = Arc::clone(&self.reader);
+        let read = move || read(&reader.lock().unwrap_or_else(PoisonError::into_inner));
+        let read = tokio::task::spawn_blocking(read).await;
+        read.map_err(|_| StoreError)?.map_err(|_| StoreError)
     }
 
     fn send(&self, job: Job) {
@@ -255,8 +270,48 @@ impl Store for SqliteStore {
         Box::pin(async { ask.await.ok_or(StoreError) })
     }
 
-    fn unfinished(&self) -> BoxFuture<'_, Result<Vec<Unfinished>, StoreError>> {
-        let ask = self.ask(Job::Unfinished);
+    fn work(&self) -> BoxFuture<'_, Result<Work, StoreError>> {
+        let ask = self.ask(Job::Work);
+        Box::pin(async { ask.await.ok_or(StoreError) })
+    }
+
+    fn refund(
+        &self,
+        request: RefundRequest,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<Ordered, RefundError>> {
+        let ask = self.ask(move |answer| Job::Refund(Box::new(request), now, answer));
+        Box::pin(async { ask.await.unwrap_or(Err(RefundError::Unavailable)) })
+    }
+
+    fn post_refund(
+        &self,
+        payment: PaymentId,
+        refund: RefundId,
+        settlement: Settlement,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        let ask = self.ask(move |answer| Job::PostRefund(payment, refund, settlement, now, answer));
+        Box::pin(async { ask.await.ok_or(StoreError) })
+    }
+
+    fn void_refund(
+        &self,
+        payment: PaymentId,
+        refund: RefundId,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        let ask = self.ask(move |answer| Job::VoidRefund(payment, refund, now, answer));
+        Box::pin(async { ask.await.ok_or(StoreError) })
+    }
+
+    fn reconcile(
+        &self,
+        payment: PaymentId,
+        finding: Finding,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        let ask = self.ask(move |answer| Job::Reconcile(payment, finding, now, answer));
         Box::pin(async { ask.await.ok_or(StoreError) })
     }
 
@@ -277,5 +332,24 @@ impl Store for SqliteStore {
     fn enter(&self, entry: Entry, now: Timestamp) -> BoxFuture<'_, Result<bool, EntryError>> {
         let ask = self.ask(move |answer| Job::Enter(Box::new(entry), now, answer));
         Box::pin(async { ask.await.unwrap_or(Err(EntryError::Unavailable)) })
+    }
+
+    fn records(&self, from: u64, limit: u32) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        Box::pin(self.read(move |reader| reader.records(from, limit)))
+    }
+
+    fn story(&self, trace: TraceId) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        Box::pin(self.read(move |reader| reader.of_trace(trace)))
+    }
+
+    fn noted(&self, name: &str) -> BoxFuture<'_, Result<Option<String>, StoreError>> {
+        let name = name.to_owned();
+        Box::pin(self.read(move |reader| reader.noted(&name)))
+    }
+
+    fn note(&self, name: &str, text: String) -> BoxFuture<'_, Result<(), StoreError>> {
+        let name = name.to_owned();
+        let ask = self.ask(move |answer| Job::Note(name, text, answer));
+        Box::pin(async { ask.await.ok_or(StoreError) })
     }
 }

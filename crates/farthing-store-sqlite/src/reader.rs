@@ -57,6 +57,17 @@ impl Reader {
         collect(statement.query([trace.to_bytes()])?)
     }
 
+    /// What was last noted under `name`.
+    ///
+    /// # Errors
+    ///
+    /// A [`ReadError`].
+    pub fn noted(&self, name: &str) -> Result<Option<String>, ReadError> {
+        let select = "SELECT body FROM note WHERE name = ?1";
+        let mut select = self.connection.prepare_cached(select)?;
+        Ok(select.query_row([name], |row| row.get(0)).optional()?)
+    }
+
     /// The story of the payment that claimed `proof`, if the index still knows it.
     ///
     /// # Errors

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Receiver;
 
-use farthing_core::Answer;
+use farthing_core::{Answer, Ordered};
 use farthing_ledger::{
-    Answered, Claim, ClaimError, ClaimRequest, Entry, EntryError, Fingerprint, Outcome, PaymentId,
-    Record, Settlement, Unfinished, VoidReason, claimed_proofs,
+    Answered, Claim, ClaimError, ClaimRequest, Entry, EntryError, Finding, Fingerprint, Outcome,
+    PaymentId, Record, RefundError, RefundId, RefundRequest, Settlement, VoidReason, Work,
+    claimed_proofs,
 };
 use farthing_money::Timestamp;
 use tokio::sync::oneshot::Sender;
@@ -26,12 +27,20 @@ pub(crate) enum Job {
     GiveBack(PaymentId, bool),
     Answer(PaymentId, Sender<Option<Answer>>),
     IsClaimed(Fingerprint, Sender<bool>),
-    Unfinished(Sender<Vec<Unfinished>>),
+    Work(Sender<Work>),
+    Refund(Box<RefundRequest>, Timestamp, Sender<RefundAnswer>),
+    PostRefund(PaymentId, RefundId, Settlement, Timestamp, Sender<()>),
+    VoidRefund(PaymentId, RefundId, Timestamp, Sender<()>),
+    Reconcile(PaymentId, Finding, Timestamp, Sender<()>),
     TakeUp(PaymentId, Sender<bool>),
+    Note(String, String, Sender<()>),
 }
 
 /// A claim's answer, with what guards it on its way where there is something to guard.
 pub(crate) type ClaimAnswer = (Result<Claim, ClaimError>, Option<Grant>);
+
+/// What became of a refund that was asked for.
+pub(crate) type RefundAnswer = Result<Ordered, RefundError>;
 
 /// A reply that may only be given once its batch is on disk.
 enum Reply {
@@ -40,7 +49,8 @@ enum Reply {
     /// What is kept is read once the batch that may keep it is on disk.
     Answer(PaymentId, Sender<Option<Answer>>),
     Said(bool, Sender<bool>),
-    Unfinished(Vec<Unfinished>, Sender<Vec<Unfinished>>),
+    Work(Work, Sender<Work>),
+    Refund(RefundAnswer, Sender<RefundAnswer>),
     Entered(Result<bool, EntryError>, Sender<Result<bool, EntryError>>),
 }
 
@@ -49,6 +59,7 @@ enum Reply {
 struct Batch {
     records: Vec<Record>,
     answers: Vec<(Answered, Option<Box<Answer>>)>,
+    notes: Vec<(String, String)>,
     replies: Vec<Reply>,
 }
 
@@ -104,7 +115,7 @@ impl Writer {
         for job in jobs {
             self.decide(job, &mut batch);
         }
-        if !batch.records.is_empty() {
+        if !batch.records.is_empty() || !batch.notes.is_empty() {
             self.commit(&batch)?;
         }
         for reply in batch.replies {
@@ -134,6 +145,7 @@ impl Writer {
                         Claim::Pending(_)
                         | Claim::Interrupted
                         | Claim::Delivered(..)
+                        | Claim::GivenBack
                         | Claim::Spent,
                     )
                     | Err(_) => false,
@@ -176,8 +188,30 @@ impl Writer {
             Job::TakeUp(payment, sender) => {
                 batch.replies.push(Reply::Said(book.take_up(payment), sender));
             }
-            Job::Unfinished(sender) => {
-                batch.replies.push(Reply::Unfinished(book.all_unfinished().collect(), sender));
+            Job::Note(name, text, sender) => {
+                batch.notes.push((name, text));
+                batch.replies.push(Reply::Done(sender));
+            }
+            Job::Work(sender) => batch.replies.push(Reply::Work(book.work(), sender)),
+            Job::Refund(request, now, sender) => {
+                let answer = book.refund(*request, now).map(|(standing, record)| {
+                    let is_new = record.is_some();
+                    batch.records.extend(record);
+                    Ordered { standing, is_new }
+                });
+                batch.replies.push(Reply::Refund(answer, sender));
+            }
+            Job::PostRefund(payment, refund, settlement, now, sender) => {
+                batch.records.extend(book.post_refund(payment, refund, settlement, now));
+                batch.replies.push(Reply::Done(sender));
+            }
+            Job::VoidRefund(payment, refund, now, sender) => {
+                batch.records.extend(book.void_refund(payment, refund, now));
+                batch.replies.push(Reply::Done(sender));
+            }
+            Job::Reconcile(payment, finding, now, sender) => {
+                batch.records.extend(book.reconcile(payment, finding, now));
+                batch.replies.push(Reply::Done(sender));
             }
         }
     }
@@ -190,6 +224,9 @@ impl Writer {
         }
         for (answered, answer) in &batch.answers {
             file::keep_answer(&transaction, answered, answer.as_deref())?;
+        }
+        for (name, text) in &batch.notes {
+            file::keep_note(&transaction, name, text)?;
         }
         transaction.commit()?;
         self.counts.unfinished.store(self.file.book.unfinished(), Ordering::Relaxed);
@@ -213,7 +250,8 @@ impl Writer {
                 }
             }
             Reply::Said(said, sender) => drop(sender.send(said)),
-            Reply::Unfinished(all, sender) => drop(sender.send(all)),
+            Reply::Work(work, sender) => drop(sender.send(work)),
+            Reply::Refund(answer, sender) => drop(sender.send(answer)),
             Reply::Entered(answer, sender) => drop(sender.send(answer)),
         }
     }

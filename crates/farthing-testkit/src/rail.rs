@@ -352,12 +352,13 @@ impl Counter {
             description: None,
             offer_ttl: Duration::from_mins(5),
             authorization_is_taken: false,
-            repeatable: true,
+            terms: farthing_ledger::Terms { repeatable: true, ..farthing_ledger::Terms::default() },
             idempotency_key: None,
         };
         match till.admit(&ask, &HeaderMap::new(), START).await? {
             Admission::Deliver(posted) => posted.delivered(Outcome { status: 200 }, None, START),
             Admission::Again(_) => panic!("no answer is kept here"),
+            Admission::Execute(_) => panic!("the usual terms hold nothing"),
             Admission::Challenge => panic!("a credential was presented"),
         }
         Ok(())
@@ -395,7 +396,14 @@ impl Counter {
             | Event::Funded { .. }
             | Event::Voided { .. }
             | Event::Failed { .. }
-            | Event::Delivered { .. } => None,
+            | Event::Delivered { .. }
+            | Event::Refunded { .. }
+            | Event::RefundPosted { .. }
+            | Event::RefundVoided { .. }
+            | Event::Reconciled { .. }
+            | Event::PayoutHeld { .. }
+            | Event::PayoutReleased { .. }
+            | Event::PaidOut { .. } => None,
         };
         self.store.records().into_iter().filter_map(settled).collect()
     }

@@ -8,7 +8,7 @@ use farthing_core::{Answer, Store};
 use farthing_ledger::{
     Account, AccountKind, Audit, Cap, Claim, ClaimError, ClaimRequest, Entry, EntryError,
     Fingerprint, Holder, Leg, Money, Open, Outcome, Payment, PaymentId, Proof, Record, Settlement,
-    Source, SpendingKey, TraceId, VoidReason, audit,
+    Source, SpendingKey, Terms, TraceId, VoidReason, audit,
 };
 use farthing_money::{Amount, AssetId, Timestamp};
 use http::{HeaderMap, HeaderValue};
@@ -149,13 +149,13 @@ pub fn purchase(name: &str, atoms: u128) -> ClaimRequest {
             expires_at,
             request: None,
             inquiry: None,
+            terms: Terms { repeatable: true, ..Terms::default() },
         },
         proofs: vec![Proof { fingerprint, keep_until: Some(expires_at) }],
         idempotency: None,
         legs: vec![Leg { from: Source::Key(key("alice")), to: seller, atoms }],
         money: Money::Book,
         caps: vec![],
-        repeatable: true,
     }
 }
 
@@ -219,6 +219,7 @@ macro_rules! store_suite {
             a_refused_claim_claims_nothing
             the_answers_survive_a_restart
             an_answer_is_kept
+            the_book_can_be_followed
             what_must_not_happen_twice_is_begun_once
             what_is_unfinished_is_known
             whoever_holds_a_payment_is_alone_with_it
@@ -342,23 +343,23 @@ pub async fn what_is_unfinished_is_known(stores: &impl Stores) {
     story.store().fail(payment("failed"), Outcome { status: 503 }, story.now);
     story.deliver("done");
     let known = async |story: &Story<'_>| -> BTreeMap<String, Open> {
-        let all = story.store().unfinished().await.unwrap();
-        all.into_iter().map(|it| (it.payment.challenge, it.open)).collect()
+        let work = story.store().work().await.unwrap();
+        work.payments.into_iter().map(|it| (it.payment.challenge, it.open)).collect()
     };
-    let expect = |settling, delivering, posted| {
-        let all = [
-            ("delivering", delivering),
-            ("failed", Open::Owed),
-            ("posted", posted),
-            ("settling", settling),
-        ];
-        all.map(|(name, open)| (name.to_owned(), open)).into_iter().collect::<BTreeMap<_, _>>()
+    let expect = |all: &[(&str, Open)]| {
+        let all = all.iter().map(|(name, open)| ((*name).to_owned(), *open));
+        all.collect::<BTreeMap<_, _>>()
     };
-    let alive = expect(Open::Settling, Open::Delivering, Open::Delivering);
-    assert_eq!(known(&story).await, alive);
+    // What somebody is at is nobody else's work.
+    assert_eq!(known(&story).await, expect(&[("failed", Open::Failed)]));
     assert!(!story.store().take_up(payment("settling")).await.unwrap(), "somebody is at it");
     story.restart();
-    let restarted = expect(Open::Unsettled, Open::Interrupted, Open::Interrupted);
+    let restarted = expect(&[
+        ("delivering", Open::Interrupted),
+        ("failed", Open::Failed),
+        ("posted", Open::Interrupted),
+        ("settling", Open::Unsettled),
+    ]);
     assert_eq!(known(&story).await, restarted);
     assert!(story.store().take_up(payment("settling")).await.unwrap());
     assert!(!story.store().take_up(payment("settling")).await.unwrap());
@@ -369,10 +370,44 @@ pub async fn what_is_unfinished_is_known(stores: &impl Stores) {
     story.end();
 }
 
+/// What is durable can be read beside the book: page by page, story by story; and so can the notes of
+/// those who follow it.
+pub async fn the_book_can_be_followed(stores: &impl Stores) {
+    let mut story = Story::begin(stores).await;
+    for name in ["a", "b"] {
+        assert_eq!(story.claim(purchase(name, 1)).await, "fresh");
+    }
+    story.deliver("a");
+    // What does not wait is written with what comes after it.
+    story.store().note("webhooks", "1".into()).await.unwrap();
+    for _ in 0..2 {
+        let all = stores.journal();
+        let page = async |from, limit| story.store().records(from, limit).await.unwrap();
+        assert_eq!(page(1, u32::MAX).await, all);
+        assert_eq!(page(2, 2).await, all[1..3]);
+        assert!(page(u64::try_from(all.len()).unwrap() + 1, 9).await.is_empty());
+        let trace = purchase("a", 1).payment.trace;
+        let of_trace: Vec<_> = all.iter().filter(|it| it.trace == Some(trace)).cloned().collect();
+        assert!(of_trace.len() >= 2);
+        assert_eq!(story.store().story(trace).await.unwrap(), of_trace);
+        story.restart();
+    }
+    let noted = async |name: &str| story.store().noted(name).await.unwrap();
+    assert_eq!(noted("webhooks").await.as_deref(), Some("1"));
+    assert_eq!(noted("other").await, None);
+    story.store().note("webhooks", "2".into()).await.unwrap();
+    assert_eq!(noted("webhooks").await.as_deref(), Some("2"));
+    story.end();
+}
+
 /// What must not happen twice is begun once, whatever happens in between.
 pub async fn what_must_not_happen_twice_is_begun_once(stores: &impl Stores) {
     let mut story = Story::begin(stores).await;
-    let once = |name: &str| ClaimRequest { repeatable: false, ..purchase(name, 1) };
+    let once = |name: &str| {
+        let mut request = purchase(name, 1);
+        request.payment.terms.repeatable = false;
+        request
+    };
     for name in ["crash", "begun", "failed"] {
         assert_eq!(story.claim(once(name)).await, "fresh");
     }
@@ -599,7 +634,7 @@ pub async fn the_same_requests_make_the_same_journal(stores: &impl Stores) {
     let digest = Fingerprint::of("journal", &[lines.join("\n").as_bytes()]);
     assert_eq!(
         digest.to_string(),
-        "efee9395dd140981373cb012eae0c5c679ae13c8c875a6c31146c02d4b71b7f8",
+        "40fcc20d7a1ae3afe08ae02419dffe8b315702cffc4459d1257980658ea4968e",
         "{lines:#?}"
     );
 }
@@ -614,6 +649,7 @@ fn word(claim: &Claim) -> &'static str {
         Claim::Undelivered(_) => "undelivered",
         Claim::Interrupted => "interrupted",
         Claim::Delivered(..) => "delivered",
+        Claim::GivenBack => "given back",
         Claim::Spent => "spent",
     }
 }

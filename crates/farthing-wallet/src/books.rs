@@ -7,7 +7,7 @@ use std::time::Duration;
 use farthing_core::{Clock, Store, identity};
 use farthing_ledger::{
     Account, AccountKind, Cap, Claim, ClaimError, ClaimRequest, Fingerprint, Holder, Leg, Money,
-    Outcome, Payment, PaymentId, Proof, Settlement, Source, TraceId, VoidReason,
+    Outcome, Payment, PaymentId, Proof, Settlement, Source, Terms, TraceId, VoidReason,
 };
 use farthing_money::{AssetId, Timestamp};
 use farthing_store_sqlite::{OpenError, Options, SqliteStore};
@@ -60,6 +60,7 @@ impl Books {
                 | Claim::Undelivered(_)
                 | Claim::Interrupted
                 | Claim::Delivered(..)
+                | Claim::GivenBack
                 | Claim::Spent,
             ) => Err(BooksError::PaidBefore),
             Err(ClaimError::OverCap) => Err(BooksError::OverTotal),
@@ -168,13 +169,13 @@ fn claim(
             expires_at,
             request: None,
             inquiry: None,
+            terms: Terms { repeatable: true, ..Terms::default() },
         },
         proofs: vec![Proof { fingerprint: identity, keep_until: Some(expires_at) }],
         idempotency: None,
         legs: leg.into_iter().collect(),
         money: Money::Rail,
         caps: cap.into_iter().collect(),
-        repeatable: true,
     })
 }
 

@@ -2,17 +2,16 @@
 
 use std::path::Path;
 
-use farthing_core::{explain, identity};
-use farthing_gate::{Clock as _, SystemClock};
+use farthing_core::identity;
 use farthing_gateway::{BookConfig, StoreConfig};
 use farthing_ledger::{
-    Account, Audit, Balance, PaymentId, Record, Story, Transfer, audit as recompute,
+    Account, Audit, Balance, PaymentId, Record, Story, TraceId, Transfer, audit as recompute,
 };
 use farthing_money::{Amount, Assets};
 use farthing_store_sqlite::Reader;
 use serde_json::json;
 
-use crate::cli::{Book, Ledger, Payments, Trace};
+use crate::cli::{Book, Ledger, Trace};
 use crate::failure::{Done, Failure};
 use crate::home::Home;
 use crate::wallet::print_json;
@@ -31,42 +30,14 @@ pub(crate) fn run(command: Ledger) -> Done {
     }
 }
 
-/// `farthing payments stuck`: what is not finished, in a sentence each.
-pub(crate) fn payments(command: &Payments) -> Done {
-    let Payments::Stuck { book, json } = command;
-    let opened = Opened::open(book)?;
-    let journal = opened.reader.journal().map_err(Failure::other)?;
-    let mut rebuilt = farthing_ledger::Book::default();
-    for record in &journal {
-        rebuilt.replay(record).map_err(|error| {
-            Failure::other(format_args!("record {} does not follow: {error}", record.seq))
-        })?;
-    }
-    let now = SystemClock.now();
-    let stuck = rebuilt.all_unfinished().map(|it| {
-        let why = explain(&it, &opened.assets, now);
-        json!({ "payment": it.payment.id, "trace": it.payment.trace, "why": why })
-    });
-    let stuck: Vec<_> = stuck.collect();
-    if *json {
-        return print_json(&json!(stuck));
-    }
-    for payment in &stuck {
-        let text = |name| payment[name].as_str().unwrap_or_default();
-        println!("{}\n  {}", text("payment"), text("why"));
-    }
-    println!("{} unfinished", stuck.len());
-    Ok(())
-}
-
 /// A book, open for reading, and the assets its amounts are in.
-struct Opened {
-    reader: Reader,
-    assets: Assets,
+pub(crate) struct Opened {
+    pub(crate) reader: Reader,
+    pub(crate) assets: Assets,
 }
 
 impl Opened {
-    fn open(book: &Book) -> Result<Self, Failure> {
+    pub(crate) fn open(book: &Book) -> Result<Self, Failure> {
         let (path, assets) = if book.wallet {
             let home = Home::find()?;
             (home.book(), home.config()?.assets)
@@ -83,10 +54,29 @@ impl Opened {
         Ok(Self { reader: Reader::open(&path).map_err(named)?, assets })
     }
 
+    /// The trace that a person names: itself, by its payment, or by its challenge.
+    pub(crate) fn trace(&self, id: &str) -> Result<TraceId, Failure> {
+        match id.parse() {
+            Ok(trace) => Ok(trace),
+            Err(_) => trace_of(&self.reader, id)?.ok_or_else(|| unknown(id)),
+        }
+    }
+
     fn audit(&self) -> Result<Audit, Failure> {
         let journal = self.reader.journal().map_err(Failure::other)?;
         recompute(&journal).map_err(|fault| Failure::other(format_args!("not sound: {fault}")))
     }
+}
+
+/// The book as its journal makes it.
+pub(crate) fn rebuilt(reader: &Reader) -> Result<farthing_ledger::Book, Failure> {
+    let mut rebuilt = farthing_ledger::Book::default();
+    for record in reader.journal().map_err(Failure::other)? {
+        rebuilt.replay(&record).map_err(|error| {
+            Failure::other(format_args!("record {} does not follow: {error}", record.seq))
+        })?;
+    }
+    Ok(rebuilt)
 }
 
 /// Reads where a gateway's books are.
@@ -182,14 +172,9 @@ fn verify(book: &Opened, json: bool) -> Done {
 /// `farthing trace`.
 pub(crate) fn trace(args: &Trace) -> Done {
     let book = Opened::open(&args.book)?;
-    let unknown =
-        || Failure::other(format_args!("{}: no payment of this name in the book", args.id));
-    let trace = match args.id.parse() {
-        Ok(trace) => trace,
-        Err(_) => trace_of(&book.reader, &args.id)?.ok_or_else(unknown)?,
-    };
+    let trace = book.trace(&args.id)?;
     let records = book.reader.of_trace(trace).map_err(Failure::other)?;
-    let story = Story::tell(&records).ok_or_else(unknown)?;
+    let story = Story::tell(&records).ok_or_else(|| unknown(&args.id))?;
     if args.json {
         return print_json(&serde_json::to_value(&story).map_err(Failure::other)?);
     }
@@ -197,8 +182,12 @@ pub(crate) fn trace(args: &Trace) -> Done {
     Ok(())
 }
 
+fn unknown(id: &str) -> Failure {
+    Failure::other(format_args!("{id}: no payment of this name in the book"))
+}
+
 /// The trace of a payment, by its own id or by its challenge's.
-fn trace_of(reader: &Reader, id: &str) -> Result<Option<farthing_ledger::TraceId>, Failure> {
+fn trace_of(reader: &Reader, id: &str) -> Result<Option<TraceId>, Failure> {
     if let Ok(payment) = id.parse::<PaymentId>() {
         return reader.trace_of_payment(payment).map_err(Failure::other);
     }

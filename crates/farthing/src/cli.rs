@@ -32,6 +32,11 @@ pub(crate) enum Command {
     /// Payments that are not finished
     #[command(subcommand)]
     Payments(Payments),
+    /// Give money of a payment back
+    Refund(Refund),
+    /// What was earned, and whether it may be paid out
+    #[command(subcommand)]
+    Payouts(Payouts),
     /// The rails of a gateway, and how they are
     #[command(subcommand)]
     Rail(RailCommand),
@@ -267,6 +272,74 @@ pub(crate) enum Payments {
         /// As JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Note what was found out about a payment that its rail does not know any more
+    Resolve {
+        /// A trace, a payment (`pay_…`) or a challenge
+        id: String,
+        /// What was found
+        #[arg(long)]
+        note: String,
+        #[command(flatten)]
+        at: Gateway,
+    },
+}
+
+/// `farthing refund`.
+#[derive(Args)]
+pub(crate) struct Refund {
+    /// A trace, a payment (`pay_…`) or a challenge
+    pub(crate) id: String,
+    /// How much, such as "0.10 usd"; all that is left, if it is not said
+    #[arg(long)]
+    pub(crate) amount: Option<String>,
+    /// Your own name for it; the same one for the same payment is the same refund
+    #[arg(long)]
+    pub(crate) reference: String,
+    /// Why
+    #[arg(long)]
+    pub(crate) reason: String,
+    /// Credit the payer in the seller's book instead of sending it back
+    #[arg(long)]
+    pub(crate) credit: bool,
+    #[command(flatten)]
+    pub(crate) at: Gateway,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Payouts {
+    /// Keep what was earned with a payment from being paid out
+    Hold {
+        /// A trace, a payment (`pay_…`) or a challenge
+        id: String,
+        /// Why
+        #[arg(long)]
+        reason: String,
+        #[command(flatten)]
+        at: Gateway,
+    },
+    /// Let it be paid out again
+    Release {
+        /// A trace, a payment (`pay_…`) or a challenge
+        id: String,
+        /// Why
+        #[arg(long)]
+        reason: String,
+        #[command(flatten)]
+        at: Gateway,
+    },
+    /// Note that it was paid out
+    Paid {
+        /// A trace, a payment (`pay_…`) or a challenge
+        id: String,
+        /// Your own name for it, such as a bank's reference
+        #[arg(long)]
+        reference: String,
+        #[command(flatten)]
+        at: Gateway,
     },
 }
 

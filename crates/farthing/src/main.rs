@@ -3,6 +3,7 @@
 //! **Architecture invariant:** only wiring is here: what is decided about a payment is decided in a
 //! crate below, where tests and other programs reach it.
 
+mod admin;
 mod book;
 mod cli;
 mod conformance;
@@ -10,6 +11,7 @@ mod demo;
 mod failure;
 mod home;
 mod pay;
+mod payments;
 mod prepaid;
 mod rail;
 mod serve;
@@ -41,7 +43,9 @@ fn run(command: Command) -> Done {
         Command::Prepaid(command) => concurrently(prepaid::run(command)),
         Command::Ledger(command) => book::run(command),
         Command::Trace(args) => book::trace(&args),
-        Command::Payments(command) => book::payments(&command),
+        Command::Payments(command) => concurrently(payments::run(command)),
+        Command::Refund(args) => concurrently(payments::refund(args)),
+        Command::Payouts(command) => concurrently(payments::payouts(command)),
         Command::Rail(command) => concurrently(rail::run(command)),
         Command::Demo => concurrently(demo::run()),
         Command::Conformance => conformance::run(),

@@ -1,10 +1,8 @@
 //! `farthing prepaid`.
 
-use std::path::Path;
-
 use farthing_core::{Clock, Store};
 use farthing_gate::SystemClock;
-use farthing_gateway::{BookConfig, FundRequest, KeyRequest, Made, StoreConfig, look_up};
+use farthing_gateway::{BookConfig, FundRequest, KeyRequest, Made, StoreConfig};
 use farthing_ledger::{Entry, Holder, SpendingKey};
 use farthing_money::{Amount, Assets};
 use farthing_rail_prepaid::parse_did_key;
@@ -12,6 +10,7 @@ use farthing_store_sqlite::{OpenError, Options, SqliteStore};
 use reqwest::Method;
 use serde::Serialize;
 
+use crate::admin;
 use crate::book::read_config;
 use crate::cli::{Gateway, Prepaid};
 use crate::failure::{Done, Failure};
@@ -61,59 +60,20 @@ async fn enter(
     let now = SystemClock.now();
     let new = match SqliteStore::open(path, Options::default(), now) {
         Ok(store) => store.enter(entry, now).await.map_err(Failure::other)?,
-        Err(OpenError::Locked) => ask(at, config, endpoint, request).await?,
+        Err(OpenError::Locked) => {
+            let (method, path) = endpoint;
+            let path = format!("prepaid/{path}");
+            admin::ask::<Made>(&at.config, config, (method, &path), request).await?.new
+        }
         Err(error) => return Err(Failure::other(error)),
     };
     println!("{}", if new { "done" } else { "done before; nothing has changed" });
     Ok(())
 }
 
-/// Asks the gateway that has the book open.
-async fn ask(
-    at: &Gateway,
-    config: &BookConfig,
-    (method, path): (Method, &str),
-    request: &impl Serialize,
-) -> Result<bool, Failure> {
-    let (Some(admin), Some(place)) = (config.admin, &config.admin_token) else {
-        return Err(Failure::usage(
-            "a gateway has the book open: set listen and token in [admin] to reach it, or stop it",
-        ));
-    };
-    let folder = at.config.parent().unwrap_or(Path::new("."));
-    let token = look_up(place, folder, &|name| std::env::var(name).ok());
-    let token = token.map_err(|what| Failure::usage(format_args!("[admin] token: {what}")))?;
-    let url = format!("http://{admin}/v1/prepaid/{path}");
-    let body = serde_json::to_vec(request).map_err(Failure::other)?;
-    let asked = reqwest::Client::new()
-        .request(method, url)
-        .bearer_auth(token)
-        .header("content-type", "application/json")
-        .body(body);
-    let answer = asked.send().await.map_err(|error| Failure::other(error.without_url()))?;
-    let (status, body) = (answer.status(), answer.bytes().await.map_err(Failure::other)?);
-    if !status.is_success() {
-        let body = String::from_utf8_lossy(&body);
-        return Err(Failure::other(format_args!("the gateway says {status}: {body}")));
-    }
-    let made: Made = serde_json::from_slice(&body).map_err(Failure::other)?;
-    Ok(made.new)
-}
-
 /// Reads an amount as people write it: `"0.25 usd"`.
 pub(crate) fn parse_amount(text: &str, assets: &Assets) -> Result<Amount, Failure> {
-    let (number, name) = text.split_once(' ').ok_or_else(|| {
-        Failure::usage(format_args!(
-            "{text:?}: an amount is a number and an asset, like \"0.25 usd\""
-        ))
-    })?;
-    let asset = name.trim().parse().ok().and_then(|id| assets.get(&id)).ok_or_else(|| {
-        Failure::usage(format_args!(
-            "{text:?}: there is no asset called {} in [assets]",
-            name.trim()
-        ))
-    })?;
-    asset.parse(number).map_err(|error| Failure::usage(format_args!("{text:?}: {error}")))
+    assets.read(text).map_err(|error| Failure::usage(format_args!("{text:?}: {error}")))
 }
 
 fn printed_number(assets: &Assets, amount: &Amount) -> String {

@@ -1,15 +1,15 @@
 //! `farthing rail`: how the rails of a gateway are.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use farthing_gateway::{Config, SponsorConfig, SponsorSigner, StoreConfig, TempoConfig};
-use farthing_ledger::{Event, Payment, PaymentId};
+use farthing_ledger::{Open, Payment, PaymentId};
 use farthing_rail_tempo::{Address, NodeHealth, Nodes};
 use farthing_store_sqlite::Reader;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::book::rebuilt;
 use crate::cli::{RailCommand, TempoCommand};
 use crate::failure::{Done, Exit, Failure};
 use crate::serve::read_config;
@@ -119,32 +119,24 @@ fn pending(config: &Config) -> Result<Vec<Pending>, Failure> {
         return Ok(Vec::new());
     }
     let reader = Reader::open(path).map_err(Failure::other)?;
-    let journal = reader.journal().map_err(Failure::other)?;
-    let mut open: BTreeMap<PaymentId, Payment> = BTreeMap::new();
-    for record in journal {
-        match record.event {
-            Event::Claimed { payment, settlement: None, .. } if payment.method == "tempo" => {
-                open.insert(payment.id, *payment);
-            }
-            Event::Posted { payment, .. } | Event::Voided { payment, .. } => {
-                open.remove(&payment);
-            }
-            Event::Claimed { .. }
-            | Event::Opened { .. }
-            | Event::KeyAttached { .. }
-            | Event::KeyDetached { .. }
-            | Event::Funded { .. }
-            | Event::Failed { .. }
-            | Event::Delivered { .. } => {}
-        }
-    }
+    let unfinished = rebuilt(&reader)?;
+    let unfinished = unfinished.all_unfinished();
+    let pending = unfinished.filter(|it| match it.open {
+        Open::Settling | Open::Unsettled => it.payment.method == "tempo",
+        Open::Abandoned
+        | Open::Delivering
+        | Open::Owed
+        | Open::Failed
+        | Open::Interrupted
+        | Open::Refunding => false,
+    });
     let shown = |payment: Payment| Pending {
         payment: payment.id,
         amount: config.assets.print(&payment.amount),
         payer: payment.payer,
         challenge: payment.challenge,
     };
-    Ok(open.into_values().map(shown).collect())
+    Ok(pending.map(|it| shown(it.payment)).collect())
 }
 
 /// A node in a line.

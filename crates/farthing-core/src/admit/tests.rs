@@ -102,6 +102,24 @@ fn two_protocols_with_a_credential_each_are_ambiguous() {
     check(&[Step::pay("a").twice()], "Payer(Ambiguous)");
 }
 
+/// Where the money is held for the handler, the handler runs first; what somebody stopped in the middle of
+/// is given up and not begun again. A rail that cannot hold is settled before.
+#[test]
+fn a_handler_may_run_before_the_money_moves() {
+    check(&[Step::pay("a").book().after(), Step::pay("a").book().after()], "executed; Answered");
+    check(
+        &[Step::pay("a").book().after().fail(), Step::pay("a").book().after()],
+        "dropped; executed",
+    );
+    let once = Step::pay("a").book().after().once();
+    check(&[once.fail(), once], "dropped; Declined");
+    check(
+        &[Step::pay("a").book().after().crash_after_post(), Step::pay("a").book().after()],
+        "not settled; deliver",
+    );
+    check(&[Step::pay("a").after(), Step::pay("b").book()], "deliver; deliver");
+}
+
 /// CORE.S04, D2: two offers are never the same, and each is bound to what is bought.
 #[test]
 fn offers_differ_even_for_the_same_thing() {
@@ -148,6 +166,8 @@ struct Step {
     fault: Option<Fault>,
     twice: bool,
     fail: bool,
+    capture: Capture,
+    repeatable: bool,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -167,6 +187,8 @@ impl Step {
             fault: None,
             twice: false,
             fail: false,
+            capture: Capture::Before,
+            repeatable: true,
         }
     }
 
@@ -202,6 +224,14 @@ impl Step {
         Self { twice: true, ..self }
     }
 
+    fn after(self) -> Self {
+        Self { capture: Capture::After, ..self }
+    }
+
+    fn once(self) -> Self {
+        Self { repeatable: false, ..self }
+    }
+
     fn fail(self) -> Self {
         Self { fail: true, ..self }
     }
@@ -222,10 +252,23 @@ impl Step {
         if let Some(credential) = self.credential {
             fields.insert("pay", HeaderValue::from_static(credential));
         }
-        match block_on(till.admit(&ask(), &fields, Timestamp::default())) {
+        let mut ask = ask();
+        ask.terms.capture = self.capture;
+        ask.terms.repeatable = self.repeatable;
+        match block_on(till.admit(&ask, &fields, Timestamp::default())) {
             Ok(Admission::Challenge) => "challenge".into(),
             Ok(Admission::Deliver(_)) if self.fail => "failed".into(),
             Ok(Admission::Again(_)) => "again".into(),
+            Ok(Admission::Execute(_)) if self.fail => "dropped".into(),
+            Ok(Admission::Execute(reserved)) => {
+                match block_on(reserved.settle(Timestamp::default())) {
+                    Ok(posted) => {
+                        posted.delivered(Outcome { status: 200 }, None, Timestamp::default());
+                        "executed".into()
+                    }
+                    Err(StoreError) => "not settled".into(),
+                }
+            }
             Ok(Admission::Deliver(posted)) => {
                 let answer =
                     Answer { status: 200, fields: HeaderMap::new(), body: b"sunny".to_vec() };
@@ -246,7 +289,7 @@ fn ask() -> Ask {
         description: None,
         offer_ttl: std::time::Duration::from_mins(5),
         authorization_is_taken: false,
-        repeatable: true,
+        terms: farthing_ledger::Terms { repeatable: true, ..farthing_ledger::Terms::default() },
         idempotency_key: None,
     }
 }
@@ -301,6 +344,18 @@ struct FakeRail {
 impl Rail for FakeRail {
     fn method(&self) -> &'static str {
         "fake"
+    }
+
+    fn rules(&self) -> &'static RailRules {
+        &RailRules {
+            authorised: "",
+            settled: "",
+            reversed: "",
+            reference: "",
+            holds: true,
+            refunds: Refunds::Never,
+            recheck_after: None,
+        }
     }
 
     fn quote(&self, _: &Amount, _: &Holder) -> Result<Object, Unquotable> {
@@ -370,9 +425,11 @@ impl Store for FakeStore {
                 let settlement = Settlement::new("book".into(), now);
                 self.set(
                     id,
-                    match request.money {
-                        Money::Book | Money::None => Claim::Undelivered(settlement),
-                        Money::Rail => Claim::Pending(id),
+                    match (request.money, request.payment.terms.capture) {
+                        (Money::Book, Capture::Before) | (Money::None, _) => {
+                            Claim::Undelivered(settlement)
+                        }
+                        (Money::Book, Capture::After) | (Money::Rail, _) => Claim::Pending(id),
                     },
                 );
             }
@@ -419,8 +476,44 @@ impl Store for FakeStore {
         Box::pin(async { Ok(self.answer.lock().unwrap().clone()) })
     }
 
-    fn unfinished(&self) -> BoxFuture<'_, Result<Vec<Unfinished>, StoreError>> {
-        Box::pin(async { Ok(Vec::new()) })
+    fn work(&self) -> BoxFuture<'_, Result<Work, StoreError>> {
+        Box::pin(async { Ok(Work::default()) })
+    }
+
+    fn refund(
+        &self,
+        _: RefundRequest,
+        _: Timestamp,
+    ) -> BoxFuture<'_, Result<Ordered, RefundError>> {
+        unreachable!("no test here gives anything back")
+    }
+
+    fn post_refund(
+        &self,
+        _: PaymentId,
+        _: RefundId,
+        _: Settlement,
+        _: Timestamp,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        unreachable!("no test here gives anything back")
+    }
+
+    fn void_refund(
+        &self,
+        _: PaymentId,
+        _: RefundId,
+        _: Timestamp,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        unreachable!("no test here gives anything back")
+    }
+
+    fn reconcile(
+        &self,
+        _: PaymentId,
+        _: Finding,
+        _: Timestamp,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        unreachable!("no test here is held against a rail")
     }
 
     fn take_up(&self, _: PaymentId) -> BoxFuture<'_, Result<bool, StoreError>> {
@@ -440,6 +533,22 @@ impl Store for FakeStore {
 
     fn enter(&self, _: Entry, _: Timestamp) -> BoxFuture<'_, Result<bool, EntryError>> {
         unreachable!("no test here enters anything")
+    }
+
+    fn records(&self, _: u64, _: u32) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        unreachable!("no test here follows the book")
+    }
+
+    fn story(&self, _: TraceId) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        unreachable!("no test here follows the book")
+    }
+
+    fn noted(&self, _: &str) -> BoxFuture<'_, Result<Option<String>, StoreError>> {
+        unreachable!("no test here follows the book")
+    }
+
+    fn note(&self, _: &str, _: String) -> BoxFuture<'_, Result<(), StoreError>> {
+        unreachable!("no test here follows the book")
     }
 }
 

@@ -20,6 +20,7 @@ fn refusals_have_the_status_of_whose_turn_it_is() {
         (Refusal::Payer(Insufficient), 402, "payment-insufficient"),
         (Refusal::Payer(Invalid), 402, "verification-failed"),
         (Refusal::Replayed, 402, "invalid-challenge"),
+        (Refusal::GivenBack, 402, "invalid-challenge"),
         (Refusal::Short, 402, "payment-insufficient"),
         (Refusal::Declined, 402, "verification-failed"),
         (Refusal::Payer(OtherBody(Fingerprint::of("x", &[]))), 402, "invalid-challenge"),

@@ -21,6 +21,7 @@ pub(super) struct Raw {
     pub(super) rails: BTreeMap<String, Spanned<Rail>>,
     pub(super) seller: Seller,
     pub(super) limits: Option<Limits>,
+    pub(super) refunds: Option<Refunds>,
     #[serde(default)]
     pub(super) upstreams: BTreeMap<String, Spanned<Upstream>>,
     #[serde(default)]
@@ -124,6 +125,14 @@ pub(super) struct Limits {
     pub(super) burst: Option<u32>,
 }
 
+/// How much may be given back, asset by asset.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Refunds {
+    pub(super) each_max: Spanned<Price>,
+    pub(super) per_day_max: Spanned<Price>,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Upstream {
@@ -151,6 +160,8 @@ pub(super) struct Route {
     pub(super) body_bytes_max: Option<usize>,
     pub(super) answer_bytes_max: Option<usize>,
     pub(super) repeatable: Option<bool>,
+    pub(super) settle: Option<Spanned<String>>,
+    pub(super) on_failure: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) authorization_is_taken: bool,
     pub(super) offer_ttl_s: Option<u64>,
@@ -169,7 +180,7 @@ pub(super) struct Variant {
 #[derive(Deserialize)]
 #[serde(
     untagged,
-    expecting = "a price is a number and an asset, like \"0.25 usd\", or a list of such"
+    expecting = "an amount is a number and an asset, like \"0.25 usd\", or a list of such"
 )]
 pub(super) enum Price {
     One(String),

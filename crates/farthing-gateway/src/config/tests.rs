@@ -231,7 +231,7 @@ fn a_mistake_is_said_where_it_stands() {
     check("\"GET\", \"POST\"", "\"get\"", "a method is written like GET or POST");
     check("\"GET\", \"POST\"", "\"CONNECT\"", "a method is written like GET or POST");
     check("\"0.25 usd\"", "\"0.255 usd\"", "");
-    check("\"0.25 usd\"", "\"0.25\"", "a price is a number and an asset");
+    check("\"0.25 usd\"", "\"0.25\"", "an amount is a number and an asset");
     check("\"0.25 usd\"", "\"0.25 gbp\"", "there is no asset called gbp");
     check("\"0.25 usd\"", "0.25", "");
     check("price = \"0.25 usd\"", "", "a route is either free = true or has a price");

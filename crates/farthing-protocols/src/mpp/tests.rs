@@ -45,7 +45,7 @@ fn ask() -> Ask {
         offer_ttl: Duration::from_mins(5),
         authorization_is_taken: false,
         idempotency_key: None,
-        repeatable: true,
+        terms: farthing_ledger::Terms { repeatable: true, ..farthing_ledger::Terms::default() },
     }
 }
 
@@ -391,6 +391,7 @@ fn receipts_can_be_read_by_the_buyer() {
         expires_at: presented.expires_at,
         request: None,
         inquiry: None,
+        terms: farthing_ledger::Terms::default(),
     };
     let settlement = Settlement::new("tx_1".into(), NOW);
     let mut response = HeaderMap::new();
