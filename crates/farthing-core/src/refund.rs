@@ -169,6 +169,8 @@ fn requested(
     };
     let to = match (way, from) {
         (Way::Back, Some(from)) => (*from).clone(),
+        // The payer has an account already: no other could be spent by the same key.
+        (Way::Credit, Some(from)) if from.kind == AccountKind::Prepaid => (*from).clone(),
         (Way::Back, None) | (Way::Credit, _) => credit()?,
     };
     let mut request = RefundRequest::new(payment, amount.clone(), to, way, reference);

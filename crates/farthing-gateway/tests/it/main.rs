@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects)]
 
 mod discovery;
+mod failing;
 mod forwarding;
 mod life;
 mod management;

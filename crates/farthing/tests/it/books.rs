@@ -136,3 +136,49 @@ async fn accounts_are_funded_offline_and_online() {
     let balances = world.farthing(&["ledger", "balances"]).ok();
     assert!(balances.contains("6.50 usd"), "{balances}");
 }
+
+/// Money is given back by command, beside a running gateway and without one: once for each reference, and
+/// no more than was paid.
+#[tokio::test(flavor = "multi_thread")]
+async fn money_is_given_back_by_command() {
+    let world = World::set_up(echo().await);
+    let toml = gateway_toml_with_admin(&world);
+    let shop = world.serve();
+    world.write("farthing.toml", &toml.replace("ADMIN", shop.admin.as_ref().unwrap()));
+    world.pay(&[&shop.url("/quote")]).ok();
+    let receipts = world.farthing(&["wallet", "receipts", "--json"]).json();
+    let payment = receipts[0]["receipt"]["reference"].as_str().unwrap().to_owned();
+    let refund = |amount: &str, reference: &str| {
+        let command = ["refund", &payment, "--amount", amount, "--reference", reference];
+        world.farthing(&[&command[..], &["--reason", "too late"]].concat())
+    };
+    let given = refund("0.10 usd", "t1").ok();
+    assert!(given.starts_with("0.10 usd given back, ref_"), "{given}");
+    assert_eq!(refund("0.10 usd", "t1").ok(), given, "the same reference is the same refund");
+    refund("0.16 usd", "t2").fails(1, "no more can be given back");
+    shop.stop();
+    let given = refund("0.15 usd", "t2").ok();
+    assert!(given.starts_with("0.15 usd given back"), "{given}");
+    refund("0.01 usd", "t3").fails(1, "no more can be given back");
+    world
+        .farthing(&["refund", "pay_00", "--reference", "a", "--reason", "b"])
+        .fails(1, "no payment");
+    let story = world.farthing(&["trace", &payment]).ok();
+    assert!(story.contains("paid and given back"), "{story}");
+    assert!(story.contains("given back, reference t1: too late"), "{story}");
+    let audit = &world.farthing(&["ledger", "verify", "--json"]).json()["audit"];
+    let agent = &audit["accounts"]["prepaid/agent-inc/usd"];
+    assert_eq!((&agent["credits_posted"], &agent["debits_posted"]), (&"525".into(), &"25".into()));
+    assert_eq!(world.farthing(&["payments", "stuck"]).ok(), "0 unfinished\n");
+    world.farthing(&["payouts", "hold", &payment, "--reason", "?"]).ok();
+    world.farthing(&["payouts", "paid", &payment, "--reference", "wire"]).fails(1, "nothing was");
+}
+
+/// The configuration with a management listener, which is named ADMIN once its port is known.
+fn gateway_toml_with_admin(world: &World) -> String {
+    let toml = world.read("farthing.toml");
+    let admin =
+        |listen: &str| format!("[admin]\nlisten = \"{listen}\"\ntoken = \"env:TOKEN\"\n\n[store]");
+    world.write("farthing.toml", &toml.replace("[store]", &admin("127.0.0.1:0")));
+    toml.replace("[store]", &admin("ADMIN"))
+}
