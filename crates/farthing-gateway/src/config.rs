@@ -23,7 +23,7 @@ use crate::path::canonical_path;
 mod raw;
 mod tempo;
 
-pub use tempo::{SponsorConfig, SponsorSigner, TempoConfig};
+pub use tempo::{SponsorConfig, SponsorSigner, Sponsoring, TempoConfig};
 
 #[cfg(test)]
 mod tests;
@@ -326,6 +326,29 @@ pub fn look_up(place: &str, folder: &Path, environment: Environment<'_>) -> Resu
     let text = std::fs::read_to_string(folder.join(path))
         .map_err(|error| format!("the file cannot be read: {error}"))?;
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// The files that a configuration in `folder` names as holding secrets: every `file:PATH` in it.
+#[must_use]
+pub fn secret_files(text: &str, folder: &Path) -> Vec<PathBuf> {
+    fn collect(value: &toml::Value, files: &mut Vec<String>) {
+        match value {
+            toml::Value::String(text) => {
+                files.extend(text.strip_prefix("file:").map(ToOwned::to_owned));
+            }
+            toml::Value::Array(all) => all.iter().for_each(|it| collect(it, files)),
+            toml::Value::Table(all) => all.values().for_each(|it| collect(it, files)),
+            toml::Value::Integer(_)
+            | toml::Value::Float(_)
+            | toml::Value::Boolean(_)
+            | toml::Value::Datetime(_) => {}
+        }
+    }
+    let mut files = Vec::new();
+    if let Ok(table) = text.parse::<toml::Table>() {
+        collect(&toml::Value::Table(table), &mut files);
+    }
+    files.iter().map(|file| folder.join(file)).collect()
 }
 
 fn at_byte(text: &str, at: usize, what: &str) -> ConfigError {

@@ -299,6 +299,16 @@ pub fn desk(config: &Config) -> Result<Desk, StartError> {
     Ok(Desk { till, limits: config.refund_limits.clone(), assets: config.assets.clone() })
 }
 
+/// Whether every price can be paid on a rail of its route.
+///
+/// # Errors
+///
+/// The [`StartError`] with which the gateway would not start.
+pub fn check_prices(config: &Config) -> Result<(), StartError> {
+    let (rails, _) = rails(config, None)?;
+    Prices::build(config, &rails).map(drop)
+}
+
 /// The rails of a configuration, and that of Tempo once more.
 type Rails = (Vec<Arc<dyn Rail>>, Option<(Arc<TempoConfig>, TempoRail)>);
 

@@ -30,11 +30,12 @@ mod tls;
 
 pub use config::{
     AdminConfig, BodyPolicy, BookConfig, Config, ConfigError, Environment, RailConfig, RouteConfig,
-    SponsorConfig, SponsorSigner, StoreConfig, TempoConfig, TlsConfig, UpstreamConfig, Variant,
-    look_up,
+    SponsorConfig, SponsorSigner, Sponsoring, StoreConfig, TempoConfig, TlsConfig, UpstreamConfig,
+    Variant, look_up, secret_files,
 };
 pub use desk::{Desk, DeskError, PayoutKind, PayoutStep, RefundMade, RefundOrder, Resolution};
 pub use farthing_store_sqlite::OpenError;
-pub use gateway::{Gateway, OpenStore, ReloadError, StartError, desk};
+pub use gateway::{Gateway, OpenStore, ReloadError, StartError, check_prices, desk};
 pub use management::{AdminToken, FundRequest, KeyRequest, Made, WeakToken};
 pub use path::{CanonicalPath, OddPath, canonical_path};
+pub use tls::{TlsError, check as check_tls};

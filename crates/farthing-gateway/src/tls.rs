@@ -30,6 +30,15 @@ pub(crate) fn server(config: &TlsConfig) -> Result<Arc<ServerConfig>, TlsError> 
     Ok(Arc::new(server))
 }
 
+/// Whether certificate and key can be served.
+///
+/// # Errors
+///
+/// A [`TlsError`].
+pub fn check(config: &TlsConfig) -> Result<(), TlsError> {
+    server(config).map(drop)
+}
+
 /// Why there is no TLS.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TlsError {

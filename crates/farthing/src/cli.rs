@@ -40,10 +40,23 @@ pub(crate) enum Command {
     /// The rails of a gateway, and how they are
     #[command(subcommand)]
     Rail(RailCommand),
+    /// Look a deployment over: clock, secrets, store, rails, TLS, permissions; say what to mend
+    Doctor(Doctor),
     /// See it all work: an API, a gateway, a wallet and their books, in a folder that is thrown away
     Demo,
     /// Answer one request of the MPP SDKs' common conformance suite on standard input
     Conformance,
+}
+
+/// `farthing doctor`.
+#[derive(Args)]
+pub(crate) struct Doctor {
+    /// The gateway's configuration
+    #[arg(short, long, default_value = "farthing.toml")]
+    pub(crate) config: PathBuf,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args)]

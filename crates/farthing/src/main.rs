@@ -8,6 +8,7 @@ mod book;
 mod cli;
 mod conformance;
 mod demo;
+mod doctor;
 mod failure;
 mod home;
 mod pay;
@@ -47,6 +48,7 @@ fn run(command: Command) -> Done {
         Command::Refund(args) => concurrently(payments::refund(args)),
         Command::Payouts(command) => concurrently(payments::payouts(command)),
         Command::Rail(command) => concurrently(rail::run(command)),
+        Command::Doctor(args) => concurrently(doctor::run(args)),
         Command::Demo => concurrently(demo::run()),
         Command::Conformance => conformance::run(),
     }

@@ -5,6 +5,7 @@
 mod books;
 mod conformance;
 mod demo;
+mod doctor;
 mod keys;
 mod pay;
 mod serve;
