@@ -26,14 +26,18 @@ const LAYERS: &[&[&str]] = &[
         "farthing-rail-test",
         "farthing-store-memory",
         "farthing-store-sqlite",
+        "farthing-store-writer",
     ],
     &["farthing-gate", "farthing-gateway", "farthing-wallet"],
     &["farthing"],
 ];
 
 /// Where one crate may lean on another of its own layer: (the one, the other).
-const BESIDE: &[(&str, &str)] =
-    &[("farthing-core", "farthing-ledger"), ("farthing-gateway", "farthing-gate")];
+const BESIDE: &[(&str, &str)] = &[
+    ("farthing-core", "farthing-ledger"),
+    ("farthing-gateway", "farthing-gate"),
+    ("farthing-store-sqlite", "farthing-store-writer"),
+];
 
 /// Crates that stand beside the layers; nothing depends on them outside tests.
 const TOOLS: &[&str] = &["farthing-bench", "farthing-interop", "farthing-testkit", "xtask"];

@@ -255,7 +255,8 @@ impl Undo {
 }
 
 /// Why a transfer cannot be made, the first that applies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
 pub enum TransferError {
     /// The two accounts are one.
     #[error("a transfer needs two accounts")]

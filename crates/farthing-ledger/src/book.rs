@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use farthing_money::{Amount, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::balance::atoms_text;
 use crate::{
     Account, AccountKind, Balance, Balances, Capture, Claim, Event, Finding, Fingerprint, Holder,
     Outcome, Payment, PaymentId, Phase, Proof, Record, Refund, Settlement, Source, SpendingKey,
@@ -33,7 +34,8 @@ const NOBODY: u64 = 0;
 const ANSWERED_MAX: usize = 100_000;
 
 /// Asks to take a payment's proof and to hold or move its money.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ClaimRequest {
     /// The facts.
     pub payment: Payment,
@@ -51,18 +53,21 @@ pub struct ClaimRequest {
 }
 
 /// One part of a payment's money.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Leg {
     /// The account debited.
     pub from: Source,
     /// The account credited.
     pub to: Account,
     /// How much, in atoms of the credited account's asset.
+    #[serde(with = "atoms_text")]
     pub atoms: u128,
 }
 
 /// Who moves a payment's money.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Money {
     /// It lies in this book: the claim moves it.
     Book,
@@ -73,11 +78,13 @@ pub enum Money {
 }
 
 /// A limit on an account's credits, checked in the same transaction as the claim.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Cap {
     /// The account.
     pub account: Account,
     /// The most that may ever be credited to it, held or posted, in atoms.
+    #[serde(with = "atoms_text")]
     pub credits_max: u128,
 }
 
@@ -103,7 +110,8 @@ pub struct Answered {
 }
 
 /// A payment that was claimed and is neither delivered nor given up.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Unfinished {
     /// The facts.
     pub payment: Payment,
@@ -112,13 +120,15 @@ pub struct Unfinished {
     /// Where its money came from, which is where it goes back to.
     pub from: Option<Account>,
     /// How much of it is left that was not given back, in atoms.
+    #[serde(with = "atoms_text")]
     pub left: u128,
     /// How many refunds of it were ordered and given up: the next one is another.
     pub refunds_voided: usize,
 }
 
 /// Everything that is open and that nobody is at.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Work {
     /// Payments that are neither delivered nor given up.
     pub payments: Vec<Unfinished>,
@@ -129,7 +139,8 @@ pub struct Work {
 }
 
 /// Where a payment hangs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Open {
     /// Somebody is settling it.
     Settling,
@@ -166,7 +177,8 @@ impl Open {
 }
 
 /// What an operator may enter into the book.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Entry {
     /// Puts money into a prepaid account. A reference counts once.
     Fund {
@@ -222,7 +234,8 @@ pub enum Entry {
 }
 
 /// A payment that a seller has earned something with, as its story tells it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Earned {
     /// The payment.
     pub payment: PaymentId,
@@ -754,7 +767,9 @@ impl Book {
         Ok(known || (self.is_cold(proof) && cold.is_claimed(proof)?))
     }
 
-    fn is_cold(&self, proof: &Proof) -> bool {
+    /// Whether only the store's index knows if `proof` was claimed, unless the book still has it.
+    #[must_use]
+    pub fn is_cold(&self, proof: &Proof) -> bool {
         proof.keep_until.is_none_or(|until| until <= self.forgotten_until)
     }
 
@@ -1055,7 +1070,8 @@ fn funding_proofs(reference: &str, transfer: &Transfer) -> [Proof; 2] {
 }
 
 /// Why a claim was refused. Nothing is written and nothing is claimed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
 pub enum ClaimError {
     /// The payer's account does not hold the price.
     #[error("the account does not hold the price")]
@@ -1095,7 +1111,8 @@ impl From<TransferError> for ClaimError {
 }
 
 /// Why an operator's entry was refused. Nothing is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
 pub enum EntryError {
     /// The reference funded something else already.
     #[error("the reference was used for another account or amount")]

@@ -126,7 +126,8 @@ pub struct Proof {
 }
 
 /// Where the money of a payment comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Source {
     /// This account.
     Account(Account),
@@ -190,7 +191,8 @@ pub enum Standing {
 }
 
 /// What a claim found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Claim {
     /// The proof is ours now, and its record is durable.
     Fresh,

@@ -46,7 +46,8 @@ pub enum Way {
 }
 
 /// Asks to give money of a payment back.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RefundRequest {
     /// The facts.
     pub refund: Refund,
@@ -82,11 +83,12 @@ impl RefundRequest {
 }
 
 /// How much may be given back, in atoms of each asset.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefundLimits(pub Vec<RefundLimit>);
 
 /// How much of one asset may be given back.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RefundLimit {
     /// The most that one refund may be.
     pub each_max: Amount,
@@ -107,7 +109,8 @@ pub enum RefundStanding {
 }
 
 /// Why a refund was refused. Nothing is written, and nothing has moved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
 pub enum RefundError {
     /// The payment is being settled or delivered: ask again when it is finished.
     #[error("the payment is being settled or answered; ask again when it is finished")]

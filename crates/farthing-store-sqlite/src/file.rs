@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use farthing_core::Answer;
-use farthing_ledger::{
-    Answered, Book, ClaimError, Cold, Fingerprint, PaymentId, Proof, Record, Snapshot,
-};
+use farthing_ledger::{Book, Fingerprint, PaymentId, Proof, Record, Snapshot};
 use farthing_money::Timestamp;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use farthing_store_writer::{
+    Kept, Line, PROOFS_KEPT, REMEMBERED, bucket, read_fields, write_fields,
+};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use crate::checkpoint::Checkpoint;
@@ -74,19 +74,9 @@ CREATE TABLE note (
 ) STRICT, WITHOUT ROWID;
 ";
 
-/// The width of a bucket, as a power of two.
-const BUCKET_MICROS_LOG2: u32 = 16;
-
-/// How long a proof may outlive its use in memory, so that a clock set back a little finds it there.
-const MARGIN: Duration = Duration::from_mins(1);
-
-/// How long outdated proofs stay on disk, so that a clock set back a lot finds them here.
-const PROOFS_KEPT: Duration = Duration::from_hours(24 * 7);
-
 /// A book's file, locked and open for writing.
 pub(crate) struct BookFile {
     pub(crate) connection: Connection,
-    pub(crate) book: Book,
     pub(crate) checkpoint: Checkpoint,
     /// Held as long as the file is open.
     _lock: File,
@@ -97,7 +87,7 @@ pub(crate) fn open(
     path: &Path,
     lock_wait: Duration,
     now: Timestamp,
-) -> Result<BookFile, OpenError> {
+) -> Result<(BookFile, Book), OpenError> {
     let lock = lock(path)?;
     create_private(path)?;
     let connection = Connection::open(path)?;
@@ -112,7 +102,7 @@ pub(crate) fn open(
     migrate(&connection)?;
     let book = read(&connection, now)?;
     let checkpoint = Checkpoint::new(path);
-    Ok(BookFile { connection, book, checkpoint, _lock: lock })
+    Ok((BookFile { connection, checkpoint, _lock: lock }, book))
 }
 
 /// Opens a book for reading, beside whoever writes it.
@@ -208,7 +198,7 @@ fn read(connection: &Connection, now: Timestamp) -> Result<Book, OpenError> {
         }
         None => Book::default(),
     };
-    let memory_from = now.before(MARGIN);
+    let memory_from = now.before(REMEMBERED);
     let mut proofs =
         connection.prepare("SELECT key, until, payment FROM proof WHERE bucket >= ?1")?;
     let mut rows = proofs.query([bucket(Some(memory_from))])?;
@@ -252,8 +242,7 @@ fn read(connection: &Connection, now: Timestamp) -> Result<Book, OpenError> {
 /// Keeps what is needed to give an answer again, within the transaction that is open.
 pub(crate) fn keep_answer(
     connection: &Connection,
-    answered: &Answered,
-    answer: Option<&Answer>,
+    Kept { answered, answer }: &Kept,
 ) -> rusqlite::Result<()> {
     // In-memory data with string keys always serialises.
     let body = serde_json::to_string(answered).unwrap_or_default();
@@ -265,9 +254,9 @@ pub(crate) fn keep_answer(
         answered.payment.to_bytes(),
         answered.kept_until.as_micros().cast_signed(),
         body,
-        answer.map(|answer| answer.status),
-        answer.map(|answer| written(&answer.fields)),
-        answer.map(|answer| answer.body.as_slice()),
+        answer.as_ref().map(|answer| answer.status),
+        answer.as_ref().map(|answer| write_fields(&answer.fields)),
+        answer.as_ref().map(|answer| answer.body.as_slice()),
     ])?;
     Ok(())
 }
@@ -293,45 +282,9 @@ pub(crate) fn answer(
     select.query_row([payment.to_bytes()], row).optional()
 }
 
-/// Header fields as HTTP/1.1 writes them.
-fn written(fields: &HeaderMap) -> Vec<u8> {
-    let mut text = Vec::new();
-    for (name, value) in fields {
-        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
-            text.extend_from_slice(part);
-        }
-    }
-    text
-}
-
-fn read_fields(text: &[u8]) -> HeaderMap {
-    let mut fields = HeaderMap::new();
-    // A value contains no line break, and a name no colon.
-    for line in text.split(|&byte| byte == b'\n') {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let Some(colon) = line.iter().position(|&byte| byte == b':') else { continue };
-        let (name, value) = line.split_at(colon);
-        let value = value.strip_prefix(b": ").unwrap_or(value);
-        if let (Ok(name), Ok(value)) =
-            (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
-        {
-            fields.append(name, value);
-        }
-    }
-    fields
-}
-
-/// Which bucket of the index a proof lies in. A bucket is 66 milliseconds: at ten thousand payments a
-/// second it fills a dozen pages, and a search through a day of them stays a matter of seconds.
-pub(crate) fn bucket(keep_until: Option<Timestamp>) -> i64 {
-    keep_until.map_or(0, |until| {
-        let bucket = until.as_micros() >> BUCKET_MICROS_LOG2;
-        i64::try_from(bucket).unwrap_or(i64::MAX).max(1)
-    })
-}
-
 /// Writes a record and the proofs it claims, within the transaction that is open.
-pub(crate) fn append(connection: &Connection, record: &Record) -> rusqlite::Result<()> {
+pub(crate) fn append(connection: &Connection, line: &Line) -> rusqlite::Result<()> {
+    let Line { record, json, proofs } = line;
     let trace = record.trace.map(farthing_ledger::TraceId::to_bytes);
     let mut journal = connection
         .prepare_cached("INSERT INTO journal (seq, at, trace, body) VALUES (?, ?, ?, ?)")?;
@@ -339,12 +292,12 @@ pub(crate) fn append(connection: &Connection, record: &Record) -> rusqlite::Resu
         record.seq.cast_signed(),
         record.at.as_micros().cast_signed(),
         trace,
-        record.to_json()
+        json
     ])?;
     let mut index = connection.prepare_cached(
         "INSERT INTO proof (bucket, key, until, payment, trace) VALUES (?, ?, ?, ?, ?)",
     )?;
-    for (proof, payment) in farthing_ledger::claimed_proofs(record) {
+    for (proof, payment) in proofs {
         index.execute(params![
             bucket(proof.keep_until),
             proof.fingerprint.as_bytes(),
@@ -373,20 +326,11 @@ pub(crate) fn save(connection: &Connection, book: &Book, now: Timestamp) -> rusq
     transaction.commit()
 }
 
-/// The index of proofs on disk.
-pub(crate) struct OnDisk<'a>(pub(crate) &'a Connection);
-
-impl Cold for OnDisk<'_> {
-    fn is_claimed(&self, proof: &Proof) -> Result<bool, ClaimError> {
-        let known = self
-            .0
-            .prepare_cached("SELECT 1 FROM proof WHERE bucket = ? AND key = ?")
-            .and_then(|mut statement| {
-                let key = proof.fingerprint.as_bytes();
-                statement.exists(params![bucket(proof.keep_until), key])
-            });
-        known.map_err(|_| ClaimError::Unavailable)
-    }
+/// Whether a proof is in the index on disk.
+pub(crate) fn is_claimed(connection: &Connection, proof: &Proof) -> rusqlite::Result<bool> {
+    let mut select =
+        connection.prepare_cached("SELECT 1 FROM proof WHERE bucket = ? AND key = ?")?;
+    select.exists(params![bucket(proof.keep_until), proof.fingerprint.as_bytes()])
 }
 
 /// Why a book cannot be opened.

@@ -2,8 +2,6 @@
 //!
 //! ```text
 //! callers ──► queue ──► one writer thread ──► BEGIN … COMMIT + fsync ──► every caller of the batch
-//!                        │ drains the queue, no timer: batches form by themselves under load
-//!                        └ the Book, in memory: decides each request before it is written
 //! ```
 //!
 //! A second thread copies the write-ahead log into the file beside the writer, and the writer only the
@@ -27,27 +25,24 @@
 mod checkpoint;
 mod file;
 mod reader;
-mod writer;
 
 use std::path::Path;
-use std::sync::atomic::Ordering;
-use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use farthing_core::{Answer, BoxFuture, Ordered, Store, StoreError};
-use farthing_ledger::{
-    Claim, ClaimError, ClaimRequest, Entry, EntryError, Finding, Fingerprint, Outcome, PaymentId,
-    Record, RefundError, RefundId, RefundRequest, Settlement, TraceId, VoidReason, Work,
-};
+use farthing_core::{Answer, StoreError};
+use farthing_ledger::{Book, PaymentId, Proof, Record, TraceId};
 use farthing_money::Timestamp;
-use tokio::sync::{oneshot, watch};
+use farthing_store_writer::{
+    Ask, Asks, Batch, Counts, Desk, Journal, Said, Writer, store_that_asks,
+};
+use tokio::sync::watch;
 
 pub use file::OpenError;
 pub use reader::{ReadError, Reader};
 
-use writer::{Counts, Job, Writer};
+use file::BookFile;
 
 /// How the store behaves under load.
 #[derive(Clone, Copy, Debug)]
@@ -65,20 +60,23 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            queue_max: 4_096,
-            batch_max: 1_024,
-            snapshot_every: 50_000,
-            lock_wait: Duration::from_secs(5),
-        }
+        let farthing_store_writer::Options { queue_max, batch_max, snapshot_every } =
+            farthing_store_writer::Options::default();
+        Self { queue_max, batch_max, snapshot_every, lock_wait: Duration::from_secs(5) }
+    }
+}
+
+impl From<Options> for farthing_store_writer::Options {
+    fn from(options: Options) -> Self {
+        let Options { queue_max, batch_max, snapshot_every, lock_wait: _ } = options;
+        Self { queue_max, batch_max, snapshot_every }
     }
 }
 
 /// An open book. Dropping it answers what is queued, writes a snapshot and closes the file.
 pub struct SqliteStore {
-    jobs: Option<Sender<Job>>,
+    desk: Option<Desk>,
     counts: Arc<Counts>,
-    queue_max: usize,
     stopped: watch::Receiver<bool>,
     writer: Option<JoinHandle<()>>,
     /// Reads beside the writer.
@@ -93,27 +91,24 @@ impl SqliteStore {
     ///
     /// An [`OpenError`]: another process has it, it is not a book, or the disk says no.
     pub fn open(path: &Path, options: Options, now: Timestamp) -> Result<Self, OpenError> {
-        let (jobs, queue) = mpsc::channel();
-        let (stop, stopped) = watch::channel(false);
-        let counts = Arc::new(Counts::default());
-        let file = file::open(path, options.lock_wait, now)?;
-        let mut writer = Writer::new(file, options, Arc::clone(&counts));
+        let (file, book) = file::open(path, options.lock_wait, now)?;
+        let options = options.into();
+        let (desk, queue) = farthing_store_writer::open(&options);
+        let counts = Arc::clone(desk.counts());
+        let mut writer = Writer::new(book, file, options, Arc::clone(&counts));
         writer.take_over(now)?;
+        let reader = Arc::new(Mutex::new(Reader::open(path)?));
+        let (stop, stopped) = watch::channel(false);
         let run = move || {
-            writer.run(&queue);
+            if let Err(error) = writer.run(&queue) {
+                eprintln_once(&error);
+            }
             // Nobody listening is fine: the store may be gone already.
             let _ = stop.send(true);
         };
-        let reader = Reader::open(path)?;
         let thread = std::thread::Builder::new().name("book".into()).spawn(run);
-        Ok(Self {
-            jobs: Some(jobs),
-            counts,
-            queue_max: options.queue_max,
-            stopped,
-            writer: Some(thread.map_err(OpenError::Io)?),
-            reader: Arc::new(Mutex::new(reader)),
-        })
+        let writer = Some(thread.map_err(OpenError::Io)?);
+        Ok(Self { desk: Some(desk), counts, stopped, writer, reader })
     }
 
     /// Whether the writer still runs. Once it has stopped, every request is refused.
@@ -132,28 +127,17 @@ impl SqliteStore {
     /// How many requests wait for the writer.
     #[must_use]
     pub fn queue_len(&self) -> usize {
-        self.counts.waiting.load(Ordering::Relaxed)
+        self.counts.waiting()
     }
 
     /// How many payments were claimed and are neither delivered nor given up.
     #[must_use]
     pub fn unfinished(&self) -> usize {
-        self.counts.unfinished.load(Ordering::Relaxed)
-    }
-
-    /// Sends a request that somebody waits for, unless too many wait already.
-    async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<T>) -> Job) -> Option<T> {
-        if self.counts.waiting.fetch_add(1, Ordering::Relaxed) >= self.queue_max {
-            self.counts.waiting.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
-        let (answer, answered) = oneshot::channel();
-        self.send(job(answer));
-        answered.await.ok()
+        self.counts.unfinished()
     }
 
     /// Reads what is on disk, where it may take its time.
-    async fn read<T: Send + 'static>(
+    async fn on_disk<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Reader) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, StoreError> {
@@ -162,49 +146,38 @@ impl SqliteStore {
         let read = tokio::task::spawn_blocking(read).await;
         read.map_err(|_| StoreError)?.map_err(|_| StoreError)
     }
+}
 
-    fn send(&self, job: Job) {
-        if let Some(jobs) = &self.jobs {
-            // The writer gone drops the job and with it the answer, which is how the caller knows.
-            let _ = jobs.send(job);
+impl Asks for SqliteStore {
+    async fn ask(&self, ask: Ask) -> Option<Said> {
+        self.desk.as_ref()?.put(ask).ok()?.await
+    }
+
+    fn tell(&self, ask: Ask) {
+        if let Some(desk) = &self.desk {
+            // The writer gone, the next one finds the payment where it was left.
+            let _ = desk.tell(ask);
         }
     }
-}
 
-/// The right to settle or deliver a payment, on its way to the caller who claimed it.
-///
-/// A caller may go away at any moment, even when the answer was sent and not yet read. The grant
-/// then drops on the floor, and the right goes back to the book.
-pub(crate) struct Grant {
-    payment: PaymentId,
-    give_back: Option<Sender<Job>>,
-}
-
-impl Grant {
-    /// Hands the right over to whoever holds the grant.
-    fn keep(mut self) {
-        self.give_back = None;
+    async fn read(&self, from: u64, limit: u32) -> Result<Vec<Record>, StoreError> {
+        self.on_disk(move |reader| reader.records(from, limit)).await
     }
 
-    /// A grant of nothing.
-    fn keep_nothing(self) -> Option<Self> {
-        self.keep();
-        None
+    async fn read_story(&self, trace: TraceId) -> Result<Vec<Record>, StoreError> {
+        self.on_disk(move |reader| reader.of_trace(trace)).await
+    }
+
+    async fn read_note(&self, name: String) -> Result<Option<String>, StoreError> {
+        self.on_disk(move |reader| reader.noted(&name)).await
     }
 }
 
-impl Drop for Grant {
-    fn drop(&mut self) {
-        if let Some(jobs) = self.give_back.take() {
-            // The writer gone, the next one starts with nothing held.
-            let _ = jobs.send(Job::GiveBack(self.payment, false));
-        }
-    }
-}
+store_that_asks!(SqliteStore);
 
 impl Drop for SqliteStore {
     fn drop(&mut self) {
-        self.jobs = None;
+        self.desk = None;
         if let Some(writer) = self.writer.take() {
             // A writer that panicked has nothing more to say here.
             let _ = writer.join();
@@ -212,144 +185,40 @@ impl Drop for SqliteStore {
     }
 }
 
-impl Store for SqliteStore {
-    fn claim(
-        &self,
-        request: ClaimRequest,
-        now: Timestamp,
-    ) -> BoxFuture<'_, Result<Claim, ClaimError>> {
-        let give_back = self.jobs.clone();
-        let ask = self.ask(move |answer| {
-            let grant = Grant { payment: request.payment.id, give_back };
-            Job::Claim(Box::new(request), now, grant, answer)
-        });
-        Box::pin(async {
-            let (claim, grant) = ask.await.unwrap_or((Err(ClaimError::Unavailable), None));
-            // The caller has the answer in this very step, and with it what the grant guards.
-            grant.into_iter().for_each(Grant::keep);
-            claim
-        })
+impl Journal for BookFile {
+    type Error = rusqlite::Error;
+
+    fn commit(&mut self, batch: &Batch) -> rusqlite::Result<()> {
+        let transaction = self.connection.unchecked_transaction()?;
+        for line in &batch.lines {
+            file::append(&transaction, line)?;
+        }
+        for kept in &batch.kept {
+            file::keep_answer(&transaction, kept)?;
+        }
+        for (name, text) in &batch.notes {
+            file::keep_note(&transaction, name, text)?;
+        }
+        transaction.commit()?;
+        self.checkpoint.committed(batch.lines.len(), &self.connection);
+        Ok(())
     }
 
-    fn post(
-        &self,
-        payment: PaymentId,
-        settlement: Settlement,
-        now: Timestamp,
-    ) -> BoxFuture<'_, Result<(), StoreError>> {
-        let ask = self.ask(move |answer| Job::Post(payment, settlement, now, answer));
-        Box::pin(async { ask.await.ok_or(StoreError) })
+    fn is_claimed(&self, proof: &Proof) -> rusqlite::Result<bool> {
+        file::is_claimed(&self.connection, proof)
     }
 
-    fn void(
-        &self,
-        payment: PaymentId,
-        reason: VoidReason,
-        now: Timestamp,
-    ) -> BoxFuture<'_, Result<(), StoreError>> {
-        let ask = self.ask(move |answer| Job::Void(payment, reason, now, answer));
-        Box::pin(async { ask.await.ok_or(StoreError) })
+    fn answer(&self, payment: PaymentId) -> rusqlite::Result<Option<Answer>> {
+        file::answer(&self.connection, payment)
     }
 
-    fn deliver(
-        &self,
-        payment: PaymentId,
-        outcome: Outcome,
-        answer: Option<Answer>,
-        now: Timestamp,
-    ) {
-        self.send(Job::Deliver(payment, outcome, answer.map(Box::new), now));
+    fn save(&mut self, book: &Book, now: Timestamp) -> rusqlite::Result<()> {
+        file::save(&self.connection, book, now)
     }
+}
 
-    fn fail(&self, payment: PaymentId, outcome: Outcome, now: Timestamp) {
-        self.send(Job::Fail(payment, outcome, now));
-    }
-
-    fn answer(&self, payment: PaymentId) -> BoxFuture<'_, Result<Option<Answer>, StoreError>> {
-        let ask = self.ask(move |answer| Job::Answer(payment, answer));
-        Box::pin(async { ask.await.ok_or(StoreError) })
-    }
-
-    fn work(&self) -> BoxFuture<'_, Result<Work, StoreError>> {
-        let ask = self.ask(Job::Work);
-        Box::pin(async { ask.await.ok_or(StoreError) })
-    }
-
-    fn refund(
-        &self,
-        request: RefundRequest,
-        now: Timestamp,
-    ) -> BoxFuture<'_, Result<Ordered, RefundError>> {
-        let ask = self.ask(move |answer| Job::Refund(Box::new(request), now, answer));
-        Box::pin(async { ask.await.unwrap_or(Err(RefundError::Unavailable)) })
-    }
-
-    fn post_refund(
-        &self,
-        payment: PaymentId,
-        refund: RefundId,
-        settlement: Settlement,
-        now: Timestamp,
-    ) -> BoxFuture<'_, Result<(), StoreError>> {
-        let ask = self.ask(move |answer| Job::PostRefund(payment, refund, settlement, now, answer));
-        Box::pin(async { ask.await.ok_or(StoreError) })
-    }
-
-    fn void_refund(
-        &self,
-        payment: PaymentId,
-        refund: RefundId,
-        now: Timestamp,
-    ) -> BoxFuture<'_, Result<(), StoreError>> {
-        let ask = self.ask(move |answer| Job::VoidRefund(payment, refund, now, answer));
-        Box::pin(async { ask.await.ok_or(StoreError) })
-    }
-
-    fn reconcile(
-        &self,
-        payment: PaymentId,
-        finding: Finding,
-        now: Timestamp,
-    ) -> BoxFuture<'_, Result<(), StoreError>> {
-        let ask = self.ask(move |answer| Job::Reconcile(payment, finding, now, answer));
-        Box::pin(async { ask.await.ok_or(StoreError) })
-    }
-
-    fn take_up(&self, payment: PaymentId) -> BoxFuture<'_, Result<bool, StoreError>> {
-        let ask = self.ask(move |answer| Job::TakeUp(payment, answer));
-        Box::pin(async { ask.await.ok_or(StoreError) })
-    }
-
-    fn is_claimed(&self, proof: Fingerprint) -> BoxFuture<'_, Result<bool, StoreError>> {
-        let ask = self.ask(move |answer| Job::IsClaimed(proof, answer));
-        Box::pin(async { ask.await.ok_or(StoreError) })
-    }
-
-    fn give_back(&self, payment: PaymentId, begun: bool) {
-        self.send(Job::GiveBack(payment, begun));
-    }
-
-    fn enter(&self, entry: Entry, now: Timestamp) -> BoxFuture<'_, Result<bool, EntryError>> {
-        let ask = self.ask(move |answer| Job::Enter(Box::new(entry), now, answer));
-        Box::pin(async { ask.await.unwrap_or(Err(EntryError::Unavailable)) })
-    }
-
-    fn records(&self, from: u64, limit: u32) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
-        Box::pin(self.read(move |reader| reader.records(from, limit)))
-    }
-
-    fn story(&self, trace: TraceId) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
-        Box::pin(self.read(move |reader| reader.of_trace(trace)))
-    }
-
-    fn noted(&self, name: &str) -> BoxFuture<'_, Result<Option<String>, StoreError>> {
-        let name = name.to_owned();
-        Box::pin(self.read(move |reader| reader.noted(&name)))
-    }
-
-    fn note(&self, name: &str, text: String) -> BoxFuture<'_, Result<(), StoreError>> {
-        let name = name.to_owned();
-        let ask = self.ask(move |answer| Job::Note(name, text, answer));
-        Box::pin(async { ask.await.ok_or(StoreError) })
-    }
+/// Says once, where no logger may exist, why the book stopped.
+#[expect(clippy::print_stderr, reason = "a book that stops must be heard even without a logger")]
+fn eprintln_once(error: &rusqlite::Error) {
+    eprintln!("farthing: the book cannot be written and stops: {error}");
 }

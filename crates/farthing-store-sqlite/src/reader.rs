@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
+use farthing_core::Answer;
 use farthing_ledger::{Fingerprint, PaymentId, Record, TraceId};
+use farthing_store_writer::{Kept, Source, read_fields};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use crate::file::{self, OpenError};
@@ -107,6 +109,40 @@ impl Reader {
     }
 }
 
+impl Source for Reader {
+    type Error = ReadError;
+
+    fn records(&self, from: u64, limit: u32) -> Result<Vec<Record>, ReadError> {
+        Self::records(self, from, limit)
+    }
+
+    fn kept(&self, after: Option<PaymentId>, limit: u32) -> Result<Vec<Kept>, ReadError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT answered, status, fields, body FROM answer
+             WHERE ?1 IS NULL OR payment > ?1 ORDER BY payment LIMIT ?2",
+        )?;
+        let mut rows = statement.query((after.map(PaymentId::to_bytes), limit))?;
+        let mut all = Vec::new();
+        while let Some(row) = rows.next()? {
+            all.push(kept(row)?);
+        }
+        Ok(all)
+    }
+}
+
+fn kept(row: &Row<'_>) -> Result<Kept, ReadError> {
+    let answered: String = row.get(0)?;
+    let answered = serde_json::from_str(&answered).map_err(|_| ReadError::DamagedAnswer)?;
+    let answer = match row.get::<_, Option<Vec<u8>>>(3)? {
+        Some(body) => {
+            let fields: Vec<u8> = row.get(2)?;
+            Some(Box::new(Answer { status: row.get(1)?, fields: read_fields(&fields), body }))
+        }
+        None => None,
+    };
+    Ok(Kept { answered, answer })
+}
+
 fn collect(mut rows: rusqlite::Rows<'_>) -> Result<Vec<Record>, ReadError> {
     let mut records = Vec::new();
     while let Some(row) = rows.next()? {
@@ -132,6 +168,9 @@ pub enum ReadError {
         /// Its place.
         seq: u64,
     },
+    /// An answer that is kept is not what a book writes.
+    #[error("an answer that is kept is damaged")]
+    DamagedAnswer,
     /// SQLite says no.
     #[error("the book cannot be read: {0}")]
     Sqlite(#[from] rusqlite::Error),

@@ -10,7 +10,8 @@ use crate::{Event, Finding, Payment, PaymentId, Record, Settlement};
 mod tests;
 
 /// A payment that the rail is to be asked about once more.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Expected {
     /// The facts.
     pub payment: Payment,

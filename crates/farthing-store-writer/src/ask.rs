@@ -1,0 +1,171 @@
+//! What can be asked of a book, and what it says.
+
+use farthing_core::Answer;
+use farthing_ledger::{
+    Claim, ClaimError, ClaimRequest, Entry, EntryError, Finding, Fingerprint, Outcome, PaymentId,
+    RefundError, RefundId, RefundRequest, RefundStanding, Settlement, VoidReason, Work,
+};
+use farthing_money::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::answer::spelt;
+
+/// One request of a book: a method of [`farthing_core::Store`] and its arguments.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ask {
+    /// Takes a payment's proofs; answered by [`Said::Claim`].
+    Claim(Box<ClaimRequest>, Timestamp),
+    /// Makes a pending payment count; answered by [`Said::Done`].
+    Post(PaymentId, Settlement, Timestamp),
+    /// Gives a pending payment up; answered by [`Said::Done`].
+    Void(PaymentId, VoidReason, Timestamp),
+    /// Makes an operator's entry; answered by [`Said::Entered`].
+    Enter(Box<Entry>, Timestamp),
+    /// Notes that the answer was given; answered by [`Said::Done`].
+    Deliver(PaymentId, Outcome, #[serde(with = "spelt")] Option<Box<Answer>>, Timestamp),
+    /// Notes that the handler failed; answered by [`Said::Done`].
+    Fail(PaymentId, Outcome, Timestamp),
+    /// Gives a right back; answered by [`Said::Done`].
+    GiveBack(PaymentId, bool),
+    /// Asks for the answer that was kept; answered by [`Said::Answer`].
+    Answer(PaymentId),
+    /// Asks whether a proof was claimed; answered by [`Said::Known`].
+    IsClaimed(Fingerprint),
+    /// Asks for everything that is open; answered by [`Said::Work`].
+    Work,
+    /// Orders money back; answered by [`Said::Refund`].
+    Refund(Box<RefundRequest>, Timestamp),
+    /// Notes that a refund's money moved; answered by [`Said::Done`].
+    PostRefund(PaymentId, RefundId, Settlement, Timestamp),
+    /// Gives a refund up; answered by [`Said::Done`].
+    VoidRefund(PaymentId, RefundId, Timestamp),
+    /// Notes what the rail says by now; answered by [`Said::Done`].
+    Reconcile(PaymentId, Finding, Timestamp),
+    /// Takes a payment up to find out about it; answered by [`Said::TakenUp`].
+    TakeUp(PaymentId),
+    /// Notes a text under a name, beside the book; answered by [`Said::Done`].
+    Note(String, String),
+}
+
+impl Ask {
+    /// The payment whose right is asked for, if one is.
+    #[must_use]
+    pub fn right(&self) -> Option<PaymentId> {
+        match self {
+            Self::Claim(request, _) => Some(request.payment.id),
+            Self::TakeUp(payment) => Some(*payment),
+            Self::Post(..)
+            | Self::Void(..)
+            | Self::Enter(..)
+            | Self::Deliver(..)
+            | Self::Fail(..)
+            | Self::GiveBack(..)
+            | Self::Answer(_)
+            | Self::IsClaimed(_)
+            | Self::Work
+            | Self::Refund(..)
+            | Self::PostRefund(..)
+            | Self::VoidRefund(..)
+            | Self::Reconcile(..)
+            | Self::Note(..) => None,
+        }
+    }
+
+    /// The payment whose right this ends, whatever comes of it.
+    #[must_use]
+    pub fn ends_right(&self) -> Option<PaymentId> {
+        match self {
+            Self::Void(payment, ..)
+            | Self::Deliver(payment, ..)
+            | Self::Fail(payment, ..)
+            | Self::GiveBack(payment, _) => Some(*payment),
+            Self::Claim(..)
+            | Self::Post(..)
+            | Self::Enter(..)
+            | Self::Answer(_)
+            | Self::IsClaimed(_)
+            | Self::Work
+            | Self::Refund(..)
+            | Self::PostRefund(..)
+            | Self::VoidRefund(..)
+            | Self::Reconcile(..)
+            | Self::Note(..)
+            | Self::TakeUp(_) => None,
+        }
+    }
+
+    /// Whether asking a second time, after nobody heard the first answer, does the same and is answered
+    /// the same. A claim is not among them: whoever was answered may hold a right.
+    #[must_use]
+    pub fn may_be_repeated(&self) -> bool {
+        match self {
+            Self::Post(..)
+            | Self::Void(..)
+            | Self::Deliver(..)
+            | Self::Answer(_)
+            | Self::IsClaimed(_)
+            | Self::Work
+            | Self::PostRefund(..)
+            | Self::VoidRefund(..)
+            | Self::Reconcile(..)
+            | Self::Note(..) => true,
+            Self::Claim(..)
+            | Self::Enter(..)
+            | Self::Fail(..)
+            | Self::GiveBack(..)
+            | Self::Refund(..)
+            | Self::TakeUp(_) => false,
+        }
+    }
+}
+
+/// What a book says to an [`Ask`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Said {
+    /// What a claim found.
+    Claim(Result<Claim, ClaimError>),
+    /// It was noted, now or before.
+    Done,
+    /// Whether a proof was claimed.
+    Known(bool),
+    /// Whether the payment was taken up.
+    TakenUp(bool),
+    /// What was kept.
+    Answer(#[serde(with = "spelt")] Option<Box<Answer>>),
+    /// What is open.
+    Work(Box<Work>),
+    /// Where a refund stands, and whether it was new.
+    Refund(Result<(RefundStanding, bool), RefundError>),
+    /// Whether an entry was new.
+    Entered(Result<bool, EntryError>),
+}
+
+impl Said {
+    /// Whether this gives a right to whoever hears it.
+    #[must_use]
+    pub fn gives_right(&self) -> bool {
+        match self {
+            Self::Claim(Ok(Claim::Fresh | Claim::Unsettled | Claim::Undelivered(_)))
+            | Self::TakenUp(true) => true,
+            Self::Claim(
+                Ok(
+                    Claim::Pending(_)
+                    | Claim::Interrupted
+                    | Claim::Delivered(..)
+                    | Claim::GivenBack
+                    | Claim::Spent,
+                )
+                | Err(_),
+            )
+            | Self::TakenUp(false)
+            | Self::Done
+            | Self::Known(_)
+            | Self::Answer(_)
+            | Self::Work(_)
+            | Self::Refund(_)
+            | Self::Entered(_) => false,
+        }
+    }
+}

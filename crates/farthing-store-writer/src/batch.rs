@@ -1,0 +1,69 @@
+//! What one commit contains.
+
+use farthing_core::Answer;
+use farthing_ledger::{Answered, PaymentId, Proof, Record, claimed_proofs};
+
+/// What one commit contains: all of it is durable afterwards, or none of it happened.
+///
+/// Whatever covers a batch as a whole, such as a seal over its lines, is one more member here, made
+/// from [`Batch::lines`] when the batch is decided, and written by [`crate::Journal::commit`].
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// The records, in order and without gaps.
+    pub lines: Vec<Line>,
+    /// What is kept of payments that were delivered.
+    pub kept: Vec<Kept>,
+    /// Notes: names, and what stands under each from now on.
+    pub notes: Vec<(String, String)>,
+}
+
+/// A record, and what is written of it.
+#[derive(Debug)]
+pub struct Line {
+    /// The record.
+    pub record: Record,
+    /// The record as JSON: the bytes that are written, computed once.
+    pub json: String,
+    /// The proofs it claims, and the payment that owns each.
+    pub proofs: Vec<(Proof, PaymentId)>,
+}
+
+/// What is needed to give an answer again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// What the book has to know.
+    pub answered: Answered,
+    /// The answer, if it was not too long to keep.
+    pub answer: Option<Box<Answer>>,
+}
+
+impl From<Record> for Line {
+    fn from(record: Record) -> Self {
+        let (json, proofs) = (record.to_json(), claimed_proofs(&record));
+        Self { record, json, proofs }
+    }
+}
+
+impl Batch {
+    /// Adds a record.
+    pub fn write(&mut self, record: Record) {
+        self.lines.push(record.into());
+    }
+
+    /// Adds what came of a request, if it came to a record.
+    pub(crate) fn extend(&mut self, record: Option<Record>) {
+        self.lines.extend(record.map(Line::from));
+    }
+
+    /// Whether there is nothing to write.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.lines.is_empty() && self.kept.is_empty() && self.notes.is_empty()
+    }
+
+    /// The last record's place, if there is a record.
+    #[must_use]
+    pub fn last_seq(&self) -> Option<u64> {
+        self.lines.last().map(|line| line.record.seq)
+    }
+}

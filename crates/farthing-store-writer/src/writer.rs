@@ -1,0 +1,321 @@
+//! The one who writes.
+
+use std::fmt::Display;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use farthing_core::Answer;
+use farthing_ledger::{Book, ClaimError, Cold, PaymentId, Proof, Standing};
+use farthing_money::Timestamp;
+
+use crate::desk::{Asker, Kind};
+use crate::{Ask, Batch, Counts, Job, Kept, Options, Said};
+
+/// Where a book is written down.
+pub trait Journal {
+    /// Why it cannot be written or read. The writer stops then, for good.
+    type Error: Display;
+
+    /// Writes a batch: all of it, durably, or nothing.
+    ///
+    /// # Errors
+    ///
+    /// It is not known to be written, and never will be by this writer.
+    fn commit(&mut self, batch: &Batch) -> Result<(), Self::Error>;
+
+    /// Says ahead which proofs a batch may ask [`Journal::is_claimed`] about, so that all of them can be
+    /// looked up at once.
+    ///
+    /// # Errors
+    ///
+    /// They cannot be looked up.
+    fn foresee(&mut self, _proofs: &[Proof]) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    /// Whether a proof is in the index.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be known; whoever asked is told to try again.
+    fn is_claimed(&self, proof: &Proof) -> Result<bool, Self::Error>;
+
+    /// The answer that was kept for a payment.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read; whoever asked is not answered.
+    fn answer(&self, payment: PaymentId) -> Result<Option<Answer>, Self::Error>;
+
+    /// Makes sure that nobody else has the book by now. Asked before anything is said that no commit has
+    /// just proved; strictly where it gives a right.
+    ///
+    /// # Errors
+    ///
+    /// Somebody else has it, or it cannot be known.
+    fn confirm(&mut self, _gives_right: bool) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    /// How long the journal may be left alone; nothing means for ever.
+    fn tend_every(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Called when nothing was asked for that long.
+    ///
+    /// # Errors
+    ///
+    /// Somebody else has the book, or the journal is out of reach for good.
+    fn tend(&mut self) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    /// Writes the book down whole, and drops what nobody can ask for any more.
+    ///
+    /// # Errors
+    ///
+    /// It is not written. The journal itself has everything.
+    fn save(&mut self, book: &Book, now: Timestamp) -> Result<(), Self::Error>;
+
+    /// Called once, when everything that was asked is answered and nothing more can be.
+    ///
+    /// # Errors
+    ///
+    /// As [`Journal::save`].
+    fn close(&mut self, book: &Book, now: Timestamp) -> Result<(), Self::Error> {
+        self.save(book, now)
+    }
+}
+
+/// A book, its journal, and whoever waits for both.
+pub struct Writer<J> {
+    book: Book,
+    journal: J,
+    options: Options,
+    counts: Arc<Counts>,
+    saved_at_seq: u64,
+    now: Timestamp,
+}
+
+/// A reply that may only be given once its batch is written.
+enum Reply {
+    Said(Said),
+    /// What is kept is read once the batch that may keep it is written.
+    Kept(PaymentId),
+}
+
+/// Somebody who waits for a reply.
+type Waiting = (Asker, Reply);
+
+/// The index of proofs.
+struct Index<'a, J>(&'a J);
+
+impl<J: Journal> Cold for Index<'_, J> {
+    fn is_claimed(&self, proof: &Proof) -> Result<bool, ClaimError> {
+        self.0.is_claimed(proof).map_err(|_| ClaimError::Unavailable)
+    }
+}
+
+impl<J: Journal> Writer<J> {
+    /// Whoever writes `book` into `journal`, where it was read from.
+    pub fn new(book: Book, journal: J, options: Options, counts: Arc<Counts>) -> Self {
+        let saved_at_seq = book.seq();
+        counts.note_unfinished(book.unfinished());
+        Self { book, journal, options, counts, saved_at_seq, now: Timestamp::default() }
+    }
+
+    /// Writes down that this writer has the book now.
+    ///
+    /// # Errors
+    ///
+    /// It could not be written; the writer must not run.
+    pub fn take_over(&mut self, now: Timestamp) -> Result<(), J::Error> {
+        self.now = now;
+        let mut batch = Batch::default();
+        batch.write(self.book.open(now));
+        self.commit(&batch)
+    }
+
+    /// Works until every desk is closed, or until a write fails.
+    ///
+    /// # Errors
+    ///
+    /// Why the journal cannot be written. Every answer that is owed is dropped with the queue, which
+    /// callers see at once.
+    pub fn run(mut self, queue: &Receiver<Job>) -> Result<(), J::Error> {
+        loop {
+            let first = match self.journal.tend_every() {
+                Some(long) => queue.recv_timeout(long),
+                None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match first {
+                Ok(first) => {
+                    let more = queue.try_iter().take(self.options.batch_max.saturating_sub(1));
+                    let batch = std::iter::once(first).chain(more).collect();
+                    self.work(batch)?;
+                }
+                Err(RecvTimeoutError::Timeout) => self.journal.tend()?,
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        // What is not saved now is read from the journal at the next start.
+        let _ = self.journal.close(&self.book, self.now);
+        Ok(())
+    }
+
+    /// Decides a batch, writes it, and only then answers.
+    fn work(&mut self, jobs: Vec<Job>) -> Result<(), J::Error> {
+        self.foresee(&jobs)?;
+        let mut batch = Batch::default();
+        let mut replies = Vec::with_capacity(jobs.len());
+        for Job(kind) in jobs {
+            match kind {
+                Kind::Ask(ask, asker) => {
+                    let reply = self.decide(ask, &mut batch);
+                    replies.extend(asker.map(|asker| (asker, reply)));
+                }
+                Kind::Abandon(payment) => self.abandon(payment),
+            }
+        }
+        self.settle(&batch, &replies)?;
+        for waiting in replies {
+            self.give(waiting);
+        }
+        let unsaved = self.book.seq().saturating_sub(self.saved_at_seq);
+        if unsaved >= self.options.snapshot_every {
+            self.journal.save(&self.book, self.now)?;
+            self.saved_at_seq = self.book.seq();
+        }
+        Ok(())
+    }
+
+    /// Says ahead what the claims among `jobs` will look up.
+    fn foresee(&mut self, jobs: &[Job]) -> Result<(), J::Error> {
+        let claims = jobs.iter().filter_map(|Job(kind)| match kind {
+            Kind::Ask(Ask::Claim(request, _), _) => Some(request),
+            Kind::Ask(..) | Kind::Abandon(_) => None,
+        });
+        let proofs = claims.flat_map(|claim| claim.proofs.iter().chain(&claim.idempotency));
+        let cold: Vec<Proof> = proofs.filter(|proof| self.book.is_cold(proof)).copied().collect();
+        if cold.is_empty() { Ok(()) } else { self.journal.foresee(&cold) }
+    }
+
+    /// Makes sure that what is about to be said holds.
+    fn settle(&mut self, batch: &Batch, replies: &[Waiting]) -> Result<(), J::Error> {
+        if !batch.is_empty() {
+            return self.commit(batch);
+        }
+        let gives_right = |(_, reply): &Waiting| match reply {
+            Reply::Said(said) => said.gives_right(),
+            Reply::Kept(_) => false,
+        };
+        self.journal.confirm(replies.iter().any(gives_right))
+    }
+
+    fn decide(&mut self, ask: Ask, batch: &mut Batch) -> Reply {
+        let Self { book, journal, .. } = self;
+        let cold = Index(journal);
+        Reply::Said(match ask {
+            Ask::Claim(request, now) => {
+                self.now = now;
+                Said::Claim(book.claim(*request, &cold, now).map(|(claim, record)| {
+                    batch.extend(record);
+                    claim
+                }))
+            }
+            Ask::Post(payment, settlement, now) => {
+                batch.extend(book.post(payment, settlement, now));
+                Said::Done
+            }
+            Ask::Void(payment, reason, now) => {
+                batch.extend(book.void(payment, reason, now));
+                Said::Done
+            }
+            Ask::Enter(entry, now) => {
+                self.now = now;
+                Said::Entered(book.enter(*entry, &cold, now).map(|record| {
+                    let is_new = record.is_some();
+                    batch.extend(record);
+                    is_new
+                }))
+            }
+            Ask::Deliver(payment, outcome, answer, now) => {
+                let record = book.deliver(payment, outcome, now);
+                if let (Some(_), Some(answered)) = (&record, book.answered(payment)) {
+                    batch.kept.push(Kept { answered, answer });
+                }
+                batch.extend(record);
+                Said::Done
+            }
+            Ask::Fail(payment, outcome, now) => {
+                batch.extend(book.fail(payment, outcome, now));
+                Said::Done
+            }
+            Ask::GiveBack(payment, begun) => {
+                book.give_back(payment, begun);
+                Said::Done
+            }
+            Ask::Answer(payment) => return Reply::Kept(payment),
+            Ask::IsClaimed(proof) => Said::Known(book.knows(&proof)),
+            Ask::TakeUp(payment) => Said::TakenUp(book.take_up(payment)),
+            Ask::Note(name, text) => {
+                batch.notes.push((name, text));
+                Said::Done
+            }
+            Ask::Work => Said::Work(Box::new(book.work())),
+            Ask::Refund(request, now) => {
+                Said::Refund(book.refund(*request, now).map(|(standing, record)| {
+                    let is_new = record.is_some();
+                    batch.extend(record);
+                    (standing, is_new)
+                }))
+            }
+            Ask::PostRefund(payment, refund, settlement, now) => {
+                batch.extend(book.post_refund(payment, refund, settlement, now));
+                Said::Done
+            }
+            Ask::VoidRefund(payment, refund, now) => {
+                batch.extend(book.void_refund(payment, refund, now));
+                Said::Done
+            }
+            Ask::Reconcile(payment, finding, now) => {
+                batch.extend(book.reconcile(payment, finding, now));
+                Said::Done
+            }
+        })
+    }
+
+    /// Gives back what somebody held who is gone.
+    fn abandon(&mut self, payment: PaymentId) {
+        let begun = match self.book.standing(payment) {
+            // Nobody knows whether its handler ran.
+            Some(Standing::Posted(_)) => true,
+            Some(Standing::Pending | Standing::Delivered(..)) | None => false,
+        };
+        self.book.give_back(payment, begun);
+    }
+
+    fn commit(&mut self, batch: &Batch) -> Result<(), J::Error> {
+        self.journal.commit(batch)?;
+        self.counts.note_unfinished(self.book.unfinished());
+        for (proof, _) in batch.lines.iter().flat_map(|line| &line.proofs) {
+            self.book.shelve(proof);
+        }
+        Ok(())
+    }
+
+    fn give(&self, (asker, reply): Waiting) {
+        self.counts.answered();
+        match reply {
+            Reply::Said(said) => asker.say(said),
+            Reply::Kept(payment) => {
+                // What cannot be read is not answered, which the asker takes for an outage.
+                if let Ok(answer) = self.journal.answer(payment) {
+                    asker.say(Said::Answer(answer.map(Box::new)));
+                }
+            }
+        }
+    }
+}
