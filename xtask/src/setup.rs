@@ -13,6 +13,9 @@ const NODE_MAJOR_MIN: u32 = 20;
 /// The oldest Python that the peers written in it run on: (major, minor).
 const PYTHON_MIN: (u32, u32) = (3, 11);
 
+/// Where Debian keeps PostgreSQL's programs.
+const POSTGRES: &str = "/usr/lib/postgresql/15/bin";
+
 /// A machine to be set up.
 pub(crate) struct Setup<'a> {
     shell: &'a Shell,
@@ -32,6 +35,7 @@ impl<'a> Setup<'a> {
         let folder = self.npm()?;
         self.python()?;
         self.python_peers(&folder.join("python"))?;
+        self.postgres()?;
         Ok(folder)
     }
 
@@ -132,6 +136,14 @@ impl<'a> Setup<'a> {
             .env("PIP_DISABLE_PIP_VERSION_CHECK", "1")
             .run()?;
         Ok(self.shell.write_file(done, lock)?)
+    }
+
+    /// PostgreSQL's programs, with which tests start servers of their own.
+    fn postgres(&self) -> Result<()> {
+        if Path::new(POSTGRES).join("initdb").exists() {
+            return Ok(());
+        }
+        self.debian(&["postgresql-15"])
     }
 
     fn debian(&self, packages: &[&str]) -> Result<()> {

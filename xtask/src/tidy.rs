@@ -25,6 +25,7 @@ const LAYERS: &[&[&str]] = &[
         "farthing-rail-tempo",
         "farthing-rail-test",
         "farthing-store-memory",
+        "farthing-store-postgres",
         "farthing-store-sqlite",
         "farthing-store-writer",
     ],
@@ -36,6 +37,7 @@ const LAYERS: &[&[&str]] = &[
 const BESIDE: &[(&str, &str)] = &[
     ("farthing-core", "farthing-ledger"),
     ("farthing-gateway", "farthing-gate"),
+    ("farthing-store-postgres", "farthing-store-writer"),
     ("farthing-store-sqlite", "farthing-store-writer"),
 ];
 

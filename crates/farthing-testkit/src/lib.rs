@@ -17,5 +17,6 @@
 )]
 
 pub mod chain;
+pub mod postgres;
 pub mod rail;
 pub mod store;

@@ -29,7 +29,8 @@ pub trait Stores {
 pub struct Opened {
     /// The store.
     pub store: Arc<dyn Store>,
-    close: Option<Box<dyn FnOnce() + Send>>,
+    /// How it is closed, where it needs to be.
+    pub close: Option<Box<dyn FnOnce() + Send>>,
 }
 
 impl Opened {
@@ -639,9 +640,8 @@ pub async fn the_same_requests_make_the_same_journal(stores: &impl Stores) {
     );
 }
 
-/// Claims everything at once and counts the answers.
 /// A claim's answer in a word.
-fn word(claim: &Claim) -> &'static str {
+pub fn word(claim: &Claim) -> &'static str {
     match claim {
         Claim::Fresh => "fresh",
         Claim::Pending(_) => "pending",
@@ -654,6 +654,7 @@ fn word(claim: &Claim) -> &'static str {
     }
 }
 
+/// Claims everything at once and counts the answers.
 async fn race(
     story: &Story<'_>,
     requests: impl Iterator<Item = ClaimRequest>,

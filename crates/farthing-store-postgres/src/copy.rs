@@ -1,0 +1,194 @@
+//! Copying a book into the database, without loss.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use farthing_ledger::PaymentId;
+use farthing_store_writer::{Batch, Journal as _, Source};
+
+use crate::address::Address;
+use crate::connection::{ConnectError, connect_to_write, told};
+use crate::journal::{PgJournal, Setting, WriteError};
+use crate::lease::{self, Candidate, Found, TOKEN_BYTES};
+use crate::reader::{ReadError, Reader};
+use crate::schema::{SCHEMA_VERSION, SchemaError, version};
+use crate::wait::{runtime, wait};
+
+/// How many records, or answers, are copied at once.
+const PAGE: u32 = 1_000;
+
+/// How long the lease lasts that keeps gateways out meanwhile.
+const TTL: Duration = Duration::from_secs(30);
+
+/// What was copied, and compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Copied {
+    /// Records of the journal, with every proof they claim.
+    pub records: u64,
+    /// Answers that are kept.
+    pub answers: u64,
+}
+
+/// Copies a book from `source` into the database, as the book called `name`, which must not be there yet;
+/// then reads it all again and compares. Nobody may write to the source meanwhile.
+///
+/// # Errors
+///
+/// A [`CopyError`]. Where it began to write, what is there is not to be used: try again under another
+/// name.
+pub fn copy<S: Source>(
+    source: &S,
+    address: &Address,
+    name: &str,
+) -> Result<Copied, CopyError<S::Error>> {
+    let mut journal = begin(address, name)?;
+    let mut copied = Copied::default();
+    records(source, &mut journal, &mut copied)?;
+    answers(source, &mut journal, &mut copied)?;
+    compare(source, &Reader::open(address, name)?)?;
+    journal.hand_over()?;
+    Ok(copied)
+}
+
+/// Takes the lease of a book that is not there.
+fn begin<E: Send>(address: &Address, name: &str) -> Result<PgJournal, CopyError<E>> {
+    let runtime = runtime()?;
+    let mut token = [0; TOKEN_BYTES];
+    getrandom::fill(&mut token).map_err(io::Error::other)?;
+    let asked_at = Instant::now();
+    let found = wait(&runtime, async {
+        let client = connect_to_write(address, TTL).await?;
+        let found = version(&client).await?;
+        if found != SCHEMA_VERSION {
+            return Err(CopyError::Schema(SchemaError::Version { found }));
+        }
+        let candidate =
+            Candidate { book: name, holder: "a copy", address: "", token: &token, ttl: TTL };
+        Ok(lease::take(&client, &candidate).await?)
+    })?;
+    let Found::Ours(epoch) = found else { return Err(CopyError::InUse) };
+    let setting = Setting {
+        address: Arc::new(address.clone()),
+        book: name.into(),
+        ttl: TTL,
+        give_up: TTL,
+        crashed: Arc::new(AtomicBool::new(false)),
+    };
+    let journal = PgJournal::open(setting, epoch, asked_at)?;
+    if journal.written() == 0 {
+        return Ok(journal);
+    }
+    let mut journal = journal;
+    journal.hand_over()?;
+    Err(CopyError::NotEmpty)
+}
+
+fn records<S: Source>(
+    source: &S,
+    journal: &mut PgJournal,
+    copied: &mut Copied,
+) -> Result<(), CopyError<S::Error>> {
+    loop {
+        let next = copied.records.saturating_add(1);
+        let page = source.records(next, PAGE).map_err(CopyError::Source)?;
+        if page.is_empty() {
+            return Ok(());
+        }
+        let mut batch = Batch::default();
+        for (record, seq) in page.into_iter().zip(next..) {
+            if record.seq != seq {
+                return Err(CopyError::Gap { seq });
+            }
+            copied.records = seq;
+            batch.write(record);
+        }
+        journal.commit(&batch)?;
+    }
+}
+
+fn answers<S: Source>(
+    source: &S,
+    journal: &mut PgJournal,
+    copied: &mut Copied,
+) -> Result<(), CopyError<S::Error>> {
+    let mut after = None;
+    loop {
+        let kept = source.kept(after, PAGE).map_err(CopyError::Source)?;
+        let Some(last) = kept.last() else { return Ok(()) };
+        after = Some(last.answered.payment);
+        let count = u64::try_from(kept.len()).unwrap_or(u64::MAX);
+        copied.answers = copied.answers.saturating_add(count);
+        journal.commit(&Batch { kept, ..Batch::default() })?;
+    }
+}
+
+/// Reads both to their ends.
+fn compare<S: Source>(source: &S, there: &Reader) -> Result<(), CopyError<S::Error>> {
+    let mut next = 1;
+    loop {
+        let here = source.records(next, PAGE).map_err(CopyError::Source)?;
+        if here != there.records(next, PAGE)? {
+            return Err(CopyError::Differs { seq: next });
+        }
+        let Some(last) = here.last() else { break };
+        next = last.seq.saturating_add(1);
+    }
+    let mut after: Option<PaymentId> = None;
+    loop {
+        let here = source.kept(after, PAGE).map_err(CopyError::Source)?;
+        if here != there.kept(after, PAGE)? {
+            return Err(CopyError::AnswersDiffer);
+        }
+        let Some(last) = here.last() else { return Ok(()) };
+        after = Some(last.answered.payment);
+    }
+}
+
+/// Why a book was not copied.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError<E> {
+    /// There is a book of that name.
+    #[error("there is a book of that name already; copy to another name")]
+    NotEmpty,
+    /// Somebody has a book of that name.
+    #[error("a gateway has the book of that name; stop it, or copy to another name")]
+    InUse,
+    /// A record is missing from the source.
+    #[error("record {seq} is missing from the source; `farthing ledger verify` says more")]
+    Gap {
+        /// Its place.
+        seq: u64,
+    },
+    /// What was written is not what was read.
+    #[error("the copy differs from record {seq} on; somebody has written to the source meanwhile")]
+    Differs {
+        /// Its place.
+        seq: u64,
+    },
+    /// What was written is not what was read.
+    #[error("the answers that are kept differ; somebody has written to the source meanwhile")]
+    AnswersDiffer,
+    /// The source cannot be read.
+    #[error("the source cannot be read: {0}")]
+    Source(#[source] E),
+    /// The schema cannot be used.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    /// The copy cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The copy cannot be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// There is no connection.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The operating system says no.
+    #[error("the database cannot be spoken to: {0}")]
+    Io(#[from] io::Error),
+    /// The database says no.
+    #[error("the book cannot be copied: {}", told(.0))]
+    Postgres(#[from] tokio_postgres::Error),
+}

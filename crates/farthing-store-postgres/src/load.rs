@@ -1,0 +1,146 @@
+//! Reading a book, to write it from then on.
+
+use farthing_ledger::{Book, Fingerprint, PaymentId, Proof, Record, Snapshot, claimed_proofs};
+use farthing_money::Timestamp;
+use farthing_store_writer::{REMEMBERED, bucket};
+use tokio_postgres::Row;
+
+use crate::journal::{PgJournal, WriteError, bytes};
+
+/// How many rows are read at once, between two looks at the lease.
+const PAGE: i64 = 5_000;
+
+const SNAPSHOT: &str =
+    "SELECT body FROM farthing.snapshot WHERE book = $1 ORDER BY seq DESC LIMIT 1";
+
+const PROOFS: &str = "
+SELECT bucket, key, until, payment FROM farthing.proof
+WHERE book = $1 AND (bucket, key) > ($2, $3) ORDER BY bucket, key LIMIT $4";
+
+const TAIL: &str = "
+SELECT seq, body FROM farthing.journal WHERE book = $1 AND seq > $2 ORDER BY seq LIMIT $3";
+
+const ANSWERED: &str = "
+SELECT payment, answered FROM farthing.answer
+WHERE book = $1 AND payment > $2 AND kept_until >= $3 ORDER BY payment LIMIT $4";
+
+/// Rebuilds a book: the last snapshot, the proofs that still matter, the journal since, and what can be
+/// answered again.
+pub(crate) fn load(journal: &mut PgJournal, name: &str, now: Timestamp) -> Result<Book, LoadError> {
+    let mut book = match journal.rows(SNAPSHOT, &[&name])?.first() {
+        Some(row) => Book::restore(snapshot(row)?),
+        None => Book::default(),
+    };
+    let memory_from = now.before(REMEMBERED);
+    remember(journal, name, &mut book, bucket(Some(memory_from)))?;
+    replay(journal, name, &mut book)?;
+    recall(journal, name, &mut book, now)?;
+    book.forgot_until(memory_from);
+    if book.seq() == journal.written() {
+        Ok(book)
+    } else {
+        Err(LoadError::Damaged { seq: book.seq().saturating_add(1) })
+    }
+}
+
+fn snapshot(row: &Row) -> Result<Snapshot, LoadError> {
+    let body: &str = row.try_get(0).map_err(WriteError::from)?;
+    serde_json::from_str(body).map_err(|_| LoadError::Damaged { seq: 0 })
+}
+
+fn remember(
+    journal: &mut PgJournal,
+    name: &str,
+    book: &mut Book,
+    from: i64,
+) -> Result<(), LoadError> {
+    // Whatever lies in the bucket before comes first, and no key is beyond this one.
+    let (mut bucket, mut key) = (from.saturating_sub(1), vec![0xff_u8; 33]);
+    loop {
+        let rows = journal.rows(PROOFS, &[&name, &bucket, &key, &PAGE])?;
+        for row in &rows {
+            bucket = row.try_get(0).map_err(WriteError::from)?;
+            let until: Option<i64> = row.try_get(2).map_err(WriteError::from)?;
+            let known = bytes(row, 1).zip(bytes(row, 3));
+            let Some((fingerprint, payment)) = known else { continue };
+            key = <[u8]>::to_vec(&fingerprint);
+            let proof = Proof {
+                fingerprint: Fingerprint::from_bytes(fingerprint),
+                keep_until: until.map(|until| Timestamp::from_micros(until.cast_unsigned())),
+            };
+            book.remember(proof, PaymentId::from_bytes(payment));
+        }
+        if is_last(&rows) {
+            return Ok(());
+        }
+    }
+}
+
+fn replay(journal: &mut PgJournal, name: &str, book: &mut Book) -> Result<(), LoadError> {
+    loop {
+        let rows = journal.rows(TAIL, &[&name, &book.seq().cast_signed(), &PAGE])?;
+        for row in &rows {
+            let record = record(row)?;
+            let damaged = LoadError::Damaged { seq: record.seq };
+            let follows = book.seq().checked_add(1) == Some(record.seq);
+            if !follows || book.replay(&record).is_err() {
+                return Err(damaged);
+            }
+            for (proof, _) in claimed_proofs(&record) {
+                book.shelve(&proof);
+            }
+        }
+        if is_last(&rows) {
+            return Ok(());
+        }
+    }
+}
+
+/// A record, from its place on.
+fn record(row: &Row) -> Result<Record, LoadError> {
+    let seq = row.try_get::<_, i64>(0).map_err(WriteError::from)?.cast_unsigned();
+    let body: &str = row.try_get(1).map_err(WriteError::from)?;
+    let record = Record::from_json(body.as_bytes()).ok().filter(|record| record.seq == seq);
+    record.ok_or(LoadError::Damaged { seq })
+}
+
+fn recall(
+    journal: &mut PgJournal,
+    name: &str,
+    book: &mut Book,
+    now: Timestamp,
+) -> Result<(), LoadError> {
+    let (mut after, over) = (Vec::<u8>::new(), now.as_micros().cast_signed());
+    loop {
+        let rows = journal.rows(ANSWERED, &[&name, &after, &over, &PAGE])?;
+        for row in &rows {
+            after = row.try_get(0).map_err(WriteError::from)?;
+            let body: &str = row.try_get(1).map_err(WriteError::from)?;
+            // One that cannot be read is refused as used when its credential comes again.
+            if let Ok(answered) = serde_json::from_str(body) {
+                book.recall(answered);
+            }
+        }
+        if is_last(&rows) {
+            return Ok(());
+        }
+    }
+}
+
+fn is_last(rows: &[Row]) -> bool {
+    i64::try_from(rows.len()).is_ok_and(|rows| rows < PAGE)
+}
+
+/// Why a book cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A record cannot be read, or does not follow the one before.
+    #[error("the journal is damaged at record {seq}; `farthing ledger verify` says more")]
+    Damaged {
+        /// Its place; 0 is the snapshot.
+        seq: u64,
+    },
+    /// The database says no.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
