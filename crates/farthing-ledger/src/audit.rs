@@ -60,7 +60,7 @@ pub fn audit<'a>(records: impl IntoIterator<Item = &'a Record>) -> Result<Audit,
 }
 
 #[derive(Default)]
-struct Auditor {
+pub(crate) struct Auditor {
     seq: u64,
     balances: Balances,
     transfers: BTreeSet<TransferId>,
@@ -73,7 +73,7 @@ struct Auditor {
 }
 
 impl Auditor {
-    fn take(&mut self, record: &Record) -> Result<(), What> {
+    pub(crate) fn take(&mut self, record: &Record) -> Result<(), What> {
         if record.seq != self.seq.saturating_add(1) {
             return Err(What::Gap { after: self.seq });
         }
@@ -182,7 +182,7 @@ impl Auditor {
         Ok(held)
     }
 
-    fn finish(self) -> Result<Audit, Fault> {
+    pub(crate) fn finish(self) -> Result<Audit, Fault> {
         let totals = balance::totals(self.balances.iter());
         if let Some((asset, _)) = totals.iter().find(|(_, (debits, credits))| debits != credits) {
             return Err(Fault { seq: self.seq, what: What::Unbalanced(asset.clone()) });

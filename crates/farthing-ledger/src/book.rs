@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::balance::atoms_text;
 use crate::{
     Account, AccountKind, Balance, Balances, Capture, Claim, Event, Finding, Fingerprint, Holder,
-    Outcome, Payment, PaymentId, Phase, Proof, Record, Refund, Settlement, Source, SpendingKey,
-    Standing, TraceId, Transfer, TransferError, TransferId, VoidReason,
+    Outcome, Payment, PaymentId, Phase, Proof, Record, Refund, Settlement, SnapshotPart, Source,
+    SpendingKey, Standing, TraceId, Transfer, TransferError, TransferId, VoidReason,
 };
 
 mod matching;
@@ -331,6 +331,50 @@ pub struct Snapshot {
     unmatched: Vec<(PaymentId, Unmatched)>,
     #[serde(default)]
     payouts_held: BTreeSet<PaymentId>,
+}
+
+impl Snapshot {
+    /// What of this snapshot is not as in a `sound` one of the same place, the first thing that differs.
+    ///
+    /// Who is at a payment is not compared: it is nobody's any more once the book is opened again.
+    #[must_use]
+    pub fn difference(&self, sound: &Self) -> Option<SnapshotPart> {
+        let anybodys = |live: &Live| Live { holder: None, ..live.clone() };
+        let lives = |live: &Vec<(PaymentId, Live)>| -> Vec<(PaymentId, Live)> {
+            live.iter().map(|(id, live)| (*id, anybodys(live))).collect()
+        };
+        let pending = |pending: &Vec<Transfer>| -> Vec<(TransferId, Transfer)> {
+            pending.iter().map(|transfer| (transfer.id, transfer.clone())).collect()
+        };
+        let whole = |same: bool, part| (!same).then_some(part);
+        whole(self.seq == sound.seq, SnapshotPart::Place)
+            .or_else(|| whole(self.epoch == sound.epoch, SnapshotPart::Epoch))
+            .or_else(|| first_other(&self.accounts, &sound.accounts).map(SnapshotPart::Account))
+            .or_else(|| {
+                let differs = first_other(&pending(&self.pending), &pending(&sound.pending));
+                differs.map(SnapshotPart::Pending)
+            })
+            .or_else(|| first_other(&self.keys, &sound.keys).map(SnapshotPart::Key))
+            .or_else(|| {
+                let differs = first_other(&lives(&self.live), &lives(&sound.live));
+                differs.map(SnapshotPart::Payment)
+            })
+            .or_else(|| whole(self.refunds == sound.refunds, SnapshotPart::Refunds))
+            .or_else(|| whole(self.unmatched == sound.unmatched, SnapshotPart::Unmatched))
+            .or_else(|| whole(self.payouts_held == sound.payouts_held, SnapshotPart::PayoutsHeld))
+    }
+}
+
+/// The first name under which two lists do not have the same; of a name that stands twice, all count.
+fn first_other<N: Ord + Clone, T: PartialEq>(ours: &[(N, T)], sound: &[(N, T)]) -> Option<N> {
+    let mut by_name: BTreeMap<&N, (Vec<&T>, Vec<&T>)> = BTreeMap::new();
+    for (name, value) in ours {
+        by_name.entry(name).or_default().0.push(value);
+    }
+    for (name, value) in sound {
+        by_name.entry(name).or_default().1.push(value);
+    }
+    by_name.into_iter().find(|(_, (ours, sound))| ours != sound).map(|(name, _)| name.clone())
 }
 
 impl Book {

@@ -8,7 +8,9 @@
 //!
 //! A [`Book`] is a state machine without IO. A store asks it what a request means, writes the
 //! [`Record`] it answers with, and only then tells anybody. Feeding the records of a journal to
-//! [`Book::replay`] rebuilds every projection; [`audit`] does so from nothing and trusts nobody.
+//! [`Book::replay`] rebuilds every projection; [`audit`] does so from nothing and trusts nobody. What
+//! was written cannot be altered unnoticed: each commit ends with a [`Seal`] over the whole journal, and
+//! [`Verification`] holds everything that a store keeps against them.
 //!
 //! Words keep their accounting meaning. A transfer *debits* one account and *credits* another. It
 //! is *posted* at once, or *pending* until a later transfer *posts* or *voids* it. A payment is
@@ -28,10 +30,13 @@ mod balance;
 mod book;
 mod id;
 mod lifecycle;
+pub mod merkle;
 mod payment;
 mod record;
 mod refund;
 mod report;
+mod seal;
+mod verify;
 
 pub use account::{Account, AccountKind, Holder, ParseAccountError, Rule};
 pub use audit::{Audit, Fault, What, audit};
@@ -51,3 +56,5 @@ pub use refund::{
     Refund, RefundError, RefundLimit, RefundLimits, RefundRequest, RefundStanding, Way,
 };
 pub use report::{Step, Story, StoryStanding};
+pub use seal::{Seal, SealFault, Sealer};
+pub use verify::{AllWrong, Indexed, Published, Row, SnapshotPart, Verification, Verified, Wrong};

@@ -527,8 +527,11 @@ proptest! {
         prop_assert!(u128::from(sound.refunded).saturating_mul(5) >= compensated);
         let lines = |desk: &Desk| desk.journal.iter().map(Record::to_json).collect::<Vec<_>>();
         prop_assert_eq!(lines(&desk), lines(&run().0));
+        let mut replayed = Book::default();
         for (record, line) in desk.journal.iter().zip(lines(&desk)) {
             prop_assert_eq!(&Record::from_json(line.as_bytes()).unwrap(), record);
+            replayed.replay(record).unwrap();
         }
+        prop_assert_eq!(desk.book.snapshot().difference(&replayed.snapshot()), None);
     }
 }
