@@ -19,6 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["farthing-mpp"],
     &["farthing-ledger", "farthing-core"],
     &[
+        "farthing-evidence",
         "farthing-keys",
         "farthing-protocols",
         "farthing-rail-prepaid",
