@@ -414,6 +414,12 @@ pub enum Wrong {
         /// The last record it says it contains.
         seq: u64,
     },
+    /// A row of a projection is none.
+    #[error("a row of the table `{table}` is not one that a book writes")]
+    RowUnreadable {
+        /// The table.
+        table: &'static str,
+    },
     /// A claimed proof is not in the index: it could be used again.
     #[error("the proof {proof} of record {seq} was deleted from the index: it could be used again")]
     ProofMissing {

@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use farthing_core::{Answer, BoxFuture, Ordered, Store, StoreError};
 use farthing_ledger::{
     Book, Claim, ClaimError, ClaimRequest, Cold, Entry, EntryError, Finding, Fingerprint, Outcome,
-    PaymentId, Proof, Record, RefundError, RefundId, RefundRequest, Settlement, TraceId,
-    VoidReason, Work, claimed_proofs,
+    PaymentId, Proof, Record, RefundError, RefundId, RefundRequest, Seal, Sealer, Settlement,
+    TraceId, VoidReason, Work, claimed_proofs,
 };
 use farthing_money::Timestamp;
 
@@ -24,6 +24,7 @@ const ANSWERS_KEPT: usize = 10_000;
 #[derive(Clone, Debug, Default)]
 pub struct Paper {
     records: Arc<Mutex<Vec<Record>>>,
+    seals: Arc<Mutex<Vec<Seal>>>,
     answers: Arc<Mutex<BTreeMap<PaymentId, Answer>>>,
     notes: Arc<Mutex<BTreeMap<String, String>>>,
 }
@@ -33,6 +34,12 @@ impl Paper {
     #[must_use]
     pub fn records(&self) -> Vec<Record> {
         lock(&self.records).clone()
+    }
+
+    /// The seals so far, one for each record.
+    #[must_use]
+    pub fn seals(&self) -> Vec<Seal> {
+        lock(&self.seals).clone()
     }
 }
 
@@ -45,6 +52,7 @@ pub struct MemoryStore {
 #[derive(Debug)]
 struct State {
     book: Book,
+    sealer: Sealer,
     index: Index,
     paper: Paper,
 }
@@ -67,11 +75,13 @@ impl MemoryStore {
     /// If the paper was not written by this type: its records must follow one another.
     #[must_use]
     pub fn open(paper: Paper, now: Timestamp) -> Self {
-        let mut state = State { book: Book::default(), index: Index::default(), paper };
+        let (book, sealer, index) = Default::default();
+        let mut state = State { book, sealer, index, paper };
         for record in state.paper.records() {
             let replayed = state.book.replay(&record);
             assert_eq!(replayed, Ok(()), "paper is only ever written by a book");
             state.index.note(&record);
+            state.sealer.seal([record.to_json()]);
         }
         let opened = state.book.open(now);
         state.write(Some(opened));
@@ -107,6 +117,8 @@ impl State {
     fn write(&mut self, record: Option<Record>) {
         if let Some(record) = record {
             self.index.note(&record);
+            let seal = self.sealer.seal([record.to_json()]);
+            lock(&self.paper.seals).push(seal);
             lock(&self.paper.records).push(record);
         }
     }

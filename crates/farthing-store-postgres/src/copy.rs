@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use farthing_ledger::PaymentId;
+use farthing_ledger::merkle::Hash;
+use farthing_ledger::{PaymentId, Seal};
 use farthing_store_writer::{Batch, Journal as _, Source};
 
 use crate::address::Address;
@@ -18,6 +19,9 @@ use crate::wait::{runtime, wait};
 
 /// How many records, or answers, are copied at once.
 const PAGE: u32 = 1_000;
+
+/// How many seals, with their records, are copied at once.
+const SEALS: u32 = 100;
 
 /// How long the lease lasts that keeps gateways out meanwhile.
 const TTL: Duration = Duration::from_secs(30);
@@ -85,27 +89,45 @@ fn begin<E: Send>(address: &Address, name: &str) -> Result<PgJournal, CopyError<
     Err(CopyError::NotEmpty)
 }
 
+/// Copies the journal with its seals as they are, so that what was published of one holds for the other.
 fn records<S: Source>(
     source: &S,
     journal: &mut PgJournal,
     copied: &mut Copied,
 ) -> Result<(), CopyError<S::Error>> {
     loop {
-        let next = copied.records.saturating_add(1);
-        let page = source.records(next, PAGE).map_err(CopyError::Source)?;
-        if page.is_empty() {
-            return Ok(());
-        }
+        let seals = source.seals(copied.records, SEALS).map_err(CopyError::Source)?;
+        let Some(last) = seals.last() else { break };
         let mut batch = Batch::default();
-        for (record, seq) in page.into_iter().zip(next..) {
-            if record.seq != seq {
-                return Err(CopyError::Gap { seq });
+        while copied.records < last.size {
+            let next = copied.records.saturating_add(1);
+            let left = last.size.saturating_sub(copied.records);
+            let limit = u32::try_from(left).unwrap_or(PAGE).min(PAGE);
+            let page = source.records(next, limit).map_err(CopyError::Source)?;
+            if page.is_empty() {
+                return Err(CopyError::Gap { seq: next });
             }
-            copied.records = seq;
-            batch.write(record);
+            for (record, seq) in page.into_iter().zip(next..) {
+                if record.seq != seq {
+                    return Err(CopyError::Gap { seq });
+                }
+                copied.records = seq;
+                batch.write(record);
+            }
         }
+        if !batch.lines.iter().map(|line| Hash::leaf(line.json.as_bytes())).eq(leaves(&seals)) {
+            return Err(CopyError::NotSealed);
+        }
+        batch.seals = seals;
         journal.commit(&batch)?;
     }
+    let next = copied.records.saturating_add(1);
+    let beyond = source.records(next, 1).map_err(CopyError::Source)?;
+    if beyond.is_empty() { Ok(()) } else { Err(CopyError::NotSealed) }
+}
+
+fn leaves(seals: &[Seal]) -> impl Iterator<Item = Hash> {
+    seals.iter().flat_map(|seal| seal.leaves.iter().copied())
 }
 
 fn answers<S: Source>(
@@ -161,6 +183,9 @@ pub enum CopyError<E> {
         /// Its place.
         seq: u64,
     },
+    /// The source is not what was sealed.
+    #[error("the source was altered since it was sealed; `farthing ledger verify` says more")]
+    NotSealed,
     /// What was written is not what was read.
     #[error("the copy differs from record {seq} on; somebody has written to the source meanwhile")]
     Differs {

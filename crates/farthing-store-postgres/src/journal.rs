@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use farthing_core::Answer;
-use farthing_ledger::{Book, PaymentId, Proof, TraceId};
+use farthing_ledger::merkle::{Hash, Tree};
+use farthing_ledger::{Book, PaymentId, Proof, Seal, TraceId};
 use farthing_money::Timestamp;
 use farthing_store_writer::{
     Batch, Journal, Kept, Line, PROOFS_KEPT, bucket, read_fields, write_fields,
@@ -23,6 +24,10 @@ use crate::lease::{FENCE, millis, release};
 const RECORDS: &str = "
 INSERT INTO farthing.journal (book, seq, at, trace, body)
 SELECT $1::text, line.* FROM unnest($2::bigint[], $3::bigint[], $4::bytea[], $5::text[]) AS line";
+
+const SEALS: &str = "
+INSERT INTO farthing.seal (book, size, root, chain, leaves)
+SELECT $1::text, seal.* FROM unnest($2::bigint[], $3::bytea[], $4::bytea[], $5::bytea[]) AS seal";
 
 const PROOFS: &str = "
 INSERT INTO farthing.proof (book, bucket, key, until, payment, trace)
@@ -94,6 +99,7 @@ struct Session {
     client: Client,
     fence: Statement,
     records: Statement,
+    seals: Statement,
     proofs: Statement,
     answers: Statement,
     note: Statement,
@@ -108,6 +114,7 @@ impl Session {
         Ok(Self {
             fence: client.prepare(FENCE).await?,
             records: client.prepare(RECORDS).await?,
+            seals: client.prepare(SEALS).await?,
             proofs: client.prepare(PROOFS).await?,
             answers: client.prepare(ANSWERS).await?,
             note: client.prepare(NOTE).await?,
@@ -134,6 +141,7 @@ impl Session {
             async { Ok(self.client.batch_execute("BEGIN").await?) },
             self.fence(setting, epoch),
             self.write_records(book, &batch.lines),
+            self.write_seals(book, &batch.seals),
             self.write_proofs(book, &batch.lines),
             self.write_answers(book, &batch.kept),
             self.write_notes(book, &batch.notes),
@@ -153,6 +161,19 @@ impl Session {
             traces.iter().map(|it| it.as_ref().map(<[u8; 16]>::as_slice)).collect();
         let bodies: Vec<&str> = lines.iter().map(|it| &*it.json).collect();
         self.client.execute(&self.records, &[&book, &seqs, &ats, &traces, &bodies]).await?;
+        Ok(())
+    }
+
+    async fn write_seals(&self, book: &str, seals: &[Seal]) -> Result<(), WriteError> {
+        if seals.is_empty() {
+            return Ok(());
+        }
+        let sizes: Vec<i64> = seals.iter().map(|seal| seal.size.cast_signed()).collect();
+        let roots: Vec<&[u8]> = seals.iter().map(|seal| seal.root.as_bytes().as_slice()).collect();
+        let chains: Vec<&[u8]> =
+            seals.iter().map(|seal| seal.chain.as_bytes().as_slice()).collect();
+        let leaves: Vec<Vec<u8>> = seals.iter().map(|seal| Hash::write_all(&seal.leaves)).collect();
+        self.client.execute(&self.seals, &[&book, &sizes, &roots, &chains, &leaves]).await?;
         Ok(())
     }
 
@@ -447,11 +468,11 @@ impl Journal for PgJournal {
         self.renew(self.third())
     }
 
-    fn save(&mut self, book: &Book, now: Timestamp) -> Result<(), WriteError> {
+    fn save(&mut self, book: &Book, tree: &Tree, now: Timestamp) -> Result<(), WriteError> {
         let snapshot = book.snapshot();
         // In-memory data with string keys always serialises.
         let body = serde_json::to_string(&snapshot).unwrap_or_default();
-        let seq = snapshot.seq.cast_signed();
+        let (seq, edge) = (snapshot.seq.cast_signed(), Hash::write_all(tree.edge()));
         let outdated = bucket(Some(now.before(PROOFS_KEPT)));
         let over = now.as_micros().cast_signed();
         let saved = self.try_on(SAVE_WAIT, async |session, setting, epoch| {
@@ -459,9 +480,10 @@ impl Journal for PgJournal {
             let book = &*setting.book;
             client.batch_execute("BEGIN").await?;
             session.fence(setting, epoch).await?;
-            let insert = "INSERT INTO farthing.snapshot (book, seq, body) VALUES ($1, $2, $3)
-                ON CONFLICT (book, seq) DO UPDATE SET body = excluded.body";
-            client.execute(insert, &[&book, &seq, &body]).await?;
+            let insert = "INSERT INTO farthing.snapshot (book, seq, body, edge)
+                VALUES ($1, $2, $3, $4)
+                ON CONFLICT (book, seq) DO UPDATE SET body = excluded.body, edge = excluded.edge";
+            client.execute(insert, &[&book, &seq, &body, &edge]).await?;
             let older = "DELETE FROM farthing.snapshot WHERE book = $1 AND seq < $2";
             client.execute(older, &[&book, &seq]).await?;
             let proofs =
@@ -481,11 +503,11 @@ impl Journal for PgJournal {
         }
     }
 
-    fn close(&mut self, book: &Book, now: Timestamp) -> Result<(), WriteError> {
+    fn close(&mut self, book: &Book, tree: &Tree, now: Timestamp) -> Result<(), WriteError> {
         if self.setting.crashed.load(Ordering::Relaxed) {
             return Ok(());
         }
-        self.save(book, now)?;
+        self.save(book, tree, now)?;
         self.hand_over()
     }
 }

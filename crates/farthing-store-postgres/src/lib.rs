@@ -41,6 +41,7 @@ mod node;
 mod reader;
 mod schema;
 mod store;
+mod verify;
 mod wait;
 
 pub use address::{Address, AddressError};
@@ -52,3 +53,4 @@ pub use load::LoadError;
 pub use reader::{ReadError, Reader};
 pub use schema::{Guards, SCHEMA_VERSION, SchemaError, migrate};
 pub use store::{OpenError, Options, PostgresStore, Role};
+pub use verify::VerifyError;

@@ -1,6 +1,9 @@
 //! Reading a book, to write it from then on.
 
-use farthing_ledger::{Book, Fingerprint, PaymentId, Proof, Record, Snapshot, claimed_proofs};
+use farthing_ledger::merkle::{Hash, Tree};
+use farthing_ledger::{
+    Book, Fingerprint, PaymentId, Proof, Record, Sealer, Snapshot, claimed_proofs,
+};
 use farthing_money::Timestamp;
 use farthing_store_writer::{REMEMBERED, bucket};
 use tokio_postgres::Row;
@@ -11,7 +14,10 @@ use crate::journal::{PgJournal, WriteError, bytes};
 const PAGE: i64 = 5_000;
 
 const SNAPSHOT: &str =
-    "SELECT body FROM farthing.snapshot WHERE book = $1 ORDER BY seq DESC LIMIT 1";
+    "SELECT body, edge FROM farthing.snapshot WHERE book = $1 ORDER BY seq DESC LIMIT 1";
+
+const LAST_SEAL: &str =
+    "SELECT size, root, chain FROM farthing.seal WHERE book = $1 ORDER BY size DESC LIMIT 1";
 
 const PROOFS: &str = "
 SELECT bucket, key, until, payment FROM farthing.proof
@@ -25,27 +31,54 @@ SELECT payment, answered FROM farthing.answer
 WHERE book = $1 AND payment > $2 AND kept_until >= $3 ORDER BY payment LIMIT $4";
 
 /// Rebuilds a book: the last snapshot, the proofs that still matter, the journal since, and what can be
-/// answered again.
-pub(crate) fn load(journal: &mut PgJournal, name: &str, now: Timestamp) -> Result<Book, LoadError> {
-    let mut book = match journal.rows(SNAPSHOT, &[&name])?.first() {
-        Some(row) => Book::restore(snapshot(row)?),
-        None => Book::default(),
+/// answered again. What is read of the journal must be what was sealed.
+pub(crate) fn load(
+    journal: &mut PgJournal,
+    name: &str,
+    now: Timestamp,
+) -> Result<(Book, Sealer), LoadError> {
+    let (mut book, mut tree) = match journal.rows(SNAPSHOT, &[&name])?.first() {
+        Some(row) => {
+            let (snapshot, tree) = snapshot(row)?;
+            (Book::restore(snapshot), tree)
+        }
+        None => (Book::default(), Tree::default()),
     };
     let memory_from = now.before(REMEMBERED);
     remember(journal, name, &mut book, bucket(Some(memory_from)))?;
-    replay(journal, name, &mut book)?;
+    replay(journal, name, &mut book, &mut tree)?;
     recall(journal, name, &mut book, now)?;
     book.forgot_until(memory_from);
-    if book.seq() == journal.written() {
-        Ok(book)
-    } else {
-        Err(LoadError::Damaged { seq: book.seq().saturating_add(1) })
+    if book.seq() != journal.written() {
+        return Err(LoadError::Damaged { seq: book.seq().saturating_add(1) });
     }
+    let sealer = sealed(journal, name, tree)?;
+    Ok((book, sealer))
 }
 
-fn snapshot(row: &Row) -> Result<Snapshot, LoadError> {
+fn snapshot(row: &Row) -> Result<(Snapshot, Tree), LoadError> {
     let body: &str = row.try_get(0).map_err(WriteError::from)?;
-    serde_json::from_str(body).map_err(|_| LoadError::Damaged { seq: 0 })
+    let edge: &[u8] = row.try_get(1).map_err(WriteError::from)?;
+    let snapshot = serde_json::from_str::<Snapshot>(body).ok();
+    let tree = |seq| Hash::read_all(edge).and_then(|edge| Tree::from_edge(seq, edge));
+    let read = snapshot.and_then(|snapshot| tree(snapshot.seq).map(|tree| (snapshot, tree)));
+    read.ok_or(LoadError::Damaged { seq: 0 })
+}
+
+/// What goes on behind the last seal, if that seals the journal whose tree is `tree`.
+fn sealed(journal: &mut PgJournal, name: &str, tree: Tree) -> Result<Sealer, LoadError> {
+    let rows = journal.rows(LAST_SEAL, &[&name])?;
+    let Some(row) = rows.first() else {
+        return if tree.size() == 0 { Ok(Sealer::default()) } else { Err(LoadError::NotSealed) };
+    };
+    let size: i64 = row.try_get(0).map_err(WriteError::from)?;
+    let root: Option<[u8; 32]> = bytes(row, 1);
+    let fits = size.cast_unsigned() == tree.size()
+        && root.is_some_and(|root| Hash::from_bytes(root) == tree.root());
+    match bytes(row, 2) {
+        Some(chain) if fits => Ok(Sealer::after(tree, Hash::from_bytes(chain))),
+        Some(_) | None => Err(LoadError::NotSealed),
+    }
 }
 
 fn remember(
@@ -76,11 +109,18 @@ fn remember(
     }
 }
 
-fn replay(journal: &mut PgJournal, name: &str, book: &mut Book) -> Result<(), LoadError> {
+fn replay(
+    journal: &mut PgJournal,
+    name: &str,
+    book: &mut Book,
+    tree: &mut Tree,
+) -> Result<(), LoadError> {
     loop {
         let rows = journal.rows(TAIL, &[&name, &book.seq().cast_signed(), &PAGE])?;
         for row in &rows {
             let record = record(row)?;
+            let body: &str = row.try_get(1).map_err(WriteError::from)?;
+            tree.push(Hash::leaf(body.as_bytes()));
             let damaged = LoadError::Damaged { seq: record.seq };
             let follows = book.seq().checked_add(1) == Some(record.seq);
             if !follows || book.replay(&record).is_err() {
@@ -140,6 +180,12 @@ pub enum LoadError {
         /// Its place; 0 is the snapshot.
         seq: u64,
     },
+    /// The journal is not what was sealed.
+    #[error(
+        "the journal does not end where its last seal says: it was altered; `farthing ledger verify` \
+         says more"
+    )]
+    NotSealed,
     /// The database says no.
     #[error(transparent)]
     Write(#[from] WriteError),

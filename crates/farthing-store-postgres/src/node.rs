@@ -284,8 +284,8 @@ impl Post {
         let Self { setting, options, epoch, asked_at, now } = self;
         let name = Arc::clone(&setting.book);
         let mut journal = PgJournal::open(setting, epoch, asked_at)?;
-        let book = load(&mut journal, &name, now)?;
-        let mut writer = Writer::new(book, journal, options, counts);
+        let read = load(&mut journal, &name, now)?;
+        let mut writer = Writer::new(read, journal, options, counts);
         writer.take_over(now)?;
         Ok(writer)
     }

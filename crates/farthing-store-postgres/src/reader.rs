@@ -4,7 +4,8 @@ use std::io;
 use std::sync::Arc;
 
 use farthing_core::StoreError;
-use farthing_ledger::{Fingerprint, PaymentId, Record, TraceId};
+use farthing_ledger::merkle::Hash;
+use farthing_ledger::{Fingerprint, PaymentId, Record, Seal, TraceId};
 use farthing_store_writer::{Kept, Source};
 use tokio::runtime::{Handle, Runtime};
 use tokio_postgres::types::ToSql;
@@ -12,7 +13,7 @@ use tokio_postgres::{Client, Row};
 
 use crate::address::Address;
 use crate::connection::{ConnectError, connect, connect_to_write, told};
-use crate::journal::answer;
+use crate::journal::{answer, bytes};
 use crate::schema::{SchemaError, version};
 use crate::wait::{runtime, wait};
 
@@ -29,21 +30,25 @@ const TRACE_OF: &str = "
 SELECT trace FROM farthing.proof
 WHERE book = $1 AND key >= $2 AND key <= $3 AND trace IS NOT NULL ORDER BY bucket DESC LIMIT 1";
 
+pub(crate) const SEALS: &str = "
+SELECT size, root, chain, leaves FROM farthing.seal
+WHERE book = $1 AND size > $2 ORDER BY size LIMIT $3";
+
 const KEPT: &str = "
 SELECT answered, status, fields, body FROM farthing.answer
 WHERE book = $1 AND payment > $2 ORDER BY payment LIMIT $3";
 
 /// How many records are read at once where all are.
-const PAGE: u32 = 10_000;
+pub(crate) const PAGE: u32 = 10_000;
 
-type Row1<'a> = &'a [&'a (dyn ToSql + Sync)];
+pub(crate) type Row1<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 /// Reads a book; any number of readers beside one writer. The connection may lead to a standby, which is
 /// then a little behind.
 pub struct Reader {
     runtime: Runtime,
     client: Client,
-    book: String,
+    pub(crate) book: String,
 }
 
 impl Reader {
@@ -64,8 +69,12 @@ impl Reader {
         Ok(Self { runtime, client, book: name.to_owned() })
     }
 
-    fn rows(&self, select: &str, row: Row1<'_>) -> Result<Vec<Row>, ReadError> {
+    pub(crate) fn rows(&self, select: &str, row: Row1<'_>) -> Result<Vec<Row>, ReadError> {
         Ok(wait(&self.runtime, self.client.query(select, row))?)
+    }
+
+    pub(crate) fn execute(&self, statement: &str) -> Result<(), ReadError> {
+        Ok(wait(&self.runtime, self.client.batch_execute(statement))?)
     }
 
     /// The records from place `from` on, at most `limit`, in order.
@@ -135,7 +144,7 @@ impl Reader {
             bound.split_at_mut(16).0.copy_from_slice(&payment.to_bytes());
         }
         let rows = self.rows(TRACE_OF, &[&self.book, &low.as_slice(), &high.as_slice()])?;
-        Ok(rows.first().and_then(|row| crate::journal::bytes(row, 0)).map(TraceId::from_bytes))
+        Ok(rows.first().and_then(|row| bytes(row, 0)).map(TraceId::from_bytes))
     }
 }
 
@@ -146,11 +155,32 @@ impl Source for Reader {
         Self::records(self, from, limit)
     }
 
+    fn seals(&self, size: u64, limit: u32) -> Result<Vec<Seal>, ReadError> {
+        let row: Row1<'_> = &[&self.book, &size.cast_signed(), &i64::from(limit)];
+        let rows = self.rows(SEALS, row)?;
+        let read = rows.iter().map(|row| match seal(row)? {
+            (_, Some(seal)) => Ok(seal),
+            (size, None) => Err(ReadError::Damaged { seq: size }),
+        });
+        read.collect()
+    }
+
     fn kept(&self, after: Option<PaymentId>, limit: u32) -> Result<Vec<Kept>, ReadError> {
         let after = after.map(|after| after.to_bytes().to_vec()).unwrap_or_default();
         let rows = self.rows(KEPT, &[&self.book, &after, &i64::from(limit)])?;
         rows.iter().map(kept).collect()
     }
+}
+
+/// A seal and the size it stands for; nothing if it is none.
+pub(crate) fn seal(row: &Row) -> Result<(u64, Option<Seal>), ReadError> {
+    let size = row.try_get::<_, i64>(0)?.cast_unsigned();
+    let hash = |at| bytes(row, at).map(Hash::from_bytes);
+    let leaves = row.try_get::<_, &[u8]>(3)?;
+    let (Some(root), Some(chain), Some(leaves)) = (hash(1), hash(2), Hash::read_all(leaves)) else {
+        return Ok((size, None));
+    };
+    Ok((size, Some(Seal { size, root, chain, leaves })))
 }
 
 fn kept(row: &Row) -> Result<Kept, ReadError> {

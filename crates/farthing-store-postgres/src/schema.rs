@@ -63,10 +63,19 @@ CREATE TABLE farthing.answer (
     PRIMARY KEY (book, payment)
 );
 CREATE INDEX answer_kept_until ON farthing.answer (book, kept_until);
+CREATE TABLE farthing.seal (
+    book   text   NOT NULL,
+    size   bigint NOT NULL,
+    root   bytea  NOT NULL CHECK (length(root) = 32),
+    chain  bytea  NOT NULL CHECK (length(chain) = 32),
+    leaves bytea  NOT NULL CHECK (length(leaves) % 32 = 0),
+    PRIMARY KEY (book, size)
+);
 CREATE TABLE farthing.snapshot (
     book text   NOT NULL,
     seq  bigint NOT NULL,
     body text   NOT NULL,
+    edge bytea  NOT NULL CHECK (length(edge) % 32 = 0),
     PRIMARY KEY (book, seq)
 );
 CREATE TABLE farthing.note (
@@ -87,6 +96,7 @@ CREATE TABLE farthing.lease (
 DROP TABLE farthing.lease;
 DROP TABLE farthing.note;
 DROP TABLE farthing.snapshot;
+DROP TABLE farthing.seal;
 DROP TABLE farthing.answer;
 DROP TABLE farthing.proof;
 DROP TABLE farthing.journal;",
@@ -95,6 +105,8 @@ DROP TABLE farthing.journal;",
     Step {
         up: "",
         down: "
+DROP TRIGGER IF EXISTS seal_is_never_changed ON farthing.seal;
+DROP TRIGGER IF EXISTS seal_is_never_emptied ON farthing.seal;
 DROP TRIGGER IF EXISTS journal_is_never_changed ON farthing.journal;
 DROP TRIGGER IF EXISTS journal_is_never_emptied ON farthing.journal;
 DROP FUNCTION IF EXISTS farthing.refuse();",
@@ -104,6 +116,10 @@ $$ BEGIN RAISE EXCEPTION 'the journal is append-only'; END $$;
 CREATE TRIGGER journal_is_never_changed BEFORE UPDATE OR DELETE ON farthing.journal
 FOR EACH ROW EXECUTE FUNCTION farthing.refuse();
 CREATE TRIGGER journal_is_never_emptied BEFORE TRUNCATE ON farthing.journal
+FOR EACH STATEMENT EXECUTE FUNCTION farthing.refuse();
+CREATE TRIGGER seal_is_never_changed BEFORE UPDATE OR DELETE ON farthing.seal
+FOR EACH ROW EXECUTE FUNCTION farthing.refuse();
+CREATE TRIGGER seal_is_never_emptied BEFORE TRUNCATE ON farthing.seal
 FOR EACH STATEMENT EXECUTE FUNCTION farthing.refuse();",
     },
 ];

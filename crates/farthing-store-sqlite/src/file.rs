@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use farthing_core::Answer;
-use farthing_ledger::{Book, Fingerprint, PaymentId, Proof, Record, Snapshot};
+use farthing_ledger::merkle::{Hash, Tree};
+use farthing_ledger::{Book, Fingerprint, PaymentId, Proof, Record, Seal, Sealer, Snapshot};
 use farthing_money::Timestamp;
 use farthing_store_writer::{
     Kept, Line, PROOFS_KEPT, REMEMBERED, bucket, read_fields, write_fields,
@@ -18,7 +19,7 @@ use crate::checkpoint::Checkpoint;
 const APPLICATION_ID: i32 = 0x4652_5448;
 
 /// The schema this code writes.
-const SCHEMA_VERSION: i32 = 3;
+const SCHEMA_VERSION: i32 = 4;
 
 /// The journal and what is derived from it.
 ///
@@ -45,12 +46,31 @@ CREATE TABLE proof (
     trace   BLOB,
     PRIMARY KEY (bucket, key)
 ) STRICT, WITHOUT ROWID;
+";
+
+/// What makes an altered line be found: a seal for each commit, and the book as it stood at one record,
+/// with the right edge of the journal's tree.
+const SEALS: &str = "
+CREATE TABLE seal (
+    size   INTEGER PRIMARY KEY,
+    root   BLOB NOT NULL CHECK (length(root) = 32),
+    chain  BLOB NOT NULL CHECK (length(chain) = 32),
+    leaves BLOB NOT NULL CHECK (length(leaves) > 0 AND length(leaves) % 32 = 0)
+) STRICT;
+CREATE TRIGGER seal_is_never_changed BEFORE UPDATE ON seal
+BEGIN SELECT RAISE(ABORT, 'seals are append-only'); END;
+CREATE TRIGGER seal_is_never_cut BEFORE DELETE ON seal
+BEGIN SELECT RAISE(ABORT, 'seals are append-only'); END;
 
 CREATE TABLE snapshot (
     seq  INTEGER PRIMARY KEY,
-    body TEXT NOT NULL
+    body TEXT NOT NULL,
+    edge BLOB NOT NULL CHECK (length(edge) % 32 = 0)
 ) STRICT;
 ";
+
+/// How many records that were written before there were seals one seal is made over.
+const SEALED_AT_ONCE: usize = 65_536;
 
 /// Answers that may be given again, and what the book has to know for it. Nothing here is part of the
 /// journal: it holds what was sold, and is gone when it cannot be asked for any more.
@@ -87,7 +107,7 @@ pub(crate) fn open(
     path: &Path,
     lock_wait: Duration,
     now: Timestamp,
-) -> Result<(BookFile, Book), OpenError> {
+) -> Result<(BookFile, Book, Sealer), OpenError> {
     let lock = lock(path)?;
     create_private(path)?;
     let connection = Connection::open(path)?;
@@ -100,9 +120,9 @@ pub(crate) fn open(
          PRAGMA trusted_schema = OFF;",
     )?;
     migrate(&connection)?;
-    let book = read(&connection, now)?;
+    let (book, sealer) = read(&connection, now)?;
     let checkpoint = Checkpoint::new(path);
-    Ok((BookFile { connection, checkpoint, _lock: lock }, book))
+    Ok((BookFile { connection, checkpoint, _lock: lock }, book, sealer))
 }
 
 /// Opens a book for reading, beside whoever writes it.
@@ -151,33 +171,44 @@ fn migrate(connection: &Connection) -> Result<(), OpenError> {
         (APPLICATION_ID, SCHEMA_VERSION) => Ok(()),
         (0, 0) if is_empty(connection)? => {
             connection.execute_batch(&format!(
-                "BEGIN IMMEDIATE; {SCHEMA} {ANSWERS} {NOTES}
+                "BEGIN IMMEDIATE; {SCHEMA} {ANSWERS} {NOTES} {SEALS}
                  PRAGMA application_id = {APPLICATION_ID};
                  PRAGMA user_version = {SCHEMA_VERSION};
                  COMMIT;"
             ))?;
             Ok(())
         }
-        (APPLICATION_ID, 1) => {
-            connection.execute_batch(&format!(
-                "BEGIN IMMEDIATE; {ANSWERS} {NOTES}
-                 DELETE FROM snapshot;
-                 PRAGMA user_version = {SCHEMA_VERSION};
-                 COMMIT;"
-            ))?;
-            Ok(())
-        }
-        (APPLICATION_ID, 2) => {
-            connection.execute_batch(&format!(
-                "BEGIN IMMEDIATE; {NOTES}
-                 PRAGMA user_version = {SCHEMA_VERSION};
-                 COMMIT;"
-            ))?;
-            Ok(())
-        }
+        (APPLICATION_ID, 1) => upgrade(connection, &format!("{ANSWERS} {NOTES}")),
+        (APPLICATION_ID, 2) => upgrade(connection, NOTES),
+        (APPLICATION_ID, 3) => upgrade(connection, ""),
         (APPLICATION_ID, found) => Err(OpenError::Version { found }),
         _ => Err(OpenError::NotABook),
     }
+}
+
+/// Brings a book without seals up to date, and seals what is there: all of it, or nothing.
+fn upgrade(connection: &Connection, tables: &str) -> Result<(), OpenError> {
+    let transaction = connection.unchecked_transaction()?;
+    // The old snapshot knows no tree; the first start reads the journal from its first line.
+    transaction.execute_batch(&format!("{tables} DROP TABLE snapshot; {SEALS}"))?;
+    let mut sealer = Sealer::default();
+    let mut lines = Vec::new();
+    let mut journal = transaction.prepare("SELECT body FROM journal ORDER BY seq")?;
+    let mut rows = journal.query(())?;
+    while let Some(row) = rows.next()? {
+        lines.push(row.get::<_, String>(0)?);
+        if lines.len() == SEALED_AT_ONCE {
+            seal(&transaction, &sealer.seal(lines.drain(..)))?;
+        }
+    }
+    if !lines.is_empty() {
+        seal(&transaction, &sealer.seal(lines))?;
+    }
+    drop(rows);
+    drop(journal);
+    transaction.execute_batch(&format!("PRAGMA user_version = {SCHEMA_VERSION};"))?;
+    transaction.commit()?;
+    Ok(())
 }
 
 fn is_empty(connection: &Connection) -> Result<bool, OpenError> {
@@ -186,17 +217,15 @@ fn is_empty(connection: &Connection) -> Result<bool, OpenError> {
     Ok(count == 0)
 }
 
-/// Rebuilds the book: the last snapshot, the journal since, and the proofs that still matter.
-fn read(connection: &Connection, now: Timestamp) -> Result<Book, OpenError> {
-    let last = "SELECT body FROM snapshot ORDER BY seq DESC LIMIT 1";
-    let snapshot: Option<String> = connection.query_row(last, [], |row| row.get(0)).optional()?;
-    let mut book = match snapshot {
-        Some(body) => {
-            let snapshot: Snapshot =
-                serde_json::from_str(&body).map_err(|_| OpenError::Damaged { seq: 0 })?;
-            Book::restore(snapshot)
+/// Rebuilds the book: the last snapshot, the journal since, and the proofs that still matter. What is
+/// read of the journal must be what was sealed.
+fn read(connection: &Connection, now: Timestamp) -> Result<(Book, Sealer), OpenError> {
+    let (mut book, mut tree) = match last_snapshot(connection)? {
+        Some(last) => {
+            let (snapshot, tree) = last.says.ok_or(OpenError::Damaged { seq: 0 })?;
+            (Book::restore(snapshot), tree)
         }
-        None => Book::default(),
+        None => (Book::default(), Tree::default()),
     };
     let memory_from = now.before(REMEMBERED);
     let mut proofs =
@@ -217,6 +246,7 @@ fn read(connection: &Connection, now: Timestamp) -> Result<Book, OpenError> {
         let seq = row.get::<_, i64>(0)?.cast_unsigned();
         let body: String = row.get(1)?;
         let damaged = OpenError::Damaged { seq };
+        tree.push(Hash::leaf(body.as_bytes()));
         let Ok(record) = Record::from_json(body.as_bytes()) else { return Err(damaged) };
         let follows = record.seq == seq && book.seq().checked_add(1) == Some(seq);
         if !follows || book.replay(&record).is_err() {
@@ -236,7 +266,58 @@ fn read(connection: &Connection, now: Timestamp) -> Result<Book, OpenError> {
         }
     }
     book.forgot_until(memory_from);
-    Ok(book)
+    let sealer = sealed(connection, tree)?;
+    Ok((book, sealer))
+}
+
+/// The last snapshot.
+pub(crate) struct LastSnapshot {
+    /// Its place.
+    pub(crate) seq: u64,
+    /// The book and the tree of its journal, if they can be read.
+    pub(crate) says: Option<(Snapshot, Tree)>,
+}
+
+/// The last snapshot, if there is one.
+pub(crate) fn last_snapshot(connection: &Connection) -> rusqlite::Result<Option<LastSnapshot>> {
+    let last = "SELECT seq, body, edge FROM snapshot ORDER BY seq DESC LIMIT 1";
+    let row = |row: &rusqlite::Row<'_>| {
+        let seq = row.get::<_, i64>(0)?.cast_unsigned();
+        let (body, edge): (String, Vec<u8>) = (row.get(1)?, row.get(2)?);
+        let snapshot = serde_json::from_str::<Snapshot>(&body).ok().filter(|it| it.seq == seq);
+        let tree = Hash::read_all(&edge).and_then(|edge| Tree::from_edge(seq, edge));
+        Ok(LastSnapshot { seq, says: snapshot.zip(tree) })
+    };
+    connection.query_row(last, [], row).optional()
+}
+
+/// What goes on behind the last seal, if that seals the journal whose tree is `tree`.
+fn sealed(connection: &Connection, tree: Tree) -> Result<Sealer, OpenError> {
+    let last = "SELECT size, root, chain FROM seal ORDER BY size DESC LIMIT 1";
+    let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?));
+    let last: Option<(i64, [u8; 32], [u8; 32])> = connection.query_row(last, [], row).optional()?;
+    match last {
+        None if tree.size() == 0 => Ok(Sealer::default()),
+        Some((size, root, chain))
+            if size.cast_unsigned() == tree.size() && Hash::from_bytes(root) == tree.root() =>
+        {
+            Ok(Sealer::after(tree, Hash::from_bytes(chain)))
+        }
+        Some(_) | None => Err(OpenError::NotSealed),
+    }
+}
+
+/// Writes the seal of a commit, within the transaction that is open.
+pub(crate) fn seal(connection: &Connection, seal: &Seal) -> rusqlite::Result<()> {
+    let mut insert = connection
+        .prepare_cached("INSERT INTO seal (size, root, chain, leaves) VALUES (?, ?, ?, ?)")?;
+    insert.execute(params![
+        seal.size.cast_signed(),
+        seal.root.as_bytes(),
+        seal.chain.as_bytes(),
+        Hash::write_all(&seal.leaves)
+    ])?;
+    Ok(())
 }
 
 /// Keeps what is needed to give an answer again, within the transaction that is open.
@@ -310,14 +391,20 @@ pub(crate) fn append(connection: &Connection, line: &Line) -> rusqlite::Result<(
 }
 
 /// Writes the book down whole, and drops what nobody can ask for any more.
-pub(crate) fn save(connection: &Connection, book: &Book, now: Timestamp) -> rusqlite::Result<()> {
+pub(crate) fn save(
+    connection: &Connection,
+    book: &Book,
+    tree: &Tree,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
     let snapshot = book.snapshot();
     // In-memory data with string keys always serialises.
     let body = serde_json::to_string(&snapshot).unwrap_or_default();
     let seq = snapshot.seq.cast_signed();
     let transaction = connection.unchecked_transaction()?;
-    transaction
-        .execute("INSERT OR REPLACE INTO snapshot (seq, body) VALUES (?, ?)", params![seq, body])?;
+    let edge = Hash::write_all(tree.edge());
+    let insert = "INSERT OR REPLACE INTO snapshot (seq, body, edge) VALUES (?, ?, ?)";
+    transaction.execute(insert, params![seq, body, edge])?;
     transaction.execute("DELETE FROM snapshot WHERE seq < ?", [seq])?;
     let outdated = bucket(Some(now.before(PROOFS_KEPT)));
     transaction.execute("DELETE FROM proof WHERE bucket > 0 AND bucket < ?", [outdated])?;
@@ -343,7 +430,7 @@ pub enum OpenError {
     #[error("the file is not a Farthing book")]
     NotABook,
     /// It was written by another version.
-    #[error("the book has schema version {found}, and this program writes version 3")]
+    #[error("the book has schema version {found}, and this program writes version 4")]
     Version {
         /// Its version.
         found: i32,
@@ -354,6 +441,12 @@ pub enum OpenError {
         /// Its place; 0 is the snapshot.
         seq: u64,
     },
+    /// The journal is not what was sealed.
+    #[error(
+        "the journal does not end where its last seal says: it was altered; `farthing ledger verify` \
+         says more"
+    )]
+    NotSealed,
     /// The operating system says no.
     #[error("the book cannot be opened: {0}")]
     Io(#[source] std::io::Error),

@@ -9,7 +9,8 @@
 //!
 //! The `journal` table is the truth and only ever grows; triggers refuse anything else. Beside it
 //! stand an index of claimed `proof`s and, now and then, a `snapshot` of the book, from which a
-//! start needs to read only the journal's tail.
+//! start needs to read only the journal's tail. Each commit writes a `seal` over everything so far:
+//! whatever is altered later, [`Reader::verify`] finds and names.
 //!
 //! # Crash safety
 //!
@@ -32,6 +33,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use farthing_core::{Answer, StoreError};
+use farthing_ledger::merkle::Tree;
 use farthing_ledger::{Book, PaymentId, Proof, Record, TraceId};
 use farthing_money::Timestamp;
 use farthing_store_writer::{
@@ -40,7 +42,7 @@ use farthing_store_writer::{
 use tokio::sync::watch;
 
 pub use file::OpenError;
-pub use reader::{ReadError, Reader};
+pub use reader::{ReadError, Reader, VerifyError};
 
 use file::BookFile;
 
@@ -91,11 +93,11 @@ impl SqliteStore {
     ///
     /// An [`OpenError`]: another process has it, it is not a book, or the disk says no.
     pub fn open(path: &Path, options: Options, now: Timestamp) -> Result<Self, OpenError> {
-        let (file, book) = file::open(path, options.lock_wait, now)?;
+        let (file, book, sealer) = file::open(path, options.lock_wait, now)?;
         let options = options.into();
         let (desk, queue) = farthing_store_writer::open(&options);
         let counts = Arc::clone(desk.counts());
-        let mut writer = Writer::new(book, file, options, Arc::clone(&counts));
+        let mut writer = Writer::new((book, sealer), file, options, Arc::clone(&counts));
         writer.take_over(now)?;
         let reader = Arc::new(Mutex::new(Reader::open(path)?));
         let (stop, stopped) = watch::channel(false);
@@ -193,6 +195,9 @@ impl Journal for BookFile {
         for line in &batch.lines {
             file::append(&transaction, line)?;
         }
+        for seal in &batch.seals {
+            file::seal(&transaction, seal)?;
+        }
         for kept in &batch.kept {
             file::keep_answer(&transaction, kept)?;
         }
@@ -212,8 +217,8 @@ impl Journal for BookFile {
         file::answer(&self.connection, payment)
     }
 
-    fn save(&mut self, book: &Book, now: Timestamp) -> rusqlite::Result<()> {
-        file::save(&self.connection, book, now)
+    fn save(&mut self, book: &Book, tree: &Tree, now: Timestamp) -> rusqlite::Result<()> {
+        file::save(&self.connection, book, tree, now)
     }
 }
 

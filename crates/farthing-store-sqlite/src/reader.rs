@@ -3,11 +3,16 @@
 use std::path::Path;
 
 use farthing_core::Answer;
-use farthing_ledger::{Fingerprint, PaymentId, Record, TraceId};
-use farthing_store_writer::{Kept, Source, read_fields};
+use farthing_ledger::merkle::Hash;
+use farthing_ledger::{
+    AllWrong, Answered, Fingerprint, Indexed, PaymentId, Proof, Published, Record, Row as Line,
+    Seal, TraceId, Verification, Verified, Wrong,
+};
+use farthing_money::Timestamp;
+use farthing_store_writer::{Kept, PROOFS_KEPT, Source, bucket, read_fields};
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use crate::file::{self, OpenError};
+use crate::file::{self, LastSnapshot, OpenError};
 
 /// Reads the journal of a book; any number of readers beside one writer.
 pub struct Reader {
@@ -45,6 +50,138 @@ impl Reader {
         let mut statement =
             self.connection.prepare("SELECT seq, body FROM journal ORDER BY seq")?;
         collect(statement.query(())?)
+    }
+
+    /// The whole journal as it was written, in order, with what stands beside each line.
+    ///
+    /// # Errors
+    ///
+    /// A [`ReadError`].
+    pub fn lines(&self) -> Result<Vec<Line>, ReadError> {
+        let mut lines = Vec::new();
+        self.each_line(|line| lines.push(line), |seq| Err(ReadError::Damaged { seq }))?;
+        Ok(lines)
+    }
+
+    /// Recomputes everything from the journal, and the journal from its seals: what is wrong with the
+    /// book, row by row. What was `published` of it is known to whoever could alter everything else.
+    ///
+    /// The book is read as it stood at one moment, beside whoever writes it.
+    ///
+    /// # Errors
+    ///
+    /// A [`VerifyError`] that names everything that is wrong, or says why it cannot be known.
+    pub fn verify(
+        &self,
+        published: Vec<Published>,
+        now: Timestamp,
+    ) -> Result<Verified, VerifyError> {
+        let moment = self.connection.unchecked_transaction()?;
+        let mut unread = Vec::new();
+        let seals = self.seals(&mut unread)?;
+        let snapshot = match file::last_snapshot(&self.connection)? {
+            Some(LastSnapshot { seq, says: None }) => {
+                unread.push(Wrong::SnapshotUnreadable { seq });
+                None
+            }
+            Some(LastSnapshot { says, .. }) => says,
+            None => None,
+        };
+        let mut check = Verification::begin(&seals, snapshot, published);
+        for wrong in unread {
+            check.note(wrong);
+        }
+        let mut odd = Vec::new();
+        self.each_line(
+            |line| check.row(&line),
+            |seq| {
+                odd.push(Wrong::Column { seq, column: "trace" });
+                Ok(())
+            },
+        )?;
+        for wrong in odd {
+            check.note(wrong);
+        }
+        self.check_proofs(&mut check)?;
+        self.check_answers(&mut check)?;
+        moment.finish()?;
+        Ok(check.finish(now.before(PROOFS_KEPT), now)?)
+    }
+
+    /// Reads the journal line by line; `odd` is told the place of a row whose columns are none.
+    fn each_line(
+        &self,
+        mut each: impl FnMut(Line),
+        mut odd: impl FnMut(u64) -> Result<(), ReadError>,
+    ) -> Result<(), ReadError> {
+        let select = "SELECT seq, at, trace, body FROM journal ORDER BY seq";
+        let mut statement = self.connection.prepare(select)?;
+        let mut rows = statement.query(())?;
+        while let Some(row) = rows.next()? {
+            let seq = row.get::<_, i64>(0)?.cast_unsigned();
+            let trace = match row.get::<_, Option<Vec<u8>>>(2)?.map(TryInto::try_into) {
+                Some(Ok(bytes)) => Some(TraceId::from_bytes(bytes)),
+                Some(Err(_)) => {
+                    odd(seq)?;
+                    None
+                }
+                None => None,
+            };
+            let at = Timestamp::from_micros(row.get::<_, i64>(1)?.cast_unsigned());
+            // What is not even text is not what was sealed either.
+            let line = String::from_utf8_lossy(text(row, 3)?).into_owned();
+            each(Line { seq, at, trace, line });
+        }
+        Ok(())
+    }
+
+    fn seals(&self, unread: &mut Vec<Wrong>) -> Result<Vec<Seal>, ReadError> {
+        let select = "SELECT size, root, chain, leaves FROM seal ORDER BY size";
+        let mut statement = self.connection.prepare(select)?;
+        let mut rows = statement.query(())?;
+        let mut seals = Vec::new();
+        while let Some(row) = rows.next()? {
+            match seal(row)? {
+                (_, Some(seal)) => seals.push(seal),
+                (size, None) => unread.push(Wrong::SealUnreadable { size }),
+            }
+        }
+        Ok(seals)
+    }
+
+    fn check_proofs(&self, check: &mut Verification) -> Result<(), ReadError> {
+        let select = "SELECT bucket, key, until, payment, trace FROM proof";
+        let mut statement = self.connection.prepare(select)?;
+        let mut rows = statement.query(())?;
+        while let Some(row) = rows.next()? {
+            let Some((lies_in, indexed)) = indexed(row)? else {
+                check.note(Wrong::RowUnreadable { table: "proof" });
+                continue;
+            };
+            // Nobody looks for a proof in another bucket than its own: there it is as good as deleted.
+            if lies_in == bucket(indexed.proof.keep_until) {
+                check.proof(&indexed);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_answers(&self, check: &mut Verification) -> Result<(), ReadError> {
+        let select = "SELECT payment, kept_until, answered FROM answer";
+        let mut statement = self.connection.prepare(select)?;
+        let mut rows = statement.query(())?;
+        while let Some(row) = rows.next()? {
+            let payment: Vec<u8> = row.get(0)?;
+            let until = Timestamp::from_micros(row.get::<_, i64>(1)?.cast_unsigned());
+            let answered = serde_json::from_slice::<Answered>(text(row, 2)?).ok();
+            let answered =
+                answered.filter(|it| it.payment.to_bytes() == *payment && it.kept_until == until);
+            match answered {
+                Some(answered) => check.answer(&answered),
+                None => check.note(Wrong::RowUnreadable { table: "answer" }),
+            }
+        }
+        Ok(())
     }
 
     /// The records of one payment's story, in order.
@@ -116,6 +253,19 @@ impl Source for Reader {
         Self::records(self, from, limit)
     }
 
+    fn seals(&self, size: u64, limit: u32) -> Result<Vec<Seal>, ReadError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT size, root, chain, leaves FROM seal WHERE size > ?1 ORDER BY size LIMIT ?2",
+        )?;
+        let mut rows = statement.query((size.cast_signed(), limit))?;
+        let mut all = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (size, seal) = seal(row)?;
+            all.push(seal.ok_or(ReadError::Damaged { seq: size })?);
+        }
+        Ok(all)
+    }
+
     fn kept(&self, after: Option<PaymentId>, limit: u32) -> Result<Vec<Kept>, ReadError> {
         let mut statement = self.connection.prepare_cached(
             "SELECT answered, status, fields, body FROM answer
@@ -130,6 +280,18 @@ impl Source for Reader {
     }
 }
 
+/// A seal and the size it stands for; nothing if it is none.
+fn seal(row: &Row<'_>) -> Result<(u64, Option<Seal>), ReadError> {
+    let size = row.get::<_, i64>(0)?.cast_unsigned();
+    let hash = |column| row.get::<_, Vec<u8>>(column).map(TryInto::try_into);
+    let leaves = Hash::read_all(&row.get::<_, Vec<u8>>(3)?);
+    let (Ok(root), Ok(chain), Some(leaves)) = (hash(1)?, hash(2)?, leaves) else {
+        return Ok((size, None));
+    };
+    let (root, chain) = (Hash::from_bytes(root), Hash::from_bytes(chain));
+    Ok((size, Some(Seal { size, root, chain, leaves })))
+}
+
 fn kept(row: &Row<'_>) -> Result<Kept, ReadError> {
     let answered: String = row.get(0)?;
     let answered = serde_json::from_str(&answered).map_err(|_| ReadError::DamagedAnswer)?;
@@ -141,6 +303,29 @@ fn kept(row: &Row<'_>) -> Result<Kept, ReadError> {
         None => None,
     };
     Ok(Kept { answered, answer })
+}
+
+fn text<'a>(row: &'a Row<'_>, column: usize) -> Result<&'a [u8], ReadError> {
+    Ok(row.get_ref(column)?.as_bytes().map_err(rusqlite::Error::from)?)
+}
+
+/// An entry of the index of proofs and the bucket it lies in; nothing if it is none.
+fn indexed(row: &Row<'_>) -> Result<Option<(i64, Indexed)>, ReadError> {
+    let (key, payment): (Vec<u8>, Vec<u8>) = (row.get(1)?, row.get(3)?);
+    let until: Option<i64> = row.get(2)?;
+    let trace = row.get::<_, Option<Vec<u8>>>(4)?.map(TryInto::try_into).transpose();
+    let (Ok(key), Ok(payment), Ok(trace)) = (key.try_into(), payment.try_into(), trace) else {
+        return Ok(None);
+    };
+    let indexed = Indexed {
+        proof: Proof {
+            fingerprint: Fingerprint::from_bytes(key),
+            keep_until: until.map(|until| Timestamp::from_micros(until.cast_unsigned())),
+        },
+        payment: PaymentId::from_bytes(payment),
+        trace: trace.map(TraceId::from_bytes),
+    };
+    Ok(Some((row.get(0)?, indexed)))
 }
 
 fn collect(mut rows: rusqlite::Rows<'_>) -> Result<Vec<Record>, ReadError> {
@@ -174,4 +359,21 @@ pub enum ReadError {
     /// SQLite says no.
     #[error("the book cannot be read: {0}")]
     Sqlite(#[from] rusqlite::Error),
+}
+
+/// Why a book is not sound, or why nobody knows.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// It is not what was written.
+    #[error(transparent)]
+    Wrong(#[from] AllWrong),
+    /// It cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+impl From<rusqlite::Error> for VerifyError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Read(error.into())
+    }
 }

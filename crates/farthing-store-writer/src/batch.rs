@@ -1,16 +1,16 @@
 //! What one commit contains.
 
 use farthing_core::Answer;
-use farthing_ledger::{Answered, PaymentId, Proof, Record, claimed_proofs};
+use farthing_ledger::{Answered, PaymentId, Proof, Record, Seal, claimed_proofs};
 
 /// What one commit contains: all of it is durable afterwards, or none of it happened.
-///
-/// Whatever covers a batch as a whole, such as a seal over its lines, is one more member here, made
-/// from [`Batch::lines`] when the batch is decided, and written by [`crate::Journal::commit`].
 #[derive(Debug, Default)]
 pub struct Batch {
     /// The records, in order and without gaps.
     pub lines: Vec<Line>,
+    /// What seals the records: one seal, or none where there is no record. A copy has as many as its
+    /// original.
+    pub seals: Vec<Seal>,
     /// What is kept of payments that were delivered.
     pub kept: Vec<Kept>,
     /// Notes: names, and what stands under each from now on.

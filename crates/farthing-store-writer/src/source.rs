@@ -1,6 +1,6 @@
 //! A book that is read from its first record to its last, to be copied somewhere else.
 
-use farthing_ledger::{PaymentId, Record};
+use farthing_ledger::{PaymentId, Record, Seal};
 
 use crate::Kept;
 
@@ -16,6 +16,13 @@ pub trait Source {
     ///
     /// It cannot be read.
     fn records(&self, from: u64, limit: u32) -> Result<Vec<Record>, Self::Error>;
+
+    /// The seals behind the one over `size` records, at most `limit`, in order.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    fn seals(&self, size: u64, limit: u32) -> Result<Vec<Seal>, Self::Error>;
 
     /// The answers that are kept, of payments after `after` and in their order, at most `limit`.
     ///

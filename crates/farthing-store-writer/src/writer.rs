@@ -6,7 +6,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use farthing_core::Answer;
-use farthing_ledger::{Book, ClaimError, Cold, PaymentId, Proof, Standing};
+use farthing_ledger::merkle::Tree;
+use farthing_ledger::{Book, ClaimError, Cold, PaymentId, Proof, Sealer, Standing};
 use farthing_money::Timestamp;
 
 use crate::desk::{Asker, Kind};
@@ -72,26 +73,28 @@ pub trait Journal {
         Ok(())
     }
 
-    /// Writes the book down whole, and drops what nobody can ask for any more.
+    /// Writes the book down whole, with the tree over its journal, and drops what nobody can ask for any
+    /// more.
     ///
     /// # Errors
     ///
     /// It is not written. The journal itself has everything.
-    fn save(&mut self, book: &Book, now: Timestamp) -> Result<(), Self::Error>;
+    fn save(&mut self, book: &Book, tree: &Tree, now: Timestamp) -> Result<(), Self::Error>;
 
     /// Called once, when everything that was asked is answered and nothing more can be.
     ///
     /// # Errors
     ///
     /// As [`Journal::save`].
-    fn close(&mut self, book: &Book, now: Timestamp) -> Result<(), Self::Error> {
-        self.save(book, now)
+    fn close(&mut self, book: &Book, tree: &Tree, now: Timestamp) -> Result<(), Self::Error> {
+        self.save(book, tree, now)
     }
 }
 
 /// A book, its journal, and whoever waits for both.
 pub struct Writer<J> {
     book: Book,
+    sealer: Sealer,
     journal: J,
     options: Options,
     counts: Arc<Counts>,
@@ -119,11 +122,17 @@ impl<J: Journal> Cold for Index<'_, J> {
 }
 
 impl<J: Journal> Writer<J> {
-    /// Whoever writes `book` into `journal`, where it was read from.
-    pub fn new(book: Book, journal: J, options: Options, counts: Arc<Counts>) -> Self {
+    /// Whoever writes `book` into `journal`, where it was read from, and seals each commit behind what
+    /// was sealed before.
+    pub fn new(
+        (book, sealer): (Book, Sealer),
+        journal: J,
+        options: Options,
+        counts: Arc<Counts>,
+    ) -> Self {
         let saved_at_seq = book.seq();
         counts.note_unfinished(book.unfinished());
-        Self { book, journal, options, counts, saved_at_seq, now: Timestamp::default() }
+        Self { book, sealer, journal, options, counts, saved_at_seq, now: Timestamp::default() }
     }
 
     /// Writes down that this writer has the book now.
@@ -135,7 +144,7 @@ impl<J: Journal> Writer<J> {
         self.now = now;
         let mut batch = Batch::default();
         batch.write(self.book.open(now));
-        self.commit(&batch)
+        self.commit(&mut batch)
     }
 
     /// Works until every desk is closed, or until a write fails.
@@ -161,7 +170,7 @@ impl<J: Journal> Writer<J> {
             }
         }
         // What is not saved now is read from the journal at the next start.
-        let _ = self.journal.close(&self.book, self.now);
+        let _ = self.journal.close(&self.book, self.sealer.tree(), self.now);
         Ok(())
     }
 
@@ -179,13 +188,13 @@ impl<J: Journal> Writer<J> {
                 Kind::Abandon(payment) => self.abandon(payment),
             }
         }
-        self.settle(&batch, &replies)?;
+        self.settle(&mut batch, &replies)?;
         for waiting in replies {
             self.give(waiting);
         }
         let unsaved = self.book.seq().saturating_sub(self.saved_at_seq);
         if unsaved >= self.options.snapshot_every {
-            self.journal.save(&self.book, self.now)?;
+            self.journal.save(&self.book, self.sealer.tree(), self.now)?;
             self.saved_at_seq = self.book.seq();
         }
         Ok(())
@@ -203,7 +212,7 @@ impl<J: Journal> Writer<J> {
     }
 
     /// Makes sure that what is about to be said holds.
-    fn settle(&mut self, batch: &Batch, replies: &[Waiting]) -> Result<(), J::Error> {
+    fn settle(&mut self, batch: &mut Batch, replies: &[Waiting]) -> Result<(), J::Error> {
         if !batch.is_empty() {
             return self.commit(batch);
         }
@@ -297,7 +306,10 @@ impl<J: Journal> Writer<J> {
         self.book.give_back(payment, begun);
     }
 
-    fn commit(&mut self, batch: &Batch) -> Result<(), J::Error> {
+    fn commit(&mut self, batch: &mut Batch) -> Result<(), J::Error> {
+        if !batch.lines.is_empty() {
+            batch.seals.push(self.sealer.seal(batch.lines.iter().map(|line| &line.json)));
+        }
         self.journal.commit(batch)?;
         self.counts.note_unfinished(self.book.unfinished());
         for (proof, _) in batch.lines.iter().flat_map(|line| &line.proofs) {

@@ -97,12 +97,12 @@ async fn a_damaged_record_is_named_and_not_served() {
     );
     let opened = SqliteStore::open(&stores.path(), Options::default(), START);
     assert!(matches!(opened, Err(OpenError::Damaged { seq: 4 })), "{:?}", opened.err());
-    assert!(audit(&stores.journal()).is_err());
+    let reader = Reader::open(&stores.path()).unwrap();
+    assert!(audit(&reader.journal().unwrap()).is_err());
     Connection::open(stores.path())
         .unwrap()
         .execute_batch("UPDATE journal SET body = '{' WHERE seq = 4")
         .unwrap();
-    let reader = Reader::open(&stores.path()).unwrap();
     assert!(matches!(reader.journal(), Err(ReadError::Damaged { seq: 4 })));
     assert_eq!(reader.records(1, 3).unwrap().len(), 3);
 }
