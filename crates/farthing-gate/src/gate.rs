@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farthing_core::{Ask, Protocol, Quote, Rail, Store, Till};
+use farthing_evidence::Notary;
 use farthing_ledger::Holder;
 use farthing_money::Amount;
 use farthing_mpp::{Secret, Secrets};
@@ -29,6 +30,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     observer: Arc<dyn Observer>,
     limiter: Option<Limiter>,
+    notary: Option<Arc<Notary>>,
     joins: Joins,
     join_wait: Duration,
 }
@@ -40,6 +42,7 @@ pub struct GateBuilder {
     clock: Arc<dyn Clock>,
     observer: Arc<dyn Observer>,
     limit: Option<RateLimit>,
+    notary: Option<Arc<Notary>>,
     join_wait: Duration,
 }
 
@@ -101,6 +104,10 @@ impl Gate {
         self.0.join_wait
     }
 
+    pub(crate) fn notary(&self) -> Option<&Notary> {
+        self.0.notary.as_deref()
+    }
+
     pub(crate) fn limiter(&self) -> Option<&Limiter> {
         self.0.limiter.as_ref()
     }
@@ -137,6 +144,7 @@ impl GateBuilder {
             clock: Arc::new(SystemClock),
             observer: Arc::new(Nobody),
             limit: None,
+            notary: None,
             join_wait: JOIN_WAIT,
         }
     }
@@ -176,6 +184,13 @@ impl GateBuilder {
         self
     }
 
+    /// Lets `notary` sign a receipt for every answer that was paid for, in `Farthing-Receipt`.
+    #[must_use]
+    pub fn receipts(mut self, notary: Arc<Notary>) -> Self {
+        self.notary = Some(notary);
+        self
+    }
+
     /// How long a request waits for another one with the same credential, to be given its answer.
     #[must_use]
     pub fn join_wait(mut self, wait: Duration) -> Self {
@@ -191,6 +206,7 @@ impl GateBuilder {
             clock: self.clock,
             observer: self.observer,
             limiter: self.limit.map(Limiter::new),
+            notary: self.notary,
             joins: Joins::default(),
             join_wait: self.join_wait,
         }))

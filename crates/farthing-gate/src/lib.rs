@@ -39,7 +39,7 @@ pub use limiter::{ClientAddress, RateLimit};
 pub use observe::{Decision, Observer, Verdict};
 pub use pricing::{PriceTag, Pricing, Tag};
 pub use query::{BoundQuery, normalise_query};
-pub use service::{GateLayer, GateService, Purchase};
+pub use service::{FARTHING_RECEIPT, GateLayer, GateService, Purchase};
 
 /// One seller's counter, from the core.
 pub use farthing_core::Till;

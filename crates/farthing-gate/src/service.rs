@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use farthing_core::{Admission, Ask, Posted, ReceiptFacts, Refusal, Reserved, Scope};
+use farthing_evidence::ReceiptClaims;
 use farthing_ledger::{Outcome, Payment, Terms, TraceId};
 use farthing_money::{Amount, Timestamp};
 use farthing_mpp::{BodyDigest, Credential, field_text};
@@ -33,6 +34,9 @@ const REPLAYED: HeaderName = HeaderName::from_static("farthing-replayed");
 
 /// Says what is done about an answer that failed after it was paid for.
 const REMEDY: HeaderName = HeaderName::from_static("farthing-remedy");
+
+/// Carries the receipt that anybody can check.
+pub const FARTHING_RECEIPT: HeaderName = HeaderName::from_static("farthing-receipt");
 
 /// The remedy of money that was only held.
 const RELEASED: &str = "released";
@@ -155,16 +159,25 @@ where
     R::Error: Into<BoxError>,
 {
     let bytes_max = tag.answer_bytes_max;
-    let (right, body) = match decide(&gate, tag, &head, body).await {
+    let (right, body, digest) = match decide(&gate, tag, &head, body).await {
         Ok(paid) => paid,
         Err(response) => return Ok(response),
     };
     take_credentials(&mut head.headers);
     head.extensions.insert(purchase(right.payment()));
     let request = Request::from_parts(head, body);
-    let task = tokio::spawn(serve(gate, right, inner, request, bytes_max));
+    let task = tokio::spawn(serve(gate, right, inner, request, Sold { digest, bytes_max }));
     // A panic in there is the handler's: the payment stays undelivered.
     task.await.unwrap_or_else(|_| Ok(problem::interrupted().response()))
+}
+
+/// What is known of a sale beside the payment.
+#[derive(Clone, Copy)]
+struct Sold {
+    /// The SHA-256 of the request's body, where the payment is bound to it.
+    digest: Option<[u8; 32]>,
+    /// The longest body of an answer that is kept.
+    bytes_max: usize,
 }
 
 /// The right to run a handler.
@@ -198,7 +211,7 @@ async fn serve<S, R>(
     mut right: Right,
     mut inner: S,
     request: Request<Body>,
-    bytes_max: usize,
+    sold: Sold,
 ) -> Result<Response<Body>, S::Error>
 where
     S: Service<Request<Body>, Response = Response<R>>,
@@ -208,8 +221,8 @@ where
     right.begin();
     let response = inner.call(request).await?.map(boxed);
     Ok(match right {
-        Right::Posted(posted) => deliver(&gate, posted, response, bytes_max),
-        Right::Reserved(reserved) => capture(&gate, reserved, response, bytes_max).await,
+        Right::Posted(posted) => deliver(&gate, posted, response, sold),
+        Right::Reserved(reserved) => capture(&gate, reserved, response, sold).await,
     })
 }
 
@@ -219,13 +232,13 @@ async fn capture(
     gate: &Gate,
     reserved: Box<Reserved>,
     mut response: Response<Body>,
-    bytes_max: usize,
+    sold: Sold,
 ) -> Response<Body> {
     let (payment, status) = (reserved.payment().id, response.status());
     let now = gate.clock().now();
     if status.is_success() || status.is_redirection() {
         if let Ok(posted) = reserved.settle(now).await {
-            return deliver(gate, Box::new(posted), response, bytes_max);
+            return deliver(gate, Box::new(posted), response, sold);
         }
         gate.joins().wake(payment);
         return problem::refused(Refusal::TryAgain).response();
@@ -239,13 +252,14 @@ async fn capture(
     response
 }
 
-/// Decides a priced request: a payment and the body to hand on, or the answer to give instead.
+/// Decides a priced request: a payment, the body to hand on and its digest if it is bound, or the answer
+/// to give instead.
 async fn decide<B>(
     gate: &Gate,
     tag: PriceTag,
     head: &Parts,
     body: B,
-) -> Result<(Right, Body), Response<Body>>
+) -> Result<(Right, Body, Option<[u8; 32]>), Response<Body>>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
@@ -271,11 +285,11 @@ where
     let (answer, verdict) = match join(gate, &ask, &head.headers).await {
         Ok(Admission::Deliver(posted)) => {
             tell(&ask.scope.route, Verdict::Paid(posted.payment()));
-            return Ok((Right::Posted(posted), body));
+            return Ok((Right::Posted(posted), body, digest));
         }
         Ok(Admission::Execute(reserved)) => {
             tell(&ask.scope.route, Verdict::Reserved(reserved.payment()));
-            return Ok((Right::Reserved(reserved), body));
+            return Ok((Right::Reserved(reserved), body, digest));
         }
         Ok(Admission::Again(answer)) => {
             tell(&ask.scope.route, Verdict::Again);
@@ -372,7 +386,7 @@ fn deliver(
     gate: &Gate,
     posted: Box<Posted>,
     mut response: Response<Body>,
-    bytes_max: usize,
+    sold: Sold,
 ) -> Response<Body> {
     let status = response.status();
     cache::make_private(response.headers_mut());
@@ -391,13 +405,33 @@ fn deliver(
         for protocol in gate.till().protocols.iter().filter(|it| it.name() == wire) {
             protocol.write_receipt(&facts, response.headers_mut());
         }
+        write_signed_receipt(gate, &facts, sold.digest.as_ref(), response.headers_mut());
     }
+    let bytes_max = sold.bytes_max;
     let head = (status.as_u16(), response.headers().clone());
     response.map(|body| Kept::new(gate.clone(), posted, head, body, bytes_max).boxed_unsync())
 }
 
+/// Adds the receipt that anybody can check, where somebody signs such. It is kept with the answer, and
+/// given again with it.
+fn write_signed_receipt(
+    gate: &Gate,
+    facts: &ReceiptFacts<'_>,
+    digest: Option<&[u8; 32]>,
+    fields: &mut HeaderMap,
+) {
+    let Some(notary) = gate.notary() else { return };
+    let ReceiptFacts { payment, settlement } = *facts;
+    let receipt = ReceiptClaims::of(notary.realm(), payment, settlement, digest).sign(notary);
+    // A token is letters, digits, '-', '_' and '.', which any field value can be.
+    if let Ok(receipt) = HeaderValue::try_from(receipt) {
+        fields.insert(FARTHING_RECEIPT, receipt);
+    }
+}
+
 /// Only the gate issues receipts.
 fn remove_forged_receipts(fields: &mut HeaderMap) {
+    fields.remove(FARTHING_RECEIPT);
     fields.remove(farthing_protocols::mpp::PAYMENT_RECEIPT);
 }
 

@@ -6,5 +6,6 @@ mod answers;
 mod binding;
 mod http_rules;
 mod races;
+mod receipts;
 mod shop;
 mod time;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use farthing_core::{Buyer, Invitation, Payer, Store};
+use farthing_evidence::Notary;
 use farthing_gate::{BoundQuery, Clock, Gate, PriceTag, Purchase, RateLimit, Tag};
 use farthing_ledger::{Audit, Holder, audit};
 use farthing_money::{Amount, Assets, Timestamp};
@@ -104,7 +105,16 @@ impl Shop {
         Self::open_with(None, Paper::default())
     }
 
+    /// A shop that signs receipts.
+    pub(crate) fn open_signing(notary: Notary) -> Self {
+        Self::open_as(None, Paper::default(), Some(notary))
+    }
+
     pub(crate) fn open_with(limit: Option<RateLimit>, paper: Paper) -> Self {
+        Self::open_as(limit, paper, None)
+    }
+
+    fn open_as(limit: Option<RateLimit>, paper: Paper, notary: Option<Notary>) -> Self {
         let clock = TestClock(Arc::new(AtomicU64::new(START.as_micros())));
         let dial = Dial::default();
         let store: Arc<dyn Store> = Arc::new(MemoryStore::open(paper.clone(), START));
@@ -115,6 +125,10 @@ impl Shop {
             .rail(TestRail::new(assets(), dial.clone()));
         let builder = match limit {
             Some(limit) => builder.limit(limit),
+            None => builder,
+        };
+        let builder = match notary {
+            Some(notary) => builder.receipts(Arc::new(notary)),
             None => builder,
         };
         let gate = builder.store(store);
