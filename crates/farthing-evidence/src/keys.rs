@@ -38,6 +38,13 @@ impl SecretKey {
         Self(SigningKey::from_bytes(bytes))
     }
 
+    /// The key as [`SecretKey::parse`] reads it, for the file it is kept in.
+    #[must_use]
+    pub fn expose(&self) -> Zeroizing<String> {
+        let bytes = Zeroizing::new(self.0.to_bytes());
+        Zeroizing::new(STANDARD.encode(bytes.as_slice()))
+    }
+
     /// The public half.
     #[must_use]
     pub fn public(&self) -> PublicKey {

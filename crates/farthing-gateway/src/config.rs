@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use farthing_evidence::{Notary, SecretKey};
 use farthing_gate::{BoundQuery, RateLimit};
 use farthing_ledger::{Capture, Holder, RefundLimit, RefundLimits, Remedy};
 use farthing_money::{Amount, Asset, AssetId, Assets};
@@ -63,6 +64,8 @@ pub struct Config {
     pub limit: Option<RateLimit>,
     /// How much money may be given back.
     pub refund_limits: RefundLimits,
+    /// Who signs receipts that anybody can check, if they are signed.
+    pub notary: Option<Arc<Notary>>,
     /// How long running requests may take to finish when the gateway stops.
     pub shutdown_grace: Duration,
 }
@@ -280,6 +283,10 @@ pub struct BookConfig {
     pub admin: Option<SocketAddr>,
     /// Where the admin token is found, such as `env:NAME`.
     pub admin_token: Option<String>,
+    /// The protection space, by which checkpoints name the book.
+    pub realm: String,
+    /// Where the keys are found that sign receipts and checkpoints.
+    pub receipt_keys: Vec<String>,
 }
 
 impl BookConfig {
@@ -297,8 +304,37 @@ impl BookConfig {
             assets: reader.assets(&raw.assets)?,
             admin: admin.map(|admin| admin.listen),
             admin_token: admin.and_then(|admin| admin.token.as_ref()?.get_ref().clone().into()),
+            realm: raw.gateway.realm.get_ref().clone(),
+            receipt_keys: raw.receipts.iter().flat_map(places).collect(),
         })
     }
+
+    /// Who signs for the book, if anybody does. The keys are looked up as those of a gateway are, from
+    /// `folder` on.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, in words; never a secret.
+    pub fn notary(
+        &self,
+        folder: &Path,
+        environment: Environment<'_>,
+    ) -> Result<Option<Notary>, String> {
+        let key = |place: &String| {
+            let text = look_up(place, folder, environment)?;
+            SecretKey::parse(&text).map_err(|error| format!("{place}: {error}"))
+        };
+        let mut keys = self.receipt_keys.iter().map(key).collect::<Result<Vec<_>, _>>()?;
+        if keys.is_empty() {
+            return Ok(None);
+        }
+        let active = keys.remove(0);
+        Notary::new(&self.realm, active, &keys).map(Some).map_err(|error| error.to_string())
+    }
+}
+
+fn places(raw: &raw::Receipts) -> impl Iterator<Item = String> {
+    raw.keys.get_ref().iter().map(|place| place.get_ref().clone())
 }
 
 impl raw::Raw {
@@ -416,6 +452,7 @@ impl Reader<'_> {
             admin: raw.admin.as_ref().map(|admin| self.admin(admin)).transpose()?,
             store: self.store(&raw.store)?,
             refund_limits: self.refund_limits(raw.refunds.as_ref(), &assets)?,
+            notary: self.notary(raw)?,
             assets,
             rails,
             seller,
@@ -757,6 +794,23 @@ impl Reader<'_> {
             );
         }
         each.iter().map(limit).collect::<Read<Vec<_>>>().map(RefundLimits)
+    }
+
+    /// The first key signs; all are published.
+    fn notary(&self, raw: &raw::Raw) -> Read<Option<Arc<Notary>>> {
+        let Some(receipts) = &raw.receipts else { return Ok(None) };
+        let key = |name: &Spanned<String>| {
+            let text = self.secret(name)?;
+            SecretKey::parse(&text).map_err(|error| self.fault(name, error.to_string()))
+        };
+        let names = &receipts.keys;
+        let mut keys = names.get_ref().iter().map(key).collect::<Read<Vec<_>>>()?.into_iter();
+        let active = keys.next().ok_or_else(|| {
+            self.fault(names, "at least one key is needed, such as \"file:receipt.key\"")
+        })?;
+        let realm = &raw.gateway.realm;
+        let notary = Notary::new(realm.get_ref(), active, keys.as_slice());
+        notary.map(|it| Some(Arc::new(it))).map_err(|error| self.fault(realm, error.to_string()))
     }
 
     fn distinct_names(&self, routes: &[Spanned<raw::Route>]) -> Read<()> {

@@ -46,6 +46,10 @@ use crate::{discovery, tls};
 /// How long a discovery document may be kept (§4.7).
 const DISCOVERY_CACHE: &str = "max-age=300";
 
+/// Where the keys are published that sign receipts. Not `/.well-known/jwks.json`, which may be the
+/// upstream's own.
+const JWKS: &str = "/.well-known/farthing/jwks.json";
+
 /// How long after a look at the rails the next one follows.
 const RAILS_WATCHED: Duration = Duration::from_secs(10);
 
@@ -160,6 +164,8 @@ struct Site {
     service: GateService<Proxy, Prices>,
     openapi: bytes::Bytes,
     llms: bytes::Bytes,
+    /// The keys that sign receipts, where they are signed.
+    jwks: Option<bytes::Bytes>,
     rails: Vec<Arc<dyn Rail>>,
     refund_limits: RefundLimits,
     tempo: Option<(Arc<TempoConfig>, TempoRail)>,
@@ -345,6 +351,9 @@ impl Site {
         if let Some(limit) = config.limit {
             builder = builder.limit(limit);
         }
+        if let Some(notary) = &config.notary {
+            builder = builder.receipts(Arc::clone(notary));
+        }
         let gate = builder.store(store.port());
         let prices = Prices::build(config, &rails)?;
         let proxy = Proxy::new(&config.routes, config.assets.clone(), Arc::clone(metrics));
@@ -362,6 +371,7 @@ impl Site {
             service,
             openapi: openapi.to_string().into(),
             llms: llms.into(),
+            jwks: config.notary.as_ref().map(|it| it.published().to_jwks().into()),
             rails,
             refund_limits: config.refund_limits.clone(),
             tempo,
@@ -641,6 +651,7 @@ fn discover(site: &Site, request: &Request<Incoming>, path: &str) -> Option<Resp
     let (body, media_type) = match path {
         "/openapi.json" => (&site.openapi, "application/json"),
         "/llms.txt" => (&site.llms, "text/plain; charset=utf-8"),
+        JWKS => (site.jwks.as_ref()?, "application/jwk-set+json"),
         _ => return None,
     };
     if request.method() != Method::GET && request.method() != Method::HEAD {

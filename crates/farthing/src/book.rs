@@ -3,15 +3,18 @@
 use std::path::Path;
 
 use farthing_core::identity;
+use farthing_gate::{Clock as _, SystemClock};
 use farthing_gateway::{BookConfig, StoreConfig};
 use farthing_ledger::{
-    Account, Audit, Balance, PaymentId, Record, Story, TraceId, Transfer, audit as recompute,
+    Account, Audit, Balance, PaymentId, Published, Record, Story, TraceId, Transfer, Verified,
+    audit as recompute,
 };
 use farthing_money::{Amount, Assets};
-use farthing_store_sqlite::Reader;
+use farthing_store_sqlite::{Reader, VerifyError};
 use serde_json::json;
 
 use crate::cli::{Book, Ledger, Trace};
+use crate::evidence;
 use crate::failure::{Done, Failure};
 use crate::home::Home;
 use crate::wallet::print_json;
@@ -26,7 +29,11 @@ pub(crate) fn run(command: Ledger) -> Done {
     match command {
         Ledger::Balances { book, json } => balances(&Opened::open(&book)?, json),
         Ledger::Journal { book, from, json } => journal(&Opened::open(&book)?, from, json),
-        Ledger::Verify { book, json } => verify(&Opened::open(&book)?, json),
+        Ledger::Verify { book, checkpoints, keys, json } => {
+            let published = evidence::published(&book, &checkpoints, keys.as_deref())?;
+            verify(&Opened::open(&book)?, published, json)
+        }
+        Ledger::Checkpoint { config } => evidence::checkpoint(&config),
     }
 }
 
@@ -60,6 +67,14 @@ impl Opened {
             Ok(trace) => Ok(trace),
             Err(_) => trace_of(&self.reader, id)?.ok_or_else(|| unknown(id)),
         }
+    }
+
+    /// Recomputes everything, and holds it against what was published.
+    pub(crate) fn verify(&self, published: Vec<Published>) -> Result<Verified, Failure> {
+        self.reader.verify(published, SystemClock.now()).map_err(|error| match error {
+            VerifyError::Wrong(wrong) => Failure::other(format_args!("not sound:\n{wrong}")),
+            VerifyError::Read(error) => Failure::other(error),
+        })
     }
 
     fn audit(&self) -> Result<Audit, Failure> {
@@ -155,10 +170,14 @@ fn print_record(record: &Record, assets: &Assets) {
     }
 }
 
-fn verify(book: &Opened, json: bool) -> Done {
-    let audit = book.audit()?;
+fn verify(book: &Opened, published: Vec<Published>, json: bool) -> Done {
+    let continued = published.len();
+    let Verified { audit, seals, root } = book.verify(published)?;
     if json {
-        return print_json(&json!({ "sound": true, "audit": audit }));
+        let root = root.to_string();
+        return print_json(&json!({
+            "sound": true, "audit": audit, "seals": seals, "root": root, "continues": continued,
+        }));
     }
     let Audit { records, claimed, pending, voided, undelivered, delivered, .. } = &audit;
     println!(
@@ -166,6 +185,10 @@ fn verify(book: &Opened, json: bool) -> Done {
          an answer, {pending} pending, {voided} voided)"
     );
     print_totals(&audit, &book.assets);
+    println!("{seals} seals, root {root}");
+    if continued > 0 {
+        println!("continues {continued} published");
+    }
     Ok(())
 }
 

@@ -27,6 +27,12 @@ pub(crate) enum Command {
     /// The books: balances, the journal, and whether they are sound
     #[command(subcommand)]
     Ledger(Ledger),
+    /// Evidence packs: parts of the book that anybody can check without it
+    #[command(subcommand)]
+    Evidence(Evidence),
+    /// Signed receipts, and the keys that sign them
+    #[command(subcommand)]
+    Receipt(Receipt),
     /// One payment's story, from the challenge to the answer
     Trace(Trace),
     /// Payments that are not finished
@@ -266,13 +272,101 @@ pub(crate) enum Ledger {
         #[arg(long)]
         json: bool,
     },
-    /// Recompute everything from the first record on
+    /// Recompute everything from the first record on, and name every row that was altered
     Verify {
         #[command(flatten)]
         book: Book,
+        /// A signed checkpoint that was published: the journal has to continue it
+        #[arg(long = "checkpoint", value_name = "FILE")]
+        checkpoints: Vec<PathBuf>,
+        /// The seller's public keys, as a JWK set, instead of those of the configuration
+        #[arg(long, value_name = "FILE")]
+        keys: Option<PathBuf>,
         /// As JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Sign what the journal is now: publish it, and nothing before it can be rewritten unnoticed
+    Checkpoint {
+        /// A gateway's configuration, with keys in [receipts]
+        #[arg(short, long, default_value = "farthing.toml")]
+        config: PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Evidence {
+    /// Write a part of the book with everything that proves it
+    Export(Export),
+    /// Check a pack, with nothing but the seller's public keys
+    Verify {
+        /// The pack
+        file: PathBuf,
+        /// The seller's public keys, as a JWK set
+        #[arg(long, value_name = "FILE")]
+        keys: PathBuf,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// `farthing evidence export`.
+#[derive(Args)]
+#[command(group = clap::ArgGroup::new("of").required(true).args(["payment", "from", "party"]))]
+pub(crate) struct Export {
+    /// A gateway's configuration, with keys in [receipts]
+    #[arg(short, long, default_value = "farthing.toml")]
+    pub(crate) config: PathBuf,
+    /// One payment: a trace, a payment (`pay_…`) or a challenge
+    #[arg(long, value_name = "ID")]
+    pub(crate) payment: Option<String>,
+    /// A period, from this moment on, such as 2026-11-01T00:00:00Z
+    #[arg(long, requires = "until", value_name = "TIME")]
+    pub(crate) from: Option<String>,
+    /// To before this moment
+    #[arg(long, requires = "from", value_name = "TIME")]
+    pub(crate) until: Option<String>,
+    /// A payer, a payee or the holder of an account
+    #[arg(long, value_name = "NAME")]
+    pub(crate) party: Option<String>,
+    /// A signed checkpoint that was published before: the pack proves that the journal continues it
+    #[arg(long = "checkpoint", value_name = "FILE")]
+    pub(crate) checkpoints: Vec<PathBuf>,
+    /// Where to write the pack, instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Receipt {
+    /// Check a receipt of the header field `Farthing-Receipt`
+    Verify {
+        /// The receipt; `-` reads it from standard input
+        receipt: String,
+        /// The seller's public keys, as a JWK set
+        #[arg(long, value_name = "FILE")]
+        keys: PathBuf,
+        /// The challenge it has to be for
+        #[arg(long)]
+        challenge: Option<String>,
+        /// The realm that has to have issued it
+        #[arg(long)]
+        issuer: Option<String>,
+    },
+    /// Make a key for [receipts], in a file that only its owner can read
+    NewKey {
+        /// The file, which must not exist
+        file: PathBuf,
+    },
+    /// Print the public keys of a configuration, as a JWK set or for other tools
+    Keys {
+        /// A gateway's configuration, with keys in [receipts]
+        #[arg(short, long, default_value = "farthing.toml")]
+        config: PathBuf,
+        /// As tools for C2SP signed notes read them, to check checkpoints with
+        #[arg(long)]
+        note: bool,
     },
 }
 

@@ -9,6 +9,7 @@ mod cli;
 mod conformance;
 mod demo;
 mod doctor;
+mod evidence;
 mod failure;
 mod home;
 mod pay;
@@ -43,6 +44,8 @@ fn run(command: Command) -> Done {
         Command::Wallet(command) => concurrently(wallet::run(command)),
         Command::Prepaid(command) => concurrently(prepaid::run(command)),
         Command::Ledger(command) => book::run(command),
+        Command::Evidence(command) => evidence::run(command),
+        Command::Receipt(command) => evidence::receipt(command),
         Command::Trace(args) => book::trace(&args),
         Command::Payments(command) => concurrently(payments::run(command)),
         Command::Refund(args) => concurrently(payments::refund(args)),

@@ -25,6 +25,7 @@ fn a_secret_is_32_bytes_in_base64() {
         SecretKey::parse(&format!("{text}\n")).ok().unwrap().public(),
         SecretKey::from_bytes(&[7; 32]).public()
     );
+    assert_eq!(*SecretKey::from_bytes(&[7; 32]).expose(), text);
     for odd in ["", "AA==", &text[1..], &STANDARD.encode([7; 33]), "not a key"] {
         assert_eq!(SecretKey::parse(odd).err(), Some(KeyError::Secret), "{odd:?}");
     }

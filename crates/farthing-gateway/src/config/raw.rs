@@ -22,6 +22,7 @@ pub(super) struct Raw {
     pub(super) seller: Seller,
     pub(super) limits: Option<Limits>,
     pub(super) refunds: Option<Refunds>,
+    pub(super) receipts: Option<Receipts>,
     #[serde(default)]
     pub(super) upstreams: BTreeMap<String, Spanned<Upstream>>,
     #[serde(default)]
@@ -123,6 +124,13 @@ pub(super) struct Seller {
 pub(super) struct Limits {
     pub(super) requests_per_second: u32,
     pub(super) burst: Option<u32>,
+}
+
+/// What receipts and checkpoints are signed with.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Receipts {
+    pub(super) keys: Spanned<Vec<Spanned<String>>>,
 }
 
 /// How much may be given back, asset by asset.

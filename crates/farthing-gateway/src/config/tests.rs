@@ -1,10 +1,11 @@
 use std::path::Path;
 use std::time::Duration;
 
+use farthing_evidence::SecretKey;
 use farthing_gate::BoundQuery;
 use http::Method;
 
-use super::{BodyPolicy, Config, ConfigError, RailConfig, StoreConfig};
+use super::{BodyPolicy, BookConfig, Config, ConfigError, RailConfig, StoreConfig};
 
 const SECRET: &str = "q7Jx0v2mZk9TtY5cRbW3nLhE8sUaPdGf";
 
@@ -69,8 +70,17 @@ fn parse(text: &str) -> Result<Config, ConfigError> {
         "EMPTY" => Some(String::new()),
         "PLACEHOLDER" => Some("change-me-before-going-to-production".to_owned()),
         "REPEATED" => Some("ab".repeat(20)),
-        _ => None,
+        _ => key(name),
     })
+}
+
+/// A development key for receipts.
+fn key(name: &str) -> Option<String> {
+    match name {
+        "NEW_KEY" => Some("AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=".to_owned()),
+        "OLD_KEY" => Some("AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=".to_owned()),
+        _ => None,
+    }
 }
 
 #[test]
@@ -105,6 +115,29 @@ fn bodies_are_bound_by_default() {
     assert_eq!(policy("body = \"bind\"").bytes_max(&Method::GET), Some(1024 * 1024));
     assert_eq!(policy("body_bytes_max = 9").bytes_max(&Method::PUT), Some(9));
     assert_eq!(policy("body = \"any\""), BodyPolicy::Any);
+}
+
+#[test]
+fn the_first_key_signs_receipts_and_all_are_published() {
+    assert!(parse(WHOLE).ok().unwrap().notary.is_none());
+    let with = "[receipts]\nkeys = [\"env:NEW_KEY\", \"env:OLD_KEY\"]\n\n[limits]";
+    let text = WHOLE.replacen("[limits]", with, 1);
+    let config = parse(&text).unwrap_or_else(|error| panic!("{error}"));
+    let notary = config.notary.unwrap();
+    let [new, old] = [[1; 32], [2; 32]].map(|it| SecretKey::from_bytes(&it).public());
+    assert_eq!((notary.realm(), notary.published().keys()), ("api.example", &[new, old][..]));
+    // Whoever reads the books finds the same keys, and needs no other secret.
+    let book = BookConfig::parse(&text, Path::new("/")).unwrap();
+    let environment = |name: &str| key(name);
+    let own = book.notary(Path::new("/"), &environment).unwrap().unwrap();
+    assert_eq!(own.published(), notary.published());
+    assert!(book.notary(Path::new("/"), &|_| None).err().unwrap().contains("NEW_KEY is not set"));
+    let receipts = |keys: &str| format!("[receipts]\nkeys = {keys}\n[limits]");
+    check("[limits]", &receipts("[]"), "at least one key is needed");
+    check("[limits]", &receipts("[\"env:SHORT\"]"), "32 bytes in base64");
+    check("[limits]", &receipts("[\"AQEB\"]"), "a secret is named");
+    let spaced = text.replacen("api.example", "my api", 1);
+    assert!(parse(&spaced).err().unwrap().what.contains("a realm without spaces"));
 }
 
 /// Replaces one text of the whole configuration by another and expects the error, placed between

@@ -7,6 +7,7 @@ mod failing;
 mod forwarding;
 mod life;
 mod management;
+mod receipts;
 mod selling;
 mod shop;
 mod spoofing;

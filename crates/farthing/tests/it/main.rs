@@ -6,6 +6,7 @@ mod books;
 mod conformance;
 mod demo;
 mod doctor;
+mod evidence;
 mod keys;
 mod pay;
 mod serve;
