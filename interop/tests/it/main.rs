@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects)]
 
+mod evidence;
 mod lost;
 mod matrix;
 mod mpp_crate;
