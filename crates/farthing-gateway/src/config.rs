@@ -14,12 +14,14 @@ use farthing_money::{Amount, Asset, AssetId, Assets};
 use farthing_mpp::discovery::ServiceInfo;
 use farthing_mpp::{Secret, Secrets};
 use farthing_protocols::mpp::Mpp;
+use farthing_store_postgres::Address;
 use http::{Method, Uri};
 use serde_json::Value;
 use toml::Spanned;
 
 use crate::management::AdminToken;
 use crate::path::canonical_path;
+use crate::store::{PostgresConfig, StoreConfig};
 
 mod raw;
 mod tempo;
@@ -99,15 +101,6 @@ pub struct AdminConfig {
     pub listen: SocketAddr,
     /// What operators show to make entries; without it, nobody can.
     pub token: Option<AdminToken>,
-}
-
-/// Where the book is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StoreConfig {
-    /// In memory, and gone with the process.
-    Memory,
-    /// In a SQLite file.
-    Sqlite(PathBuf),
 }
 
 /// A way to be paid.
@@ -290,14 +283,19 @@ pub struct BookConfig {
 }
 
 impl BookConfig {
-    /// Reads where the books are from a configuration that stands in `folder`.
+    /// Reads where the books are from a configuration that stands in `folder`. Of all its secrets, only
+    /// the address of a database is looked up.
     ///
     /// # Errors
     ///
     /// The first [`ConfigError`], with its place in the text.
-    pub fn parse(text: &str, folder: &Path) -> Result<Self, ConfigError> {
+    pub fn parse(
+        text: &str,
+        folder: &Path,
+        environment: Environment<'_>,
+    ) -> Result<Self, ConfigError> {
         let raw = raw::Raw::parse(text)?;
-        let reader = Reader { text, folder, environment: &|_| None };
+        let reader = Reader { text, folder, environment };
         let admin = raw.admin.as_ref().map(Spanned::get_ref);
         Ok(Self {
             store: reader.store(&raw.store)?,
@@ -528,17 +526,47 @@ impl Reader<'_> {
     }
 
     fn store(&self, raw: &Spanned<raw::Store>) -> Read<StoreConfig> {
-        match raw.get_ref() {
-            raw::Store { sqlite: Some(path), memory: None | Some(false) } => {
-                Ok(StoreConfig::Sqlite(self.folder.join(path)))
-            }
-            raw::Store { sqlite: None, memory: Some(true) } => Ok(StoreConfig::Memory),
-            raw::Store { .. } => Err(self.fault(
+        let store = raw.get_ref();
+        let is_shared = store.postgres.is_some();
+        let shares = [
+            store.book.is_some(),
+            store.listen.is_some(),
+            store.advertise.is_some(),
+            store.lease_ttl_ms.is_some(),
+        ];
+        if !is_shared && shares.contains(&true) {
+            return Err(
+                self.fault(raw, "book, listen, advertise and lease_ttl_ms go with postgres")
+            );
+        }
+        match (&store.sqlite, store.memory.unwrap_or(false), &store.postgres) {
+            (Some(path), false, None) => Ok(StoreConfig::Sqlite(self.folder.join(path))),
+            (None, true, None) => Ok(StoreConfig::Memory),
+            (None, false, Some(place)) => self.postgres(raw, place),
+            _ => Err(self.fault(
                 raw,
-                "a book is kept in one place: sqlite = \"book.db\", or memory = true to lose it \
-                 with the process",
+                "a book is kept in one place: sqlite = \"book.db\", postgres = \"env:DATABASE_URL\", \
+                 or memory = true to lose it with the process",
             )),
         }
+    }
+
+    fn postgres(&self, at: &Spanned<raw::Store>, place: &Spanned<String>) -> Read<StoreConfig> {
+        let store = at.get_ref();
+        let address = Address::parse(&self.secret(place)?)
+            .map_err(|error| self.fault(place, error.to_string()))?;
+        let book = store.book.clone().unwrap_or_else(|| "book".to_owned());
+        if Holder::new(&book).is_err() {
+            return Err(self.fault(at, "a book's name is one printable word"));
+        }
+        Ok(StoreConfig::Postgres(Box::new(PostgresConfig {
+            address,
+            place: place.get_ref().clone(),
+            book,
+            listen: store.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0))),
+            advertise: store.advertise.clone(),
+            lease_ttl: Duration::from_millis(store.lease_ttl_ms.unwrap_or(5_000).max(500)),
+        })))
     }
 
     fn admin(&self, raw: &Spanned<raw::Admin>) -> Read<AdminConfig> {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use farthing_core::{Protocol, Quote, Rail, Recovered, Recovery, Store, Till};
+use farthing_core::{Protocol, Quote, Rail, Recovered, Recovery, Till};
 use farthing_gate::{
     Body, ClientAddress, Clock, GateBuilder, GateService, PriceTag, Pricing, SystemClock, Tag,
     normalise_query,
@@ -16,8 +16,6 @@ use farthing_protocols::mpp::{Mpp, UnfitRealm};
 use farthing_rail_prepaid::PrepaidRail;
 use farthing_rail_tempo::{MalformedKey, Nodes, NodesError, Sponsor, TempoRail};
 use farthing_rail_test::{Dial, TestRail};
-use farthing_store_memory::MemoryStore;
-use farthing_store_sqlite::{OpenError, Options, SqliteStore};
 use http::header::{
     ACCEPT_LANGUAGE, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap,
 };
@@ -31,9 +29,7 @@ use tokio::task::JoinHandle;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::config::{
-    BodyPolicy, Config, RailConfig, RouteConfig, SponsorSigner, StoreConfig, TempoConfig,
-};
+use crate::config::{BodyPolicy, Config, RailConfig, RouteConfig, SponsorSigner, TempoConfig};
 use crate::connection::{self, Peer, TlsSlot};
 use crate::desk::Desk;
 use crate::management::{self, Office};
@@ -41,6 +37,7 @@ use crate::metrics::Metrics;
 use crate::path::canonical_path;
 use crate::proxy::{Matched, Proxy, full, problem};
 use crate::router::{Found, Router};
+use crate::store::{OpenStore, StoreConfig, StoreOpenError};
 use crate::{discovery, tls};
 
 /// How long a discovery document may be kept (§4.7).
@@ -93,71 +90,6 @@ impl Fixed {
     }
 }
 
-/// The open book, wherever it is kept.
-#[derive(Clone)]
-pub enum OpenStore {
-    /// In memory.
-    Memory(Arc<MemoryStore>),
-    /// In a file.
-    Sqlite(Arc<SqliteStore>),
-}
-
-impl OpenStore {
-    fn open(config: &StoreConfig) -> Result<Self, OpenError> {
-        let now = SystemClock.now();
-        Ok(match config {
-            StoreConfig::Memory => Self::Memory(Arc::new(MemoryStore::new(now))),
-            StoreConfig::Sqlite(path) => {
-                Self::Sqlite(Arc::new(SqliteStore::open(path, Options::default(), now)?))
-            }
-        })
-    }
-
-    /// The port to it.
-    #[must_use]
-    pub fn port(&self) -> Arc<dyn Store> {
-        match self {
-            Self::Memory(store) => store.clone(),
-            Self::Sqlite(store) => store.clone(),
-        }
-    }
-
-    /// Whether it can be written.
-    #[must_use]
-    pub fn is_running(&self) -> bool {
-        match self {
-            Self::Memory(_) => true,
-            Self::Sqlite(store) => store.is_running(),
-        }
-    }
-
-    /// How many requests wait for it.
-    #[must_use]
-    pub fn queue_len(&self) -> usize {
-        match self {
-            Self::Memory(_) => 0,
-            Self::Sqlite(store) => store.queue_len(),
-        }
-    }
-
-    /// How many payments were claimed and are not finished.
-    #[must_use]
-    pub fn unfinished(&self) -> usize {
-        match self {
-            Self::Memory(store) => store.unfinished(),
-            Self::Sqlite(store) => store.unfinished(),
-        }
-    }
-
-    /// Resolves when it cannot be written any more.
-    pub async fn stopped(&self) {
-        match self {
-            Self::Memory(_) => std::future::pending().await,
-            Self::Sqlite(store) => store.stopped().await,
-        }
-    }
-}
-
 /// Everything that a reload swaps.
 struct Site {
     router: Router,
@@ -180,7 +112,7 @@ impl Gateway {
     pub async fn start(config: &Config) -> Result<Self, StartError> {
         let metrics = Metrics::new();
         let tls = config.tls.as_ref().map(tls::server).transpose()?;
-        let store = OpenStore::open(&config.store)?;
+        let store = OpenStore::open(&config.store, SystemClock.now())?;
         let site = Site::build(config, &store, &metrics, None)?;
         let bind = |address| async move {
             let bound = TcpListener::bind(address).await;
@@ -299,7 +231,7 @@ impl Shared {
 ///
 /// A [`StartError`], as when a gateway has it open.
 pub fn desk(config: &Config) -> Result<Desk, StartError> {
-    let store = OpenStore::open(&config.store)?;
+    let store = OpenStore::open(&config.store, SystemClock.now())?;
     let rails = rails(config, None)?.0;
     let till = Till { protocols: Vec::new(), rails, store: store.port() };
     Ok(Desk { till, limits: config.refund_limits.clone(), assets: config.assets.clone() })
@@ -672,7 +604,7 @@ fn discover(site: &Site, request: &Request<Incoming>, path: &str) -> Option<Resp
 pub enum StartError {
     /// The book cannot be opened.
     #[error(transparent)]
-    Store(#[from] OpenError),
+    Store(#[from] StoreOpenError),
     /// The realm cannot be challenged for.
     #[error(transparent)]
     Realm(#[from] UnfitRealm),

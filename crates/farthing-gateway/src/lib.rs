@@ -26,16 +26,19 @@ mod metrics;
 mod path;
 mod proxy;
 mod router;
+mod store;
 mod tls;
 
 pub use config::{
     AdminConfig, BodyPolicy, BookConfig, Config, ConfigError, Environment, RailConfig, RouteConfig,
-    SponsorConfig, SponsorSigner, Sponsoring, StoreConfig, TempoConfig, TlsConfig, UpstreamConfig,
-    Variant, look_up, secret_files,
+    SponsorConfig, SponsorSigner, Sponsoring, TempoConfig, TlsConfig, UpstreamConfig, Variant,
+    look_up, secret_files,
 };
 pub use desk::{Desk, DeskError, PayoutKind, PayoutStep, RefundMade, RefundOrder, Resolution};
-pub use farthing_store_sqlite::OpenError;
-pub use gateway::{Gateway, OpenStore, ReloadError, StartError, check_prices, desk};
+pub use gateway::{Gateway, ReloadError, StartError, check_prices, desk};
 pub use management::{AdminToken, FundRequest, KeyRequest, Made, WeakToken};
 pub use path::{CanonicalPath, OddPath, canonical_path};
+pub use store::{
+    BookReadError, BookReader, OpenStore, PostgresConfig, StoreConfig, StoreOpenError,
+};
 pub use tls::{TlsError, check as check_tls};

@@ -17,8 +17,8 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::desk::{Desk, DeskError, PayoutStep, RefundOrder, Resolution};
-use crate::gateway::OpenStore;
 use crate::metrics::Metrics;
+use crate::store::OpenStore;
 
 /// The fewest bytes a token may have.
 const TOKEN_BYTES_MIN: usize = 32;

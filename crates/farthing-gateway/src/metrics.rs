@@ -14,7 +14,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::gateway::OpenStore;
+use crate::store::OpenStore;
 
 /// Bounds of the decision's histogram, in seconds: from a challenge to a slow chain.
 const SECONDS: [f64; 14] = [

@@ -183,8 +183,8 @@ impl Reader {
                 after = row.try_get(0)?;
                 let until = Timestamp::from_micros(row.try_get::<_, i64>(1)?.cast_unsigned());
                 let answered = serde_json::from_str::<Answered>(row.try_get(2)?).ok();
-                let answered = answered
-                    .filter(|it| it.payment.to_bytes() == *after && it.kept_until == until);
+                let answered =
+                    answered.filter(|it| it.payment.to_bytes() == *after && it.kept_until == until);
                 match answered {
                     Some(answered) => check.answer(&answered),
                     None => check.note(Wrong::RowUnreadable { table: "answer" }),

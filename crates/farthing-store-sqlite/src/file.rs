@@ -137,7 +137,7 @@ pub(crate) fn open_for_reading(path: &Path) -> Result<Connection, OpenError> {
 }
 
 /// Takes the lock that keeps a second writer out.
-fn lock(path: &Path) -> Result<File, OpenError> {
+pub(crate) fn lock(path: &Path) -> Result<File, OpenError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let file = private().truncate(false).open(PathBuf::from(name)).map_err(OpenError::Io)?;
@@ -149,8 +149,15 @@ fn lock(path: &Path) -> Result<File, OpenError> {
 }
 
 /// Makes the file readable by its owner alone before SQLite writes to it.
-fn create_private(path: &Path) -> Result<(), OpenError> {
+pub(crate) fn create_private(path: &Path) -> Result<(), OpenError> {
     private().truncate(false).open(path).map(drop).map_err(OpenError::Io)
+}
+
+/// Makes sure that a file and its name last.
+pub(crate) fn sync(path: &Path) -> std::io::Result<()> {
+    File::open(path)?.sync_all()?;
+    let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn private() -> OpenOptions {

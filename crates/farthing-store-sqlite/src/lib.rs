@@ -23,6 +23,7 @@
 //! **Architecture invariant:** passes the store suite of the testkit; a behaviour that is not in
 //! the suite is not relied upon.
 
+mod backup;
 mod checkpoint;
 mod file;
 mod reader;
@@ -41,6 +42,7 @@ use farthing_store_writer::{
 };
 use tokio::sync::watch;
 
+pub use backup::{BackupError, restore};
 pub use file::OpenError;
 pub use reader::{ReadError, Reader, VerifyError};
 
@@ -82,7 +84,7 @@ pub struct SqliteStore {
     stopped: watch::Receiver<bool>,
     writer: Option<JoinHandle<()>>,
     /// Reads beside the writer.
-    reader: Arc<Mutex<Reader>>,
+    reader: Option<Arc<Mutex<Reader>>>,
 }
 
 impl SqliteStore {
@@ -99,7 +101,7 @@ impl SqliteStore {
         let counts = Arc::clone(desk.counts());
         let mut writer = Writer::new((book, sealer), file, options, Arc::clone(&counts));
         writer.take_over(now)?;
-        let reader = Arc::new(Mutex::new(Reader::open(path)?));
+        let reader = Some(Arc::new(Mutex::new(Reader::open(path)?)));
         let (stop, stopped) = watch::channel(false);
         let run = move || {
             if let Err(error) = writer.run(&queue) {
@@ -143,7 +145,7 @@ impl SqliteStore {
         &self,
         read: impl FnOnce(&Reader) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let reader = Arc::clone(&self.reader);
+        let reader = self.reader.clone().ok_or(StoreError)?;
         let read = move || read(&reader.lock().unwrap_or_else(PoisonError::into_inner));
         let read = tokio::task::spawn_blocking(read).await;
         read.map_err(|_| StoreError)?.map_err(|_| StoreError)
@@ -180,6 +182,8 @@ store_that_asks!(SqliteStore);
 impl Drop for SqliteStore {
     fn drop(&mut self) {
         self.desk = None;
+        // The last to close a file folds its log into it, and a reader cannot.
+        self.reader = None;
         if let Some(writer) = self.writer.take() {
             // A writer that panicked has nothing more to say here.
             let _ = writer.join();

@@ -16,7 +16,7 @@ use crate::file::{self, LastSnapshot, OpenError};
 
 /// Reads the journal of a book; any number of readers beside one writer.
 pub struct Reader {
-    connection: Connection,
+    pub(crate) connection: Connection,
 }
 
 impl Reader {

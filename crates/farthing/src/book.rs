@@ -4,13 +4,12 @@ use std::path::Path;
 
 use farthing_core::identity;
 use farthing_gate::{Clock as _, SystemClock};
-use farthing_gateway::{BookConfig, StoreConfig};
+use farthing_gateway::{BookConfig, BookReadError, BookReader, StoreConfig};
 use farthing_ledger::{
     Account, Audit, Balance, PaymentId, Published, Record, Story, TraceId, Transfer, Verified,
     audit as recompute,
 };
 use farthing_money::{Amount, Assets};
-use farthing_store_sqlite::{Reader, VerifyError};
 use serde_json::json;
 
 use crate::cli::{Book, Ledger, Trace};
@@ -39,26 +38,27 @@ pub(crate) fn run(command: Ledger) -> Done {
 
 /// A book, open for reading, and the assets its amounts are in.
 pub(crate) struct Opened {
-    pub(crate) reader: Reader,
+    pub(crate) reader: BookReader,
     pub(crate) assets: Assets,
 }
 
 impl Opened {
     pub(crate) fn open(book: &Book) -> Result<Self, Failure> {
-        let (path, assets) = if book.wallet {
+        let (store, assets) = if book.wallet {
             let home = Home::find()?;
-            (home.book(), home.config()?.assets)
+            (StoreConfig::Sqlite(home.book()), home.config()?.assets)
         } else {
             let config = read_config(&book.config)?;
-            match config.store {
-                StoreConfig::Sqlite(path) => (path, config.assets),
-                StoreConfig::Memory => {
-                    return Err(Failure::usage("the configuration keeps its book in memory"));
-                }
-            }
+            (config.store, config.assets)
         };
-        let named = |error| Failure::other(format_args!("{}: {error}", path.display()));
-        Ok(Self { reader: Reader::open(&path).map_err(named)?, assets })
+        let reader = BookReader::open(&store).map_err(|error| match error {
+            BookReadError::Memory => Failure::usage(error),
+            BookReadError::File { .. }
+            | BookReadError::Sqlite(_)
+            | BookReadError::Postgres(_)
+            | BookReadError::Wrong(_) => Failure::other(error),
+        })?;
+        Ok(Self { reader, assets })
     }
 
     /// The trace that a person names: itself, by its payment, or by its challenge.
@@ -71,10 +71,7 @@ impl Opened {
 
     /// Recomputes everything, and holds it against what was published.
     pub(crate) fn verify(&self, published: Vec<Published>) -> Result<Verified, Failure> {
-        self.reader.verify(published, SystemClock.now()).map_err(|error| match error {
-            VerifyError::Wrong(wrong) => Failure::other(format_args!("not sound:\n{wrong}")),
-            VerifyError::Read(error) => Failure::other(error),
-        })
+        self.reader.verify(published, SystemClock.now()).map_err(Failure::other)
     }
 
     fn audit(&self) -> Result<Audit, Failure> {
@@ -84,7 +81,7 @@ impl Opened {
 }
 
 /// The book as its journal makes it.
-pub(crate) fn rebuilt(reader: &Reader) -> Result<farthing_ledger::Book, Failure> {
+pub(crate) fn rebuilt(reader: &BookReader) -> Result<farthing_ledger::Book, Failure> {
     let mut rebuilt = farthing_ledger::Book::default();
     for record in reader.journal().map_err(Failure::other)? {
         rebuilt.replay(&record).map_err(|error| {
@@ -99,7 +96,7 @@ pub(crate) fn read_config(path: &Path) -> Result<BookConfig, Failure> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| Failure::usage(format_args!("{}: {error}", path.display())))?;
     let folder = path.parent().unwrap_or(Path::new("."));
-    BookConfig::parse(&text, folder)
+    BookConfig::parse(&text, folder, &|name| std::env::var(name).ok())
         .map_err(|error| Failure::usage(format_args!("{}: {error}", path.display())))
 }
 
@@ -210,7 +207,7 @@ fn unknown(id: &str) -> Failure {
 }
 
 /// The trace of a payment, by its own id or by its challenge's.
-fn trace_of(reader: &Reader, id: &str) -> Result<Option<TraceId>, Failure> {
+fn trace_of(reader: &BookReader, id: &str) -> Result<Option<TraceId>, Failure> {
     if let Ok(payment) = id.parse::<PaymentId>() {
         return reader.trace_of_payment(payment).map_err(Failure::other);
     }

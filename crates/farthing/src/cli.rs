@@ -43,6 +43,9 @@ pub(crate) enum Command {
     /// What was earned, and whether it may be paid out
     #[command(subcommand)]
     Payouts(Payouts),
+    /// Where the book is kept: look it over, back it up, move it
+    #[command(subcommand)]
+    Store(Store),
     /// The rails of a gateway, and how they are
     #[command(subcommand)]
     Rail(RailCommand),
@@ -52,6 +55,48 @@ pub(crate) enum Command {
     Demo,
     /// Answer one request of the MPP SDKs' common conformance suite on standard input
     Conformance,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Store {
+    /// Look over where the book is kept, and recompute it
+    Check {
+        #[command(flatten)]
+        at: Gateway,
+    },
+    /// Bring a database's schema to a version; a file brings itself up to date when it is opened
+    Migrate {
+        #[command(flatten)]
+        at: Gateway,
+        /// The version; this program's own, if it is not said. 0 removes everything, books included
+        #[arg(long)]
+        to: Option<u32>,
+        /// For engines without triggers: the right to change the journal is taken from the role instead
+        #[arg(long)]
+        without_triggers: bool,
+    },
+    /// Copy the book of this configuration to the one of another, which must be new; then compare
+    Copy {
+        #[command(flatten)]
+        at: Gateway,
+        /// The configuration whose [store] is a database
+        #[arg(long)]
+        to: PathBuf,
+    },
+    /// Copy a book's file as it stands at this moment, beside a running gateway, and verify the copy
+    Backup {
+        /// The file to make
+        file: PathBuf,
+        #[command(flatten)]
+        at: Gateway,
+    },
+    /// Verify a backup and put it in the place of the book; what is there is moved aside
+    Restore {
+        /// The backup
+        file: PathBuf,
+        #[command(flatten)]
+        at: Gateway,
+    },
 }
 
 /// `farthing doctor`.

@@ -11,12 +11,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use farthing_gate::{Clock as _, SystemClock};
 use farthing_gateway::{
-    Config, Sponsoring, StoreConfig, TempoConfig, TlsConfig, UpstreamConfig, check_tls,
-    secret_files,
+    BookReadError, BookReader, Config, PostgresConfig, Sponsoring, StoreConfig, TempoConfig,
+    TlsConfig, UpstreamConfig, check_tls, secret_files,
 };
-use farthing_ledger::audit;
 use farthing_rail_tempo::Nodes;
-use farthing_store_sqlite::Reader;
+use farthing_store_postgres::Problem;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde::Serialize;
@@ -212,6 +211,7 @@ fn store(config: &Config, running: bool, found: &mut Findings) {
             found.ill("store", "memory = true: every payment is forgotten with the process");
             return;
         }
+        StoreConfig::Postgres(shared) => return database(shared, found),
         StoreConfig::Sqlite(path) => path,
     };
     let folder = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -232,23 +232,54 @@ fn store(config: &Config, running: bool, found: &mut Findings) {
         found.well("store", format_args!("{} will be made at the first start", path.display()));
         return;
     }
-    let journal = match Reader::open(path).map(|reader| reader.journal()) {
-        Ok(Ok(journal)) => journal,
-        Ok(Err(error)) => return found.ill("store", error),
-        Err(error) => return found.ill("store", error),
-    };
-    match audit(&journal) {
-        Ok(sound) => {
-            let open = sound.pending.saturating_add(sound.undelivered);
-            let at = if running { "at this moment" } else { "and no gateway finishes them" };
-            let records = sound.records;
-            found.well("store", format_args!("sound: {records} records"));
-            if open > 0 {
-                let what = format_args!("{open} payments are not finished {at}");
-                found.odd("store", what);
+    sound(&config.store, running, found);
+}
+
+/// A database, and everything of the book in it.
+fn database(shared: &PostgresConfig, found: &mut Findings) {
+    let health =
+        match farthing_store_postgres::check(&shared.address, &shared.book, || SystemClock.now()) {
+            Ok(health) => health,
+            Err(error) => return found.ill("store", error),
+        };
+    if health.schema_version == 0 {
+        found.well("store", "the database answers, and its schema will be made at the first start");
+        return;
+    }
+    for problem in &health.problems {
+        match problem {
+            Problem::Clock { .. } => found.odd("clock", problem),
+            Problem::Unguarded => found.odd("store", problem),
+            Problem::Version { .. } | Problem::Gaps { .. } | Problem::NotSynced => {
+                found.ill("store", problem);
             }
         }
-        Err(fault) => found.ill("store", format_args!("not sound: {fault}; restore a backup")),
+    }
+    match &health.lease {
+        Some(lease) if lease.valid_for_ms > 0 => {
+            found.well("store", format_args!("written by {} at {}", lease.holder, lease.address));
+        }
+        Some(_) | None => found.well("store", "nobody writes the book at this moment"),
+    }
+    sound(&StoreConfig::Postgres(Box::new(shared.clone())), true, found);
+}
+
+/// Recomputes the whole book.
+fn sound(store: &StoreConfig, running: bool, found: &mut Findings) {
+    let verified =
+        BookReader::open(store).and_then(|reader| reader.verify(Vec::new(), SystemClock.now()));
+    let audit = match verified {
+        Ok(verified) => verified.audit,
+        Err(error @ BookReadError::Wrong(_)) => {
+            return found.ill("store", format_args!("{error}; restore a backup"));
+        }
+        Err(error) => return found.ill("store", error),
+    };
+    found.well("store", format_args!("sound: {} records", audit.records));
+    let open = audit.pending.saturating_add(audit.undelivered);
+    let at = if running { "at this moment" } else { "and no gateway finishes them" };
+    if open > 0 {
+        found.odd("store", format_args!("{open} payments are not finished {at}"));
     }
 }
 

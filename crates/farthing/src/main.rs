@@ -17,6 +17,7 @@ mod payments;
 mod prepaid;
 mod rail;
 mod serve;
+mod store;
 mod wallet;
 
 use std::process::ExitCode;
@@ -50,6 +51,7 @@ fn run(command: Command) -> Done {
         Command::Payments(command) => concurrently(payments::run(command)),
         Command::Refund(args) => concurrently(payments::refund(args)),
         Command::Payouts(command) => concurrently(payments::payouts(command)),
+        Command::Store(command) => store::run(command),
         Command::Rail(command) => concurrently(rail::run(command)),
         Command::Doctor(args) => concurrently(doctor::run(args)),
         Command::Demo => concurrently(demo::run()),

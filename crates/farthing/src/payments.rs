@@ -4,8 +4,8 @@
 use farthing_core::{explain, explain_missing, explain_refund};
 use farthing_gate::{Clock as _, SystemClock};
 use farthing_gateway::{
-    BookConfig, Desk, DeskError, Made, OpenError, PayoutKind, PayoutStep, RefundMade, RefundOrder,
-    Resolution, StartError, desk,
+    BookConfig, Desk, DeskError, Made, PayoutKind, PayoutStep, RefundMade, RefundOrder, Resolution,
+    StartError, desk,
 };
 use farthing_ledger::{RefundStanding, TraceId, Way};
 use farthing_money::Timestamp;
@@ -111,7 +111,7 @@ impl<'a> Counter<'a> {
         let whole = serve::read_config(&self.at.config)?;
         match desk(&whole) {
             Ok(desk) => act(&desk, asked, SystemClock.now()).await.map_err(Failure::other),
-            Err(StartError::Store(OpenError::Locked)) => {
+            Err(StartError::Store(error)) if error.is_locked() => {
                 admin::ask(&self.at.config, &self.config, (Method::POST, path), &asked).await
             }
             Err(error) => Err(Failure::other(error)),

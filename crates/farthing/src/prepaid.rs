@@ -1,12 +1,10 @@
 //! `farthing prepaid`.
 
-use farthing_core::{Clock, Store};
-use farthing_gate::SystemClock;
-use farthing_gateway::{BookConfig, FundRequest, KeyRequest, Made, StoreConfig};
+use farthing_gate::{Clock as _, SystemClock};
+use farthing_gateway::{BookConfig, FundRequest, KeyRequest, Made, OpenStore, StoreConfig};
 use farthing_ledger::{Entry, Holder, SpendingKey};
 use farthing_money::{Amount, Assets};
 use farthing_rail_prepaid::parse_did_key;
-use farthing_store_sqlite::{OpenError, Options, SqliteStore};
 use reqwest::Method;
 use serde::Serialize;
 
@@ -54,13 +52,13 @@ async fn enter(
     endpoint: (Method, &str),
     request: &impl Serialize,
 ) -> Done {
-    let StoreConfig::Sqlite(path) = &config.store else {
+    if config.store == StoreConfig::Memory {
         return Err(Failure::usage("the configuration keeps its book in memory"));
-    };
+    }
     let now = SystemClock.now();
-    let new = match SqliteStore::open(path, Options::default(), now) {
-        Ok(store) => store.enter(entry, now).await.map_err(Failure::other)?,
-        Err(OpenError::Locked) => {
+    let new = match OpenStore::open(&config.store, now) {
+        Ok(store) => store.port().enter(entry, now).await.map_err(Failure::other)?,
+        Err(error) if error.is_locked() => {
             let (method, path) = endpoint;
             let path = format!("prepaid/{path}");
             admin::ask::<Made>(&at.config, config, (method, &path), request).await?.new

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use farthing_gateway::{Config, SponsorConfig, SponsorSigner, StoreConfig, TempoConfig};
+use farthing_gateway::{
+    BookReadError, BookReader, Config, SponsorConfig, SponsorSigner, TempoConfig,
+};
 use farthing_ledger::{Open, Payment, PaymentId};
 use farthing_rail_tempo::{Address, NodeHealth, Nodes};
-use farthing_store_sqlite::Reader;
 use serde::Serialize;
 use serde_json::json;
 
@@ -114,11 +115,12 @@ struct Pending {
 
 /// The rail's payments that are neither settled nor given up.
 fn pending(config: &Config) -> Result<Vec<Pending>, Failure> {
-    let StoreConfig::Sqlite(path) = &config.store else { return Ok(Vec::new()) };
-    if !path.exists() {
-        return Ok(Vec::new());
-    }
-    let reader = Reader::open(path).map_err(Failure::other)?;
+    let reader = match BookReader::open(&config.store) {
+        Ok(reader) => reader,
+        // Nothing is pending in a book that is not there yet.
+        Err(BookReadError::Memory | BookReadError::File { .. }) => return Ok(Vec::new()),
+        Err(error) => return Err(Failure::other(error)),
+    };
     let unfinished = rebuilt(&reader)?;
     let unfinished = unfinished.all_unfinished();
     let pending = unfinished.filter(|it| match it.open {

@@ -69,6 +69,11 @@ pub(super) struct Admin {
 pub(super) struct Store {
     pub(super) sqlite: Option<PathBuf>,
     pub(super) memory: Option<bool>,
+    pub(super) postgres: Option<Spanned<String>>,
+    pub(super) book: Option<String>,
+    pub(super) listen: Option<SocketAddr>,
+    pub(super) advertise: Option<String>,
+    pub(super) lease_ttl_ms: Option<u64>,
 }
 
 #[derive(Deserialize)]

@@ -127,7 +127,7 @@ fn the_first_key_signs_receipts_and_all_are_published() {
     let [new, old] = [[1; 32], [2; 32]].map(|it| SecretKey::from_bytes(&it).public());
     assert_eq!((notary.realm(), notary.published().keys()), ("api.example", &[new, old][..]));
     // Whoever reads the books finds the same keys, and needs no other secret.
-    let book = BookConfig::parse(&text, Path::new("/")).unwrap();
+    let book = BookConfig::parse(&text, Path::new("/"), &|_| None).unwrap();
     let environment = |name: &str| key(name);
     let own = book.notary(Path::new("/"), &environment).unwrap().unwrap();
     assert_eq!(own.published(), notary.published());

@@ -10,7 +10,7 @@ use crate::*;
 fn what_was_not_answered_is_given_back_once() {
     let desk = check(
         "buy; fail; refund; refund; buy; restart; buy",
-        "fresh; done; new posted; ReferenceTaken; spent; -; spent",
+        "fresh; done; new posted; ReferenceTaken; givenback; -; givenback",
     );
     assert_eq!((desk.available(), desk.book.unfinished()), (12, 0));
     let sound = audit(&desk.journal).unwrap();
@@ -22,7 +22,7 @@ fn what_was_not_answered_is_given_back_once() {
 fn what_was_answered_can_be_given_back() {
     let desk = check(
         "buy; deliver; part; part; restart; refund; refund; buy",
-        "fresh; done; new posted; known posted; -; new posted; ReferenceTaken; spent",
+        "fresh; done; new posted; known posted; -; new posted; ReferenceTaken; givenback",
     );
     assert_eq!((desk.available(), desk.earned()), (12, 5));
     let sound = audit(&desk.journal).unwrap();
@@ -39,7 +39,7 @@ fn a_refund_on_a_rail_waits_for_the_rail() {
     );
     let desk = check(
         "rail; post; fail; order; rail; lost; rail; return; order; sent; rail",
-        "fresh; done; done; new pending; spent; done; undelivered; -; new pending; done; spent",
+        "fresh; done; done; new pending; givenback; done; undelivered; -; new pending; done; givenback",
     );
     assert_eq!(desk.book.unfinished(), 0);
 }
