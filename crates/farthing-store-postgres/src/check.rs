@@ -9,7 +9,7 @@ use crate::address::Address;
 use crate::connection::connect;
 use crate::reader::ReadError;
 use crate::schema::{SCHEMA_VERSION, version};
-use crate::wait::{runtime, wait};
+use crate::wait::Waiter;
 
 const LEASE: &str = "
 SELECT epoch, holder, address,
@@ -23,15 +23,16 @@ FROM farthing.journal WHERE book = $1";
 const GUARDS: &str = "
 SELECT count(*) FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = t.tgrelid
 JOIN pg_namespace AS n ON n.oid = c.relnamespace
-WHERE n.nspname = 'farthing' AND c.relname = 'journal' AND t.tgenabled <> 'D'
-    AND t.tgname IN ('journal_is_never_changed', 'journal_is_never_emptied')";
+WHERE n.nspname = 'farthing' AND c.relname IN ('journal', 'seal') AND t.tgenabled <> 'D'
+    AND t.tgname IN ('journal_is_never_changed', 'journal_is_never_emptied',
+                     'seal_is_never_changed', 'seal_is_never_emptied')";
 
 const CLOCK: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
 
 const DURABLE: &str = "SELECT current_setting('fsync', true)";
 
-/// How many triggers guard the journal.
-const GUARDS_COUNT: i64 = 2;
+/// How many triggers guard the journal and its seals.
+const GUARDS_COUNT: i64 = 4;
 
 /// How far the clocks may be apart before it is worth saying.
 const SKEW_MS_MAX: u64 = 1_000;
@@ -110,8 +111,7 @@ pub fn check(
     name: &str,
     now: impl Fn() -> Timestamp + Sync,
 ) -> Result<Health, ReadError> {
-    let runtime = runtime()?;
-    wait(&runtime, async {
+    Waiter::new()?.wait(async {
         let client = connect(address).await?;
         let found = version(&client).await?;
         let clock_ahead_ms = clock_ahead_ms(&client, &now).await?;

@@ -15,7 +15,7 @@ use crate::journal::{PgJournal, Setting, WriteError};
 use crate::lease::{self, Candidate, Found, TOKEN_BYTES};
 use crate::reader::{ReadError, Reader};
 use crate::schema::{SCHEMA_VERSION, SchemaError, version};
-use crate::wait::{runtime, wait};
+use crate::wait::{Waiter, apart};
 
 /// How many records, or answers, are copied at once.
 const PAGE: u32 = 1_000;
@@ -42,7 +42,16 @@ pub struct Copied {
 ///
 /// A [`CopyError`]. Where it began to write, what is there is not to be used: try again under another
 /// name.
-pub fn copy<S: Source>(
+pub fn copy<S: Source + Send>(
+    source: &mut S,
+    address: &Address,
+    name: &str,
+) -> Result<Copied, CopyError<S::Error>> {
+    // Whoever writes waits on its own thread.
+    apart(move || copy_here(source, address, name))
+}
+
+fn copy_here<S: Source>(
     source: &S,
     address: &Address,
     name: &str,
@@ -58,11 +67,11 @@ pub fn copy<S: Source>(
 
 /// Takes the lease of a book that is not there.
 fn begin<E: Send>(address: &Address, name: &str) -> Result<PgJournal, CopyError<E>> {
-    let runtime = runtime()?;
+    let waiter = Waiter::new()?;
     let mut token = [0; TOKEN_BYTES];
     getrandom::fill(&mut token).map_err(io::Error::other)?;
     let asked_at = Instant::now();
-    let found = wait(&runtime, async {
+    let found = waiter.wait(async {
         let client = connect_to_write(address, TTL).await?;
         let found = version(&client).await?;
         if found != SCHEMA_VERSION {

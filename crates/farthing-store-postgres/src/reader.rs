@@ -7,7 +7,7 @@ use farthing_core::StoreError;
 use farthing_ledger::merkle::Hash;
 use farthing_ledger::{Fingerprint, PaymentId, Record, Seal, TraceId};
 use farthing_store_writer::{Kept, Source};
-use tokio::runtime::{Handle, Runtime};
+use tokio::runtime::Handle;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row};
 
@@ -15,7 +15,7 @@ use crate::address::Address;
 use crate::connection::{ConnectError, connect, connect_to_write, told};
 use crate::journal::{answer, bytes};
 use crate::schema::{SchemaError, version};
-use crate::wait::{runtime, wait};
+use crate::wait::Waiter;
 
 const RECORDS: &str = "
 SELECT seq, body FROM farthing.journal WHERE book = $1 AND seq >= $2 ORDER BY seq LIMIT $3";
@@ -46,7 +46,7 @@ pub(crate) type Row1<'a> = &'a [&'a (dyn ToSql + Sync)];
 /// Reads a book; any number of readers beside one writer. The connection may lead to a standby, which is
 /// then a little behind.
 pub struct Reader {
-    runtime: Runtime,
+    waiter: Waiter,
     client: Client,
     pub(crate) book: String,
 }
@@ -58,23 +58,23 @@ impl Reader {
     ///
     /// A [`ReadError`] when the database has no books, or cannot be reached.
     pub fn open(address: &Address, name: &str) -> Result<Self, ReadError> {
-        let runtime = runtime()?;
-        let client = wait(&runtime, async {
+        let waiter = Waiter::new()?;
+        let client = waiter.wait(async {
             let client = connect(address).await?;
             match version(&client).await? {
                 0 => Err(ReadError::NoBooks),
                 _ => Ok(client),
             }
         })?;
-        Ok(Self { runtime, client, book: name.to_owned() })
+        Ok(Self { waiter, client, book: name.to_owned() })
     }
 
     pub(crate) fn rows(&self, select: &str, row: Row1<'_>) -> Result<Vec<Row>, ReadError> {
-        Ok(wait(&self.runtime, self.client.query(select, row))?)
+        Ok(self.waiter.wait(self.client.query(select, row))?)
     }
 
     pub(crate) fn execute(&self, statement: &str) -> Result<(), ReadError> {
-        Ok(wait(&self.runtime, self.client.batch_execute(statement))?)
+        Ok(self.waiter.wait(self.client.batch_execute(statement))?)
     }
 
     /// The records from place `from` on, at most `limit`, in order.

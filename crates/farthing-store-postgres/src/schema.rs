@@ -8,7 +8,7 @@ use tokio_postgres::error::SqlState;
 
 use crate::address::Address;
 use crate::connection::{ConnectError, connect_to_write, told};
-use crate::wait::{runtime, wait};
+use crate::wait::Waiter;
 
 /// The schema that this code reads and writes.
 pub const SCHEMA_VERSION: u32 = 2;
@@ -143,8 +143,7 @@ pub enum Guards {
 ///
 /// A [`SchemaError`]; the schema is then at some version between the two.
 pub fn migrate(address: &Address, target: u32, guards: Guards) -> Result<u32, SchemaError> {
-    let runtime = runtime()?;
-    wait(&runtime, async {
+    Waiter::new()?.wait(async {
         let mut client = connect_to_write(address, STEP_WAIT).await?;
         let before = version(&client).await?;
         bring(&mut client, target, guards).await?;
@@ -170,7 +169,7 @@ pub(crate) async fn bring(
 
 /// The version of the schema; 0 where there is none.
 pub(crate) async fn version(client: &Client) -> Result<u32, SchemaError> {
-    let row = client.query_opt("SELECT version FROM farthing.version WHERE only = 1", &[]).await;
+    let row = client.query_opt("SELECT version FROM farthing.version WHERE id = 1", &[]).await;
     match row {
         Ok(row) => Ok(row.map_or(0, |row| row.get::<_, i32>(0).unsigned_abs())),
         Err(error) if is_missing(&error) => Ok(0),
@@ -189,8 +188,8 @@ async fn prepare(client: &Client) -> Result<(), SchemaError> {
     let make = "
         CREATE SCHEMA IF NOT EXISTS farthing;
         CREATE TABLE IF NOT EXISTS farthing.version
-            (only integer PRIMARY KEY CHECK (only = 1), version integer NOT NULL);
-        INSERT INTO farthing.version (only, version) VALUES (1, 0) ON CONFLICT DO NOTHING;";
+            (id integer PRIMARY KEY CHECK (id = 1), version integer NOT NULL);
+        INSERT INTO farthing.version (id, version) VALUES (1, 0) ON CONFLICT DO NOTHING;";
     let mut attempts = 1;
     loop {
         match client.batch_execute(make).await {
@@ -220,7 +219,7 @@ fn is_in_the_way(code: &SqlState) -> bool {
 /// Takes one step towards `target`; `false` if it is reached.
 async fn step(client: &mut Client, target: u32, guards: Guards) -> Result<bool, SchemaError> {
     let transaction = client.transaction().await?;
-    let select = "SELECT version FROM farthing.version WHERE only = 1 FOR UPDATE";
+    let select = "SELECT version FROM farthing.version WHERE id = 1 FOR UPDATE";
     let row = match transaction.query_opt(select, &[]).await {
         Ok(row) => row,
         Err(error) if is_missing(&error) => return Ok(false),
@@ -251,7 +250,7 @@ async fn step(client: &mut Client, target: u32, guards: Guards) -> Result<bool, 
         }
         transaction.batch_execute(step.down).await?;
     }
-    let set = "UPDATE farthing.version SET version = $1 WHERE only = 1";
+    let set = "UPDATE farthing.version SET version = $1 WHERE id = 1";
     transaction.execute(set, &[&next.cast_signed()]).await?;
     transaction.commit().await?;
     Ok(true)

@@ -4,7 +4,7 @@ use farthing_store_writer::{Ask, Options};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{FRAME_BYTES_MAX, HANDSHAKE_BYTES_MAX, Nonces, Secret, ToWriter, gateway, writer};
+use super::{HANDSHAKE_BYTES_MAX, Nonces, Secret, ToWriter, gateway, writer};
 
 const SILENCE: Duration = Duration::from_secs(20);
 
@@ -114,10 +114,9 @@ fn a_frame_cannot_be_changed_repeated_or_left_out() {
 
 #[test]
 fn what_is_too_long_is_not_sent() {
-    let text = "x".repeat(FRAME_BYTES_MAX);
-    let mut seal = secret().seal("to writer", nonces());
-    let note = ToWriter::Tell(Ask::Note("name".to_owned(), text));
-    assert!(seal.close(&note, &mut Vec::new()).is_err());
-    let short = ToWriter::Tell(Ask::Note("name".to_owned(), "x".to_owned()));
-    assert!(seal.close(&short, &mut Vec::new()).is_ok());
+    let mut out = Vec::new();
+    assert!(super::frame(&[0; 9], 8, &mut out).is_err());
+    assert!(out.is_empty());
+    assert!(super::frame(&[0; 8], 8, &mut out).is_ok(), "the control");
+    assert_eq!(out.len(), 12);
 }

@@ -94,6 +94,7 @@ fn pass(mut client: TcpStream, mut server: TcpStream, cut: &Arc<AtomicU8>) {
             break;
         }
     }
+    let _ = server.shutdown(Shutdown::Both);
     back.join().unwrap();
 }
 

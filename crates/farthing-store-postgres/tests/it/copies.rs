@@ -38,10 +38,10 @@ async fn play(store: &dyn Store, seed: u64) -> Vec<String> {
     let mut answers = Vec::new();
     for turn in 0..400_u64 {
         let now = START.after(std::time::Duration::from_millis(turn));
-        let name = dice.roll(60).to_string();
+        let name = dice.roll(250).to_string();
         let said = match dice.roll(8) {
             0..3 => {
-                let atoms = u128::from(dice.roll(40));
+                let atoms = u128::from(dice.roll(3));
                 match store.claim(purchase(&name, atoms + 1), now).await {
                     Ok(claim) => word(&claim).to_owned(),
                     Err(error) => error.to_string(),
@@ -169,20 +169,20 @@ async fn a_book_is_copied_without_loss() {
         farthing_store_postgres::Guards::Triggers,
     )
     .unwrap();
-    let copied = copy(&file.reader(), &there.address(), &there.book).unwrap();
+    let copied = copy(&mut file.reader(), &there.address(), &there.book).unwrap();
     assert_eq!(copied.records, u64::try_from(file.journal().len()).unwrap());
     assert!(copied.answers > 1, "{copied:?}");
     assert_eq!(there.journal(), file.journal());
     assert_eq!(there.reader().kept(None, 9_999).unwrap(), file.reader().kept(None, 9_999).unwrap());
 
-    let again = copy(&file.reader(), &there.address(), &there.book);
+    let again = copy(&mut file.reader(), &there.address(), &there.book);
     assert!(matches!(again, Err(CopyError::NotEmpty)), "{again:?}");
     let onwards = Postgres::new(Options::default());
-    assert_eq!(copy(&there.reader(), &onwards.address(), &onwards.book).unwrap(), copied);
+    assert_eq!(copy(&mut there.reader(), &onwards.address(), &onwards.book).unwrap(), copied);
 
     for place in [there, onwards] {
         let store = place.store(START);
-        let in_use = copy(&file.reader(), &place.address(), &place.book);
+        let in_use = copy(&mut file.reader(), &place.address(), &place.book);
         assert!(matches!(in_use, Err(CopyError::InUse)), "{in_use:?}");
         let claim = async |request| word(&store.claim(request, START).await.unwrap());
         assert_eq!(claim(purchase("kept", 1)).await, "delivered");

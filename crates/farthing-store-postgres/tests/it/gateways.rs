@@ -136,8 +136,8 @@ async fn a_writer_that_was_replaced_is_fenced() {
     assert_eq!(claim(&new, purchase("new", 1)).await, "fresh");
 
     assert_eq!(old.claim(purchase("old", 1), START).await, Err(ClaimError::Unavailable));
+    until(|| old.role() == Role::Forwards).await;
     assert_eq!(claim(&old, purchase("old", 1)).await, "fresh", "by way of the new one");
-    assert_eq!(old.role(), Role::Forwards);
     assert_eq!(claim(&new, purchase("old", 1)).await, "pending");
     drop(old);
     drop(new);
@@ -160,6 +160,7 @@ async fn a_right_is_not_given_by_a_writer_that_was_replaced() {
     assert_eq!(claim(&new, purchase("a", 1)).await, "undelivered");
     // The old one's book says that nobody is at it.
     assert_eq!(claim(&old, purchase("a", 1)).await, "Unavailable");
+    until(|| old.role() == Role::Forwards).await;
     assert_eq!(claim(&old, purchase("a", 1)).await, "pending");
 }
 
@@ -260,7 +261,8 @@ async fn a_book_that_nobody_writes_is_unavailable() {
     // And a gateway that starts now does not get anywhere either.
     let options = Options { give_up: patience, lease_ttl: patience, ..stores.options.clone() };
     let started = PostgresStore::open(stores.address(), &stores.book, &options, START);
-    assert!(matches!(started.err(), Some(OpenError::NobodyWrites)));
+    let refused = started.err().unwrap();
+    assert!(matches!(refused, OpenError::NobodyWrites), "{refused}");
 }
 
 /// Too many waiting callers are told to come back, by way of the link as well.
