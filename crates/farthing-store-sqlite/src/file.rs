@@ -130,10 +130,11 @@ pub(crate) fn open_for_reading(path: &Path) -> Result<Connection, OpenError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(Duration::from_secs(5))?;
-    if version(&connection)? != (APPLICATION_ID, SCHEMA_VERSION) {
-        return Err(OpenError::NotABook);
+    match version(&connection)? {
+        (APPLICATION_ID, SCHEMA_VERSION) => Ok(connection),
+        (APPLICATION_ID, found) => Err(OpenError::Version { found }),
+        _ => Err(OpenError::NotABook),
     }
-    Ok(connection)
 }
 
 /// Takes the lock that keeps a second writer out.

@@ -295,7 +295,7 @@ async fn a_book_without_seals_is_sealed_at_its_first_start() {
          BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
          PRAGMA user_version = 3;",
     );
-    assert!(matches!(Reader::open(&old).err(), Some(OpenError::NotABook)));
+    assert!(matches!(Reader::open(&old).err(), Some(OpenError::Version { found: 3 })));
     let store = SqliteStore::open(&old, Options::default(), START).unwrap();
     let sound = verify(&old, Vec::new()).unwrap();
     assert_eq!(
