@@ -53,7 +53,7 @@ fn a_schema_is_migrated_in_both_directions() {
         }
     });
     assert_eq!(to(SCHEMA_VERSION).unwrap(), SCHEMA_VERSION);
-    assert_eq!(ask(&url, tables).unwrap(), "7");
+    assert_eq!(ask(&url, tables).unwrap(), "8");
     assert_eq!(to(1).unwrap(), SCHEMA_VERSION);
     assert_eq!(to(0).unwrap(), 1);
     assert_eq!(ask(&url, tables).unwrap(), "1", "the version itself");
