@@ -284,6 +284,7 @@ fn tempo(sponsored: bool) -> TempoRail {
         wait: Duration::from_secs(1),
         sponsor: sponsored.then_some(sponsor),
         splits: Vec::new(),
+        refunder: None,
     };
     TempoRail::new(nodes.into(), settings)
 }

@@ -122,6 +122,9 @@ impl Till {
         // Only what was written down is ever sent: of one that was ordered before, that is another.
         if is_new && standing == RefundStanding::Pending {
             self.send_now(&refund, now).await;
+            // The same order again says what became of it by now.
+            let again = self.store.refund(requested(&order, refund.way, limits)?, now).await?;
+            return Ok((refund, again.standing));
         }
         Ok((refund, standing))
     }

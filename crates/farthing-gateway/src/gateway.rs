@@ -14,7 +14,7 @@ use farthing_ledger::RefundLimits;
 use farthing_money::{Amount, Assets};
 use farthing_protocols::mpp::{Mpp, UnfitRealm};
 use farthing_rail_prepaid::PrepaidRail;
-use farthing_rail_tempo::{MalformedKey, Nodes, NodesError, Sponsor, TempoRail};
+use farthing_rail_tempo::{MalformedKey, Nodes, NodesError, Refunder, Sponsor, TempoRail};
 use farthing_rail_test::{Dial, TestRail};
 use http::header::{
     ACCEPT_LANGUAGE, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap,
@@ -345,6 +345,7 @@ fn tempo_rail(tempo: &TempoConfig, whole: &Config) -> Result<TempoRail, StartErr
         wait: tempo.settle_timeout,
         sponsor,
         splits: tempo.splits.clone(),
+        refunder: tempo.refund_key.as_deref().map(Refunder::new).transpose()?,
     };
     Ok(TempoRail::new(Arc::new(nodes), settings))
 }

@@ -17,13 +17,18 @@
 //! transaction have to show the token, the payer, every payee, every amount and, for push, the memo.
 //!
 //! **Architecture invariant:** a transaction is handed over only after its proof was claimed, and
-//! nothing but the bytes that the buyer signed, and the sponsor behind the buyer, is ever handed over.
+//! nothing but the bytes that the buyer signed, and the sponsor behind the buyer, is ever handed over;
+//! or the order of a refund, once it is in the journal.
+//!
+//! **Architecture invariant:** nothing is given up that the chain could still take: only what its last
+//! moment has passed for on every node that answers, while none of them knows it, never moved.
 
 mod envelope;
 mod memo;
 mod payer;
 mod proof;
 mod receipt;
+mod refund;
 mod rpc;
 mod settings;
 mod sponsor;
@@ -36,11 +41,11 @@ use std::time::Duration;
 
 use alloy_primitives::{B256, Bytes};
 use farthing_core::{
-    BoxFuture, Evidence, Held, Object, Presented, Rail, RailRules, Refunds, Rejection, SettleError,
-    Settled, Share, Unquotable,
+    BoxFuture, Evidence, Held, NoRefund, Object, Presented, Rail, RailRules, Refunds, Rejection,
+    SettleError, Settled, Share, Unquotable,
 };
 use farthing_ledger::{
-    Account, AccountKind, Fingerprint, Holder, Money, Payment as Booked, Proof, Source,
+    Account, AccountKind, Fingerprint, Holder, Money, Payment as Booked, Proof, Refund, Source,
 };
 use farthing_money::{Amount, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -49,6 +54,7 @@ use tempo_primitives::AASigned;
 use tokio::time::{Instant, sleep, timeout};
 
 pub use payer::{MalformedKey, TempoPayer};
+pub use refund::Refunder;
 pub use reqwest::Url;
 pub use rpc::{NoAnswer, NodeHealth, Nodes, NodesError, parse_node};
 pub use settings::{Settings, Split};
@@ -58,7 +64,8 @@ pub use wire::{Address, MalformedAddress, Token, Tokens};
 
 use memo::attribution;
 use proof::Signer;
-use rpc::{CallError, TxReceipt};
+use refund::Order;
+use rpc::{CallError, Sighting, TxReceipt};
 use transaction::{Bound, Mismatch, Payment};
 use wire::{Terms, Transfer, Unreadable, did, parse_did, parse_word};
 
@@ -70,7 +77,7 @@ const RULES: RailRules = RailRules {
     authorised: "a transaction, or a proof of account, that the payer's key has signed",
     settled: "a mined transaction as deep as `confirmations` asks, whose events show every transfer",
     reversed: "not by the payer; a chain that goes back further than was waited for disowns it, and a \
-               person decides. A refund is a transfer of its own",
+               person decides. A refund is a transfer of its own, from the account of `refund_key`",
     reference: "the transaction's hash",
     holds: false,
     refunds: Refunds::Rail,
@@ -177,6 +184,18 @@ impl TempoRail {
         self.settings.sponsor.as_ref()
     }
 
+    /// Who gives money back, if anybody does.
+    #[must_use]
+    pub fn refunder(&self) -> Option<&Refunder> {
+        self.settings.refunder.as_ref()
+    }
+
+    /// The tokens it is paid in.
+    #[must_use]
+    pub fn tokens(&self) -> &Tokens {
+        &self.settings.tokens
+    }
+
     /// The charge that a request of ours asked for.
     fn terms(&self, request: &Object) -> Option<Terms> {
         let terms = Terms::read(request, &self.settings.tokens).ok()?;
@@ -274,8 +293,11 @@ impl TempoRail {
             Err(CallError::Refused(why)) => {
                 tracing::info!(%hash, why, "refused by the chain");
                 // It may have been handed over before: then it is mined, or about to be.
-                if !self.nodes.has(hash).await.map_err(|_| SettleError::Unknown)? {
-                    return Err(SettleError::Declined);
+                match self.nodes.sight(hash).await.map_err(|_| SettleError::Unknown)? {
+                    Sighting::Mined(_) | Sighting::Unmined { is_waiting: true, .. } => {}
+                    Sighting::Unmined { is_waiting: false, .. } => {
+                        return Err(SettleError::Declined);
+                    }
                 }
             }
         }
@@ -319,12 +341,17 @@ impl TempoRail {
                             return receipt;
                         }
                     }
-                    Ok(None) if handed_over.elapsed() >= HAND_OVER_AGAIN => {
-                        handed_over = Instant::now();
+                    Ok(None) | Err(_) if handed_over.elapsed() >= HAND_OVER_AGAIN => {
                         if let Some(raw) = raw {
                             // The same bytes are mined at most once; what becomes of them shows.
-                            let _ = self.nodes.send(raw).await;
+                            self.nodes.send_to_all(raw).await;
                         }
+                        if self.nodes.are_several() {
+                            // A node that has stopped says so by what the others have seen: whoever knows
+                            // the transaction is asked from now on.
+                            let _ = self.nodes.sight(hash).await;
+                        }
+                        handed_over = Instant::now();
                     }
                     Ok(None) | Err(_) => {}
                 }
@@ -341,11 +368,8 @@ impl TempoRail {
         match means {
             Means::Transaction(payment) => self.ask_transaction(&terms, &payment).await,
             Means::Hash { hash, sender } => {
-                if let Some(receipt) = self.mined(hash).await? {
-                    return pushed(&receipt, &terms, sender, shown);
-                }
-                let late = shown.expires_at.as_secs();
-                self.missing(hash, late).await
+                let receipt = self.mined(hash, shown.expires_at.as_secs()).await?;
+                pushed(&receipt, &terms, sender, shown)
             }
             Means::Proof { account, signer } => self.prove(account, signer, shown).await,
         }
@@ -357,19 +381,21 @@ impl TempoRail {
         payment: &Payment,
     ) -> Result<Settled, SettleError> {
         let sponsor = self.settings.sponsor.as_ref().filter(|_| payment.wants_sponsor);
-        let hash = match sponsor {
+        let late = payment.valid_before_s;
+        let foreseen = match sponsor {
             None => Some(*payment.signed.hash()),
-            // Where another signed, only the chain knows under which name it was mined.
-            Some(sponsor) => match sponsor.foreseen(payment) {
-                Some(signed) => Some(*signed.hash()),
-                None => self.find(terms, payment).await?,
-            },
+            Some(sponsor) => sponsor.foreseen(payment).map(|signed| *signed.hash()),
         };
-        let Some(hash) = hash else {
-            return self.missing(B256::ZERO, payment.valid_before_s).await;
-        };
-        let Some(receipt) = self.mined(hash).await? else {
-            return self.missing(hash, payment.valid_before_s).await;
+        let receipt = if let Some(hash) = foreseen {
+            self.mined(hash, late).await?
+        } else {
+            // Where another signed, only the chain knows under which name it was mined. How far it is
+            // comes first: what is not found afterwards did not happen by then.
+            let open = self.mined(B256::ZERO, late).await;
+            match self.find(terms, payment).await? {
+                Some(hash) => self.mined(hash, late).await?,
+                None => open?,
+            }
         };
         verdict(&receipt, terms, payment)?;
         let cost = sponsor.and_then(|sponsor| sponsor.cost(&receipt));
@@ -385,26 +411,59 @@ impl TempoRail {
         found.map_err(|_| SettleError::Unknown)
     }
 
-    async fn mined(&self, hash: B256) -> Result<Option<TxReceipt>, SettleError> {
-        let more = self.settings.confirmations.saturating_sub(1);
-        let receipt = self.nodes.receipt(hash).await.map_err(|_| SettleError::Unknown)?;
-        let Some(receipt) = receipt else { return Ok(None) };
-        let head = self.nodes.head(Duration::ZERO).await.map_err(|_| SettleError::Unknown)?;
-        let deep = receipt.block_number.to::<u64>().saturating_add(more);
-        if head >= deep { Ok(Some(receipt)) } else { Err(SettleError::Unknown) }
+    /// A transaction that is as deep as it has to be; or what it means that it is not: it waits, it was
+    /// never sent, or it comes too late.
+    async fn mined(&self, hash: B256, valid_before_s: u64) -> Result<TxReceipt, SettleError> {
+        match self.nodes.sight(hash).await.map_err(|_| SettleError::Unknown)? {
+            Sighting::Mined(receipt) => {
+                let more = self.settings.confirmations.saturating_sub(1);
+                let head = self.nodes.head(Duration::ZERO).await;
+                let deep = receipt.block_number.to::<u64>().saturating_add(more);
+                let is_deep = head.is_ok_and(|head| head >= deep);
+                if is_deep { Ok(receipt) } else { Err(SettleError::Unknown) }
+            }
+            Sighting::Unmined { at_s, .. } if is_late(at_s, valid_before_s) => {
+                Err(SettleError::Declined)
+            }
+            Sighting::Unmined { is_waiting: true, .. } => Err(SettleError::Unknown),
+            Sighting::Unmined { is_waiting: false, .. } => Err(SettleError::Unsent),
+        }
     }
 
-    /// What it means that a transaction is not on the chain: it waits, it was never sent, or it comes
-    /// too late.
-    async fn missing(&self, hash: B256, valid_before_s: u64) -> Result<Settled, SettleError> {
-        let now_s = self.nodes.latest_block_time_s().await.map_err(|_| SettleError::Unknown)?;
-        if now_s >= valid_before_s.saturating_add(LATE_S) {
-            return Err(SettleError::Declined);
-        }
-        match self.nodes.has(hash).await {
-            Ok(false) => Err(SettleError::Unsent),
-            Ok(true) | Err(_) => Err(SettleError::Unknown),
-        }
+    /// The account of a payer of this chain.
+    fn account_of(&self, payer: &str) -> Option<Address> {
+        let (chain_id, account) = parse_did(payer)?;
+        (chain_id == self.nodes.chain_id()).then_some(account)
+    }
+
+    /// Signs what gives money back to whoever paid, in the token that was paid in.
+    async fn order(&self, refund: &Refund) -> Result<Box<str>, NoRefund> {
+        let refunder = self.settings.refunder.as_ref().ok_or(NoRefund::Unable)?;
+        let token = self.settings.tokens.named(refund.amount.asset()).ok_or(NoRefund::Unable)?;
+        let to = self.account_of(&refund.payer).ok_or(NoRefund::Unable)?;
+        refunder.order(&self.nodes, token, to, refund).await
+    }
+
+    /// Carries a refund's order out, or finds out how it was.
+    async fn give_back(&self, refund: &Refund) -> Result<Settled, SettleError> {
+        let order = self.account_of(&refund.payer).and_then(|to| Order::read(refund, to));
+        let Some(order) = order else {
+            tracing::error!(refund = %refund.id, "the order of a refund cannot be read");
+            return Err(SettleError::Unknown);
+        };
+        let receipt = match self.mined(*order.signed.hash(), order.valid_before_s).await {
+            Ok(receipt) => receipt,
+            Err(SettleError::Declined) => return Err(SettleError::Declined),
+            Err(SettleError::Unsent | SettleError::Unknown) => {
+                // What a node refuses now it, or another, may take a moment later.
+                let sent = self.hand_over(&order.signed).await;
+                sent.map_err(|error| match error {
+                    SettleError::Declined | SettleError::Unknown => SettleError::Unknown,
+                    SettleError::Unsent => SettleError::Unsent,
+                })?
+            }
+        };
+        order.verdict(&receipt, refund)
     }
 
     /// A proof by a key that is not the account's own.
@@ -437,6 +496,11 @@ impl TempoRail {
             Means::Proof { account, signer } => self.prove(account, signer, shown).await,
         }
     }
+}
+
+/// Whether a chain that is so far cannot take any more what is valid before a moment.
+const fn is_late(at_s: u64, valid_before_s: u64) -> bool {
+    at_s >= valid_before_s.saturating_add(LATE_S)
 }
 
 /// What a mined transaction of the buyer's came to.
@@ -595,6 +659,17 @@ impl Rail for TempoRail {
             };
             self.ask(&shown).await
         })
+    }
+
+    fn prepare_refund<'a>(
+        &'a self,
+        refund: &'a Refund,
+    ) -> BoxFuture<'a, Result<Box<str>, NoRefund>> {
+        Box::pin(self.order(refund))
+    }
+
+    fn refund<'a>(&'a self, refund: &'a Refund) -> BoxFuture<'a, Result<Settled, SettleError>> {
+        Box::pin(self.give_back(refund))
     }
 }
 

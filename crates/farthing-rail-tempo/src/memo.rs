@@ -3,8 +3,15 @@
 //! ```text
 //! keccak("mpp")[0..4] │ 01 │ keccak(realm)[0..10] │ client[0..10] or zeros │ keccak(challenge)[0..7]
 //! ```
+//!
+//! And that of a refund, which says which payment it gives back, and pays no challenge:
+//!
+//! ```text
+//! keccak("farthing refund")[0..4] │ 01 │ payment[0..16] │ refund[0..11]
+//! ```
 
 use alloy_primitives::{B256, keccak256};
+use farthing_ledger::{PaymentId, RefundId};
 
 #[cfg(test)]
 mod tests;
@@ -22,6 +29,16 @@ pub(crate) fn attribution(realm: &str, challenge: &str) -> B256 {
         place.for_each(|(byte, hashed)| *byte = *hashed);
     }
     memo[4] = VERSION;
+    memo.into()
+}
+
+/// The memo of a refund: no two refunds have the same.
+pub(crate) fn refunding(payment: PaymentId, refund: RefundId) -> B256 {
+    let tag = keccak256("farthing refund");
+    let parts = tag.iter().take(4).copied().chain([VERSION]).chain(payment.to_bytes());
+    let mut memo = [0; 32];
+    let places = memo.iter_mut().zip(parts.chain(refund.to_bytes()));
+    places.for_each(|(byte, part)| *byte = part);
     memo.into()
 }
 

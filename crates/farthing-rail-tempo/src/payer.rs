@@ -18,16 +18,13 @@ use tempo_primitives::{AASigned, TempoTransaction};
 use tokio::time::{sleep, timeout};
 use zeroize::Zeroizing;
 
-use crate::rpc::{CallError, Nodes};
+use crate::rpc::{CallError, Nodes, Sighting};
 use crate::transaction::{build, raw};
 use crate::wire::{Address, Terms, Tokens, did};
-use crate::{LATE_S, METHOD, envelope, owed, proof, receipt};
+use crate::{METHOD, envelope, is_late, owed, proof, receipt};
 
 /// How long a signed transaction may wait, in seconds; the chain allows thirty (TIP-1009).
 const VALID_S: u64 = 25;
-
-/// How much of what is estimated a transaction may burn, in percent: the chain moves on meanwhile.
-const GAS_PERCENT: u64 = 120;
 
 /// How long after a look at the chain the next one follows, for a transaction that the wallet sent.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -125,12 +122,7 @@ impl TempoPayer {
         let expires_s = invitation.expires_at.map_or(u64::MAX, Timestamp::as_secs);
         let valid_before = NonZeroU64::new(now_s.saturating_add(VALID_S).min(expires_s));
         let mut transaction = build(terms, memo, valid_before.ok_or(Unpayable::Malformed)?);
-        for call in &transaction.calls {
-            self.nodes.try_call(self.account, terms.token, &call.input).await?;
-        }
-        let gas = self.nodes.estimate_gas(self.account, &transaction).await?;
-        transaction.gas_limit = gas.saturating_mul(GAS_PERCENT).saturating_div(100);
-        transaction.max_fee_per_gas = self.nodes.gas_price().await?.saturating_mul(2);
+        self.nodes.limit(self.account, terms.token, &mut transaction).await?;
         Ok(transaction)
     }
 
@@ -199,27 +191,26 @@ impl TempoPayer {
     async fn look(&self, kept: &Keepsake) -> Result<Fate, PayError> {
         let terms = Terms::read(&kept.request, &self.tokens).map_err(Unpayable::from)?;
         let owed = owed(&terms, &kept.realm, &kept.challenge);
-        let hash = match (kept.hash, owed.first()) {
-            (Some(hash), _) => Some(hash),
-            (None, Some(primary)) => {
-                let since_s = kept.valid_before_s.saturating_sub(VALID_S);
-                self.nodes.transferred(terms.token, self.account, primary, since_s).await?
+        let mut sighting = self.nodes.sight(kept.hash.unwrap_or_default()).await?;
+        // Where a sponsor signed, only the chain knows under which name it was mined. It is searched
+        // afterwards: what is not found then did not happen by the time that was said.
+        if let (None, Some(primary)) = (kept.hash, owed.first()) {
+            let since_s = kept.valid_before_s.saturating_sub(VALID_S);
+            let found = self.nodes.transferred(terms.token, self.account, primary, since_s).await?;
+            if let Some(hash) = found {
+                sighting = self.nodes.sight(hash).await?;
             }
-            (None, None) => None,
-        };
-        if let Some(hash) = hash
-            && let Some(mined) = self.nodes.receipt(hash).await?
-        {
-            let paid = receipt::pays(&mined, terms.token, self.account, &owed);
-            return Ok(if paid {
-                Fate::Moved { reference: hash.to_string() }
-            } else {
-                Fate::Never
-            });
         }
-        let now_s = self.nodes.latest_block_time_s().await?;
-        let late = now_s >= kept.valid_before_s.saturating_add(LATE_S);
-        Ok(if late { Fate::Never } else { Fate::Open })
+        match sighting {
+            Sighting::Mined(mined) if receipt::pays(&mined, terms.token, self.account, &owed) => {
+                Ok(Fate::Moved { reference: mined.transaction_hash.to_string() })
+            }
+            Sighting::Mined(mined) if receipt::failed(&mined) => Ok(Fate::Never),
+            // What succeeds pays: whoever says otherwise is wrong somewhere.
+            Sighting::Mined(_) => Ok(Fate::Open),
+            Sighting::Unmined { at_s, .. } if is_late(at_s, kept.valid_before_s) => Ok(Fate::Never),
+            Sighting::Unmined { .. } => Ok(Fate::Open),
+        }
     }
 
     /// Hands over what the wallet is to send itself, and waits until it is mined.

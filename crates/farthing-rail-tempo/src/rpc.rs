@@ -97,6 +97,35 @@ struct FoundLog {
     transaction_hash: B256,
 }
 
+/// What all nodes together know of a transaction.
+#[derive(Debug)]
+pub(crate) enum Sighting {
+    /// It was mined, by the word of the node that is asked first from now on.
+    Mined(TxReceipt),
+    /// No node that answers has seen it mined.
+    Unmined {
+        /// Whether one of them has it waiting.
+        is_waiting: bool,
+        /// How far the last of them is, in seconds since 1970.
+        at_s: u64,
+    },
+}
+
+/// The codes by which a node says that it did not look at the request: too many came.
+const BUSY: [i64; 2] = [-32_005, 429];
+
+/// The codes by which a node says that something in it failed, before or after.
+const FAILED: [i64; 2] = [-32_603, -32_002];
+
+/// How far a node may be behind another before that one is asked instead, in seconds.
+const BEHIND_S: u64 = 10;
+
+/// How much of what is estimated a transaction may burn, in percent: the chain moves on meanwhile.
+const GAS_PERCENT: u64 = 120;
+
+/// Hands a transaction over.
+const SEND: &str = "eth_sendRawTransaction";
+
 /// How many blocks are searched at once.
 const SEARCHED_AT_ONCE: u64 = 5_000;
 
@@ -158,7 +187,8 @@ impl Nodes {
         self.chain_id
     }
 
-    /// Asks every node how it is, in the order they are preferred.
+    /// Asks every node how it is, in the order they are preferred; and from then on one of those first
+    /// that serve the chain and have not stopped.
     pub async fn health(&self) -> Vec<NodeHealth> {
         let mut all = Vec::with_capacity(self.all.len());
         for node in &self.all {
@@ -174,15 +204,91 @@ impl Nodes {
                 block_time_s: of_block("timestamp").map(|it| it.to()),
             });
         }
+        self.prefer_the_sound(&all);
         all
+    }
+
+    /// Stays with the node that answered last, unless it is not the chain's, or far behind another.
+    fn prefer_the_sound(&self, all: &[NodeHealth]) {
+        let time = |node: &NodeHealth| node.block_time_s.filter(|_| self.serves(node));
+        let newest = all.iter().filter_map(time).max();
+        let is_sound = |node: &NodeHealth| {
+            let at_s = time(node).zip(newest);
+            at_s.is_some_and(|(at_s, newest)| at_s.saturating_add(BEHIND_S) >= newest)
+        };
+        let preferred = self.preferred.load(Ordering::Relaxed);
+        if all.get(preferred).is_some_and(is_sound) {
+            return;
+        }
+        if let Some(sound) = all.iter().position(is_sound) {
+            self.preferred.store(sound, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a node answers and serves this chain.
+    #[must_use]
+    pub fn serves(&self, node: &NodeHealth) -> bool {
+        node.chain_id == Some(self.chain_id) && node.block.is_some()
+    }
+
+    /// Whether there is more than one node.
+    pub(crate) const fn are_several(&self) -> bool {
+        self.all.len() > 1
     }
 
     /// Hands a signed transaction to the chain. The same bytes may be handed over any number of
     /// times; they are mined at most once.
     pub(crate) async fn send(&self, raw: &Bytes) -> Result<(), CallError> {
-        let hash: B256 = self.call("eth_sendRawTransaction", json!([raw])).await?;
+        let hash: B256 = self.call(SEND, json!([raw])).await?;
         tracing::debug!(%hash, "handed over");
         Ok(())
+    }
+
+    /// Hands a signed transaction to every node, whatever they say: one may have stopped, and not know.
+    pub(crate) async fn send_to_all(&self, raw: &Bytes) {
+        for node in &self.all {
+            let _ = self.ask_ours(node, SEND, &json!([raw])).await;
+        }
+    }
+
+    /// What all nodes together know of a transaction. One that does not answer has no say.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Lost`], when none answers.
+    pub(crate) async fn sight(&self, hash: B256) -> Result<Sighting, CallError> {
+        let (mut is_waiting, mut last_s) = (false, None::<u64>);
+        for (at, node) in self.each() {
+            match self.sight_at(node, hash).await {
+                Ok(Sighting::Mined(receipt)) => {
+                    self.preferred.store(at, Ordering::Relaxed);
+                    return Ok(Sighting::Mined(receipt));
+                }
+                Ok(Sighting::Unmined { is_waiting: waits, at_s }) => {
+                    is_waiting |= waits;
+                    last_s = Some(last_s.map_or(at_s, |last_s| last_s.min(at_s)));
+                }
+                Err(_) => {}
+            }
+        }
+        let unmined = last_s.map(|at_s| Sighting::Unmined { is_waiting, at_s });
+        unmined.ok_or(CallError::Lost)
+    }
+
+    /// What one node knows of a transaction. It says first how far it is: what it does not know then, it
+    /// had not seen by that time.
+    async fn sight_at(&self, node: &Node, hash: B256) -> Result<Sighting, CallError> {
+        let block: Option<Block> =
+            self.ask_one(node, "eth_getBlockByNumber", &json!(["latest", false])).await?;
+        let at_s = block.ok_or(CallError::Lost)?.timestamp.to();
+        let receipt: Option<TxReceipt> =
+            self.ask_one(node, "eth_getTransactionReceipt", &json!([hash])).await?;
+        if let Some(receipt) = receipt {
+            let is_its = receipt.transaction_hash == hash;
+            return if is_its { Ok(Sighting::Mined(receipt)) } else { Err(CallError::Lost) };
+        }
+        let found: Value = self.ask_one(node, "eth_getTransactionByHash", &json!([hash])).await?;
+        Ok(Sighting::Unmined { is_waiting: !found.is_null(), at_s })
     }
 
     pub(crate) async fn receipt(&self, hash: B256) -> Result<Option<TxReceipt>, CallError> {
@@ -228,12 +334,6 @@ impl Nodes {
         Ok(found)
     }
 
-    /// Whether the chain has a transaction, mined or waiting to be.
-    pub(crate) async fn has(&self, hash: B256) -> Result<bool, CallError> {
-        let found: Value = self.call("eth_getTransactionByHash", json!([hash])).await?;
-        Ok(!found.is_null())
-    }
-
     /// The latest block, as of no longer ago than `within`.
     pub(crate) async fn head(&self, within: Duration) -> Result<u64, CallError> {
         let mut head = self.head.lock().await;
@@ -245,10 +345,33 @@ impl Nodes {
         Ok(number)
     }
 
-    /// The transaction that made a transfer with a memo, if there is one since a moment, in seconds
-    /// since 1970.
+    /// The transaction that made a transfer with a memo, if a node knows of one since a moment, in
+    /// seconds since 1970.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Lost`], when none answers.
     pub(crate) async fn transferred(
         &self,
+        token: Address,
+        from: Address,
+        transfer: &Transfer,
+        since_s: u64,
+    ) -> Result<Option<B256>, CallError> {
+        let mut answered = false;
+        for (_, node) in self.each() {
+            match self.transferred_at(node, token, from, transfer, since_s).await {
+                Ok(Some(hash)) => return Ok(Some(hash)),
+                Ok(None) => answered = true,
+                Err(_) => {}
+            }
+        }
+        if answered { Ok(None) } else { Err(CallError::Lost) }
+    }
+
+    async fn transferred_at(
+        &self,
+        node: &Node,
         token: Address,
         from: Address,
         transfer: &Transfer,
@@ -262,7 +385,7 @@ impl Nodes {
             transfer.memo.unwrap_or_default()
         ]);
         // Nodes search a limited number of blocks at once: from the latest backwards.
-        let mut to = self.head(Duration::ZERO).await?;
+        let mut to = self.ask_one::<U64>(node, "eth_blockNumber", &json!([])).await?.to::<u64>();
         loop {
             let first = to.saturating_sub(SEARCHED_AT_ONCE);
             let filter = json!({
@@ -271,11 +394,13 @@ impl Nodes {
                 "fromBlock": U64::from(first),
                 "toBlock": U64::from(to),
             });
-            let logs: Vec<FoundLog> = self.call("eth_getLogs", json!([filter])).await?;
+            let logs: Vec<FoundLog> = self.ask_one(node, "eth_getLogs", &json!([filter])).await?;
             if let Some(log) = logs.first() {
                 return Ok(Some(log.transaction_hash));
             }
-            if first == 0 || self.block_time_s(json!(U64::from(first))).await? < since_s {
+            let number = json!([U64::from(first), false]);
+            let block = self.ask_one::<Option<Block>>(node, "eth_getBlockByNumber", &number);
+            if first == 0 || block.await?.ok_or(CallError::Lost)?.timestamp.to::<u64>() < since_s {
                 return Ok(None);
             }
             to = first.saturating_sub(1);
@@ -306,11 +431,8 @@ impl Nodes {
 
     /// The seconds since 1970 of the latest block.
     pub(crate) async fn latest_block_time_s(&self) -> Result<u64, CallError> {
-        self.block_time_s("latest".into()).await
-    }
-
-    async fn block_time_s(&self, block: Value) -> Result<u64, CallError> {
-        let block: Option<Block> = self.call("eth_getBlockByNumber", json!([block, false])).await?;
+        let latest = json!(["latest", false]);
+        let block: Option<Block> = self.call("eth_getBlockByNumber", latest).await?;
         block.map(|block| block.timestamp.to()).ok_or(CallError::Lost)
     }
 
@@ -328,6 +450,23 @@ impl Nodes {
     ) -> Result<(), CallError> {
         let call = json!({ "from": from.to_string(), "to": to.to_string(), "data": data });
         self.call::<Value>("eth_call", json!([call, "latest"])).await.map(drop)
+    }
+
+    /// Tries a transaction of `from` that pays in `token`, and gives it the limits it needs. One that would
+    /// not succeed is refused.
+    pub(crate) async fn limit(
+        &self,
+        from: Address,
+        token: Address,
+        transaction: &mut TempoTransaction,
+    ) -> Result<(), CallError> {
+        for call in &transaction.calls {
+            self.try_call(from, token, &call.input).await?;
+        }
+        let gas = self.estimate_gas(from, transaction).await?;
+        transaction.gas_limit = gas.saturating_mul(GAS_PERCENT).saturating_div(100);
+        transaction.max_fee_per_gas = self.gas_price().await?.saturating_mul(2);
+        Ok(())
     }
 
     /// What a transaction of `from` would burn.
@@ -365,16 +504,16 @@ impl Nodes {
 
     /// Asks one node after the other, from the one that answered last on.
     async fn call<T: DeserializeOwned>(&self, method: &str, params: Value) -> Result<T, CallError> {
-        let first = self.preferred.load(Ordering::Relaxed);
         let mut lost = false;
-        for at in (first..self.all.len()).chain(0..first) {
-            let Some(node) = self.all.get(at) else { continue };
+        for (at, node) in self.each() {
             match self.ask_ours(node, method, &params).await {
                 Ok(answer) => {
                     self.preferred.store(at, Ordering::Relaxed);
                     let answer = serde_json::from_value(answer);
                     return answer.map_err(|_| CallError::Lost);
                 }
+                // What one node may have taken is not off because another refuses it.
+                Err(CallError::Refused(_)) if lost && method == SEND => {}
                 Err(CallError::Refused(why)) => {
                     self.preferred.store(at, Ordering::Relaxed);
                     return Err(CallError::Refused(why));
@@ -385,6 +524,23 @@ impl Nodes {
             tracing::warn!(node = %node.url.host_str().unwrap_or_default(), method, "no answer");
         }
         Err(if lost { CallError::Lost } else { CallError::Unsent })
+    }
+
+    /// The nodes in the order they are asked, each with its place.
+    fn each(&self) -> impl Iterator<Item = (usize, &Node)> {
+        let first = self.preferred.load(Ordering::Relaxed);
+        let all = self.all.iter().enumerate();
+        all.clone().skip(first).chain(all.take(first))
+    }
+
+    async fn ask_one<T: DeserializeOwned>(
+        &self,
+        node: &Node,
+        method: &str,
+        params: &Value,
+    ) -> Result<T, CallError> {
+        let answer = self.ask_ours(node, method, params).await?;
+        serde_json::from_value(answer).map_err(|_| CallError::Lost)
     }
 
     /// Asks a node that was found to serve our chain. Another chain's node is as good as none.
@@ -427,8 +583,13 @@ impl Nodes {
             return Err(CallError::Lost);
         }
         if let Some(error) = answer.get("error").filter(|error| !error.is_null()) {
+            let code = error.get("code").and_then(Value::as_i64).unwrap_or_default();
             let why = error.get("message").and_then(Value::as_str).unwrap_or_default();
-            return Err(CallError::Refused(why.to_owned()));
+            return Err(match code {
+                code if BUSY.contains(&code) => CallError::Unsent,
+                code if FAILED.contains(&code) => CallError::Lost,
+                _ => CallError::Refused(why.to_owned()),
+            });
         }
         answer.get_mut("result").map(Value::take).ok_or(CallError::Lost)
     }

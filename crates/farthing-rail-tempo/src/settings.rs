@@ -6,6 +6,7 @@ use farthing_core::Unquotable;
 use farthing_ledger::Holder;
 use farthing_money::Amount;
 
+use crate::refund::Refunder;
 use crate::sponsor::Sponsor;
 use crate::wire::{Address, Tokens, Transfer};
 
@@ -35,6 +36,8 @@ pub struct Settings {
     pub sponsor: Option<Sponsor>,
     /// Who else is paid out of each price, at most ten; together less than all of it.
     pub splits: Vec<Split>,
+    /// Who gives money back; nobody means that payers are credited.
+    pub refunder: Option<Refunder>,
 }
 
 /// Somebody who is paid out of each price.

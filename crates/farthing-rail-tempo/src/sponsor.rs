@@ -38,9 +38,6 @@ const GAS_MAX: u64 = 2_000_000;
 /// How long a balance is believed.
 const BALANCE_KEPT: Duration = Duration::from_secs(2);
 
-/// How far the price of gas is from the smallest unit of a token: prices are in 10⁻¹⁸ of a dollar.
-const PRICE_DECIMALS: u32 = 18;
-
 /// Pays the fees of buyers' transactions.
 pub struct Sponsor {
     signer: Signer,
@@ -177,10 +174,7 @@ impl Sponsor {
 
     /// The most a transaction can cost, in atoms of the fee's token, rounded up.
     fn fee_max(&self, tx: &TempoTransaction) -> u128 {
-        let fee = u128::from(tx.gas_limit).checked_mul(tx.max_fee_per_gas);
-        let decimals = PRICE_DECIMALS.saturating_sub(u32::from(self.token.asset.decimals()));
-        let unit = 10_u128.checked_pow(decimals);
-        fee.zip(unit).map_or(u128::MAX, |(fee, unit)| fee.div_ceil(unit))
+        transaction::fee_max(tx, self.token.asset.decimals())
     }
 
     /// The complete transaction, if it is known without asking anybody.

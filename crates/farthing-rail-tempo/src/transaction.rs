@@ -20,6 +20,9 @@ pub(crate) mod tests;
 /// The longest transaction read, in bytes: a passkey's signature takes two thousand.
 const BYTES_MAX: usize = 8 * 1024;
 
+/// How far the price of gas is from the smallest unit of a token: prices are in 10⁻¹⁸ of a dollar.
+const PRICE_DECIMALS: u32 = 18;
+
 sol! {
     /// The two calls of a TIP-20 token that pay.
     function transfer(address to, uint256 amount) returns (bool);
@@ -125,7 +128,7 @@ impl Payment {
         ensure(terms.sponsored || !wants_sponsor, Mismatch::NotSponsored)?;
         let owed = terms.transfers().len();
         ensure(tx.calls.len() <= owed, Mismatch::ExtraCalls)?;
-        let transfers = tx.calls.iter().map(|call| paying(call, terms));
+        let transfers = tx.calls.iter().map(|call| paying(call, terms.token));
         let transfers: Vec<Transfer> = transfers.collect::<Result<_, _>>()?;
         meets(&transfers, terms)?;
         let says =
@@ -148,6 +151,13 @@ impl Payment {
             signed,
         })
     }
+}
+
+/// The most a transaction can cost, in atoms of a token with this many decimals, rounded up.
+pub(crate) fn fee_max(tx: &TempoTransaction, decimals: u8) -> u128 {
+    let fee = u128::from(tx.gas_limit).checked_mul(tx.max_fee_per_gas);
+    let unit = 10_u128.checked_pow(PRICE_DECIMALS.saturating_sub(u32::from(decimals)));
+    fee.zip(unit).map_or(u128::MAX, |(fee, unit)| fee.div_ceil(unit))
 }
 
 /// The encoding that a node takes.
@@ -180,9 +190,9 @@ pub(crate) fn decode(text: &str) -> Result<(AASigned, Form), Mismatch> {
     if canonical { Ok((signed, form)) } else { Err(Mismatch::Malformed) }
 }
 
-/// What a call transfers, if that is all it does.
-fn paying(call: &Call, terms: &Terms) -> Result<Transfer, Mismatch> {
-    let plain = call.to == TxKind::Call(terms.token.0) && call.value.is_zero();
+/// What a call transfers of `token`, if that is all it does.
+pub(crate) fn paying(call: &Call, token: Address) -> Result<Transfer, Mismatch> {
+    let plain = call.to == TxKind::Call(token.0) && call.value.is_zero();
     ensure(plain, Mismatch::Calls)?;
     let (to, amount, memo, canonical) = if let Ok(transfer) = transferCall::abi_decode(&call.input)
     {

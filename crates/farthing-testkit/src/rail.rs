@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farthing_core::{
-    Admission, Ask, Invitation, Object, Offer, Paid, Payer, Presented, Protocol, Quote, Rail,
-    ReceiptFacts, Recovered, Recovery, Refusal, Rejection, Scope, Till, Unquotable,
+    Admission, Ask, Invitation, Object, Offer, Paid, Payer, Posted, Presented, Protocol, Quote,
+    Rail, ReceiptFacts, Recovered, Recovery, RefundAsk, RefundRefusal, Refusal, Rejection, Scope,
+    Till, Unquotable,
 };
 use farthing_ledger::{
-    Audit, Entry, Event, Fingerprint, Holder, Money, Outcome, Payment, Record, SpendingKey,
-    TraceId, audit,
+    Audit, Entry, Event, Fingerprint, Holder, Money, Outcome, Payment, Record, Refund,
+    RefundLimits, RefundRequest, RefundStanding, Remedy, SpendingKey, Story, Terms, TraceId, Way,
+    audit,
 };
 use farthing_money::{Amount, Asset, AssetId, Assets, Timestamp};
 use farthing_store_memory::MemoryStore;
@@ -94,12 +96,13 @@ pub fn present(invitation: &Invitation, paid: Paid) -> Presented {
     let Invitation { method, intent, realm, challenge, request, expires_at, expires, .. } =
         invitation.clone();
     let credential = json!({ "challenge": challenge, "payload": paid.payload });
+    let named = *Fingerprint::of("trace", &[challenge.as_bytes()]).as_bytes();
     Presented {
         protocol: "fake",
         method,
         intent,
         realm,
-        trace: TraceId::new(START, [1; 10]),
+        trace: TraceId::new(START, std::array::from_fn(|at| named[at])),
         route: "route".into(),
         scope: Scope::default().digest(),
         request,
@@ -339,11 +342,24 @@ impl Counter {
     ///
     /// What the counter refuses.
     pub async fn take(&self, presented: &Presented) -> Result<(), Refusal> {
-        let till = Till {
-            protocols: vec![Arc::new(Hand(presented.clone()))],
-            rails: vec![Arc::clone(&self.rail)],
-            store: self.store.clone(),
-        };
+        let posted = self.admit(presented, Remedy::default()).await?;
+        posted.delivered(Outcome { status: 200 }, None, START);
+        Ok(())
+    }
+
+    /// Presents a credential, and fails to deliver what it buys, where the money is given back then.
+    ///
+    /// # Errors
+    ///
+    /// What the counter refuses.
+    pub async fn take_in_vain(&self, presented: &Presented) -> Result<(), Refusal> {
+        let posted = self.admit(presented, Remedy::Refund).await?;
+        posted.failed(Outcome { status: 502 }, START);
+        Ok(())
+    }
+
+    async fn admit(&self, presented: &Presented, remedy: Remedy) -> Result<Posted, Refusal> {
+        let till = Till { protocols: vec![Arc::new(Hand(presented.clone()))], ..self.till() };
         let method = self.rail.method();
         let quote = Quote::new(method, "charge", usd(2_500), seller(), &Object::new());
         let ask = Ask {
@@ -352,16 +368,56 @@ impl Counter {
             description: None,
             offer_ttl: Duration::from_mins(5),
             authorization_is_taken: false,
-            terms: farthing_ledger::Terms { repeatable: true, ..farthing_ledger::Terms::default() },
+            terms: Terms { repeatable: true, remedy, ..Terms::default() },
             idempotency_key: None,
         };
         match till.admit(&ask, &HeaderMap::new(), START).await? {
-            Admission::Deliver(posted) => posted.delivered(Outcome { status: 200 }, None, START),
+            Admission::Deliver(posted) => Ok(*posted),
             Admission::Again(_) => panic!("no answer is kept here"),
-            Admission::Execute(_) => panic!("the usual terms hold nothing"),
+            Admission::Execute(_) => panic!("these terms hold nothing"),
             Admission::Challenge => panic!("a credential was presented"),
         }
-        Ok(())
+    }
+
+    fn till(&self) -> Till {
+        let (rails, store) = (vec![Arc::clone(&self.rail)], self.store.clone());
+        Till { protocols: Vec::new(), rails, store }
+    }
+
+    /// The story of a payment so far.
+    pub fn story(&self, payment: &Payment) -> Story {
+        let mut records = self.store.records();
+        records.retain(|record| record.trace == Some(payment.trace));
+        Story::tell(&records).unwrap()
+    }
+
+    /// Gives `atoms` of a payment back, or all that is left of it, by command; and says which way, and
+    /// where it stands then.
+    ///
+    /// # Errors
+    ///
+    /// What the till refuses.
+    pub async fn refund(
+        &self,
+        payment: &Payment,
+        atoms: Option<u128>,
+        reference: &str,
+    ) -> Result<(Way, RefundStanding), RefundRefusal> {
+        let asked = RefundAsk::of(&self.story(payment), atoms.map(usd))?;
+        let ask = RefundAsk { reference: reference.into(), reason: "a story".into(), ..asked };
+        let (refund, standing) = self.till().refund(&ask, &RefundLimits::default(), START).await?;
+        Ok((refund.way, standing))
+    }
+
+    /// Orders all of a payment back, as the till does, and is gone before anything is sent.
+    pub async fn order_refund(&self, payment: &Payment, reference: &str) -> Refund {
+        let to = self.story(payment).from().unwrap().clone();
+        let amount = payment.amount.clone();
+        let mut request = RefundRequest::new(payment, amount, to, Way::Back, reference);
+        request.refund.order = Some(self.rail.prepare_refund(&request.refund).await.unwrap());
+        let refund = request.refund.clone();
+        farthing_core::Store::refund(&*self.store, request, START).await.unwrap();
+        refund
     }
 
     /// The same counter after a restart, with another rail.
@@ -372,9 +428,7 @@ impl Counter {
 
     /// Lets recovery look at what is unfinished, at `now`.
     pub async fn recover(&self, now: Timestamp) -> Recovered {
-        let (rails, store) = (vec![Arc::clone(&self.rail)], self.store.clone());
-        let till = Till { protocols: Vec::new(), rails, store };
-        till.recover(&mut Recovery::default(), now).await
+        self.till().recover(&mut Recovery::default(), now).await
     }
 
     /// Every payment that was claimed, in order.

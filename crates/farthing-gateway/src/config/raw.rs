@@ -96,6 +96,7 @@ pub(super) struct Rail {
     pub(super) node_timeout_ms: Option<u64>,
     pub(super) sponsor: Option<Spanned<Sponsor>>,
     pub(super) splits: Option<Vec<Spanned<Split>>>,
+    pub(super) refund_key: Option<Spanned<String>>,
 }
 
 #[derive(PartialEq, Deserialize)]

@@ -45,6 +45,8 @@ pub struct TempoConfig {
     pub sponsor: Option<SponsorConfig>,
     /// Who else is paid out of each price.
     pub splits: Vec<Split>,
+    /// The key of secp256k1 of the account that money is given back from.
+    pub refund_key: Option<Zeroizing<[u8; 32]>>,
 }
 
 /// Who pays the network's fees.
@@ -110,6 +112,7 @@ impl Reader<'_> {
             settle_timeout: millis(rail.settle_timeout_ms, 20_000),
             sponsor: sponsor.transpose()?,
             splits: self.splits(raw)?,
+            refund_key: rail.refund_key.as_ref().map(|key| self.key(key)).transpose()?,
         })
     }
 

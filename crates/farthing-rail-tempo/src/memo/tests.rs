@@ -1,6 +1,8 @@
 use alloy_primitives::{B256, b256};
 
-use super::{Attribution, attributed, attribution};
+use farthing_ledger::{Fingerprint, PaymentId, RefundId};
+
+use super::{Attribution, attributed, attribution, refunding};
 
 const REALM: &str = "api.example.com";
 const CHALLENGE: &str = "kM9xPqWvT2nJrHsY4aDfEb";
@@ -24,4 +26,19 @@ fn a_memo_pays_one_challenge() {
     let mut named = memo;
     named[15] = 7;
     assert_eq!(attributed(&named, REALM, CHALLENGE), Attribution::Here);
+}
+
+/// A refund's memo names the payment and the refund, and is nobody's payment for a challenge.
+#[test]
+fn a_refund_is_named_after_its_payment() {
+    let payment = |name: &str| PaymentId::of(&Fingerprint::of("challenge", &[name.as_bytes()]));
+    let memo = |name: &str, reference: &str| {
+        refunding(payment(name), RefundId::of(payment(name), reference))
+    };
+    let first = memo("a", "one");
+    assert_eq!(first[5..21], payment("a").to_bytes());
+    assert_eq!(memo("a", "one"), first);
+    assert_ne!(memo("a", "two"), first);
+    assert_ne!(memo("b", "one"), first);
+    assert_eq!(attributed(&first, REALM, CHALLENGE), Attribution::None);
 }

@@ -17,6 +17,7 @@ fn settings(points: &[u16]) -> Settings {
         wait: Duration::from_secs(1),
         sponsor: None,
         splits: points.iter().enumerate().map(split).collect(),
+        refunder: None,
     }
 }
 

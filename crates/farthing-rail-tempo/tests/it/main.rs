@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects)]
 
 mod chain;
+mod nodes;
+mod refunds;
 mod world;
 
 use farthing_testkit::rail::Railway;

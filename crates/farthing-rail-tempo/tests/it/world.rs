@@ -117,8 +117,13 @@ impl World {
 }
 
 pub(crate) fn nodes(urls: &[&str]) -> Arc<Nodes> {
+    nodes_within(urls, Duration::from_secs(2))
+}
+
+/// Nodes that may take so long to answer.
+pub(crate) fn nodes_within(urls: &[&str], timeout: Duration) -> Arc<Nodes> {
     let urls = urls.iter().map(|url| url.parse().unwrap()).collect();
-    Arc::new(Nodes::new(TEMPO_CHAIN_ID, urls, Duration::from_secs(2)).unwrap())
+    Arc::new(Nodes::new(TEMPO_CHAIN_ID, urls, timeout).unwrap())
 }
 
 pub(crate) fn settings() -> Settings {
@@ -131,6 +136,7 @@ pub(crate) fn settings() -> Settings {
         wait: Duration::from_secs(20),
         sponsor: None,
         splits: Vec::new(),
+        refunder: None,
     }
 }
 
@@ -158,6 +164,18 @@ pub(crate) enum Fault {
     Broken,
     /// Says of every transaction that it was mined and succeeded, without an event.
     Lies,
+    /// Passes it on, and never answers.
+    Hangs,
+    /// Listens, and never answers anything.
+    Deaf,
+    /// Says that it has too much to do.
+    Busy,
+    /// Says that it will not.
+    Refuses,
+    /// Passes it on, and knows nothing of any transaction afterwards.
+    Forgets,
+    /// Says that it has it, and stands still at its first block.
+    Stopped,
 }
 
 /// A node in front of the chain, whose faults are turned on and off.
@@ -212,6 +230,28 @@ async fn pass(
     if fault == Fault::Broken {
         return (StatusCode::BAD_GATEWAY, "down for maintenance").into_response();
     }
+    if fault == Fault::Deaf {
+        return std::future::pending().await;
+    }
+    let error = |code: i64| {
+        let error = json!({ "code": code, "message": "no" });
+        json!({ "jsonrpc": "2.0", "id": request["id"], "error": error }).to_string()
+    };
+    match (fault, request["method"].as_str().unwrap()) {
+        (Fault::Busy, "eth_sendRawTransaction") => return error(-32_005).into_response(),
+        (Fault::Refuses, "eth_sendRawTransaction") => return error(-32_000).into_response(),
+        (Fault::Stopped, "eth_sendRawTransaction") => return answer(hash.into()).into_response(),
+        (Fault::Stopped, "eth_blockNumber") => return answer("0x1".into()).into_response(),
+        (Fault::Stopped, "eth_getBlockByNumber") => {
+            let start = format!("{:#x}", START.as_secs());
+            return answer(json!({ "number": "0x1", "timestamp": start })).into_response();
+        }
+        (
+            Fault::Stopped | Fault::Forgets,
+            "eth_getTransactionReceipt" | "eth_getTransactionByHash",
+        ) => return answer(Value::Null).into_response(),
+        _ => {}
+    }
     if fault == Fault::Drops && sends {
         return answer(hash.into()).into_response();
     }
@@ -233,6 +273,9 @@ async fn pass(
     }
     let passed = reqwest::Client::new().post(&chain).header("content-type", "application/json");
     let answer = passed.body(body).send().await.unwrap().bytes().await.unwrap();
+    if fault == Fault::Hangs && sends {
+        return std::future::pending().await;
+    }
     if fault == Fault::Loses && sends {
         return (StatusCode::GATEWAY_TIMEOUT, "upstream timed out").into_response();
     }
