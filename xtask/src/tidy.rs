@@ -43,7 +43,8 @@ const BESIDE: &[(&str, &str)] = &[
 ];
 
 /// Crates that stand beside the layers; nothing depends on them outside tests.
-const TOOLS: &[&str] = &["farthing-bench", "farthing-interop", "farthing-testkit", "xtask"];
+const TOOLS: &[&str] =
+    &["farthing-bench", "farthing-interop", "farthing-sim", "farthing-testkit", "xtask"];
 
 /// The highest layer that is a function of its arguments.
 const PURE_LAYER_MAX: usize = 2;

@@ -1,0 +1,111 @@
+//! What the book is asked, as data, so that it can be asked the same again.
+
+use farthing_core::{Answer, Ordered};
+use farthing_ledger::{
+    Answered, Book, Claim, ClaimError, ClaimRequest, Cold, Entry, EntryError, Finding, Fingerprint,
+    Outcome, PaymentId, Record, RefundError, RefundId, RefundRequest, Settlement, VoidReason, Work,
+};
+use farthing_money::Timestamp;
+
+/// One request of the book.
+#[derive(Clone)]
+pub(crate) enum Input {
+    Claim(Box<ClaimRequest>, Timestamp),
+    Post(PaymentId, Settlement, Timestamp),
+    Void(PaymentId, VoidReason, Timestamp),
+    Enter(Box<Entry>, Timestamp),
+    Deliver(PaymentId, Outcome, Option<Box<Answer>>, Timestamp),
+    Fail(PaymentId, Outcome, Timestamp),
+    GiveBack(PaymentId, bool),
+    Answer(PaymentId),
+    IsClaimed(Fingerprint),
+    Work,
+    Refund(Box<RefundRequest>, Timestamp),
+    PostRefund(PaymentId, RefundId, Settlement, Timestamp),
+    VoidRefund(PaymentId, RefundId, Timestamp),
+    Reconcile(PaymentId, Finding, Timestamp),
+    TakeUp(PaymentId),
+    Note(String, String),
+}
+
+/// What the book said.
+pub(crate) enum Output {
+    Claim(Result<Claim, ClaimError>),
+    Entered(Result<bool, EntryError>),
+    Refund(Result<Ordered, RefundError>),
+    Work(Work),
+    Said(bool),
+    /// To be read from the disk once the commit is on it.
+    Answer(PaymentId),
+    Done,
+}
+
+/// What became of one request.
+pub(crate) struct Decided {
+    pub(crate) output: Output,
+    pub(crate) record: Option<Record>,
+    pub(crate) answered: Option<(Answered, Option<Box<Answer>>)>,
+    pub(crate) note: Option<(String, String)>,
+}
+
+impl Decided {
+    const fn new(output: Output, record: Option<Record>) -> Self {
+        Self { output, record, answered: None, note: None }
+    }
+}
+
+/// Asks `book`, as the writer of the SQLite store does.
+pub(crate) fn decide(book: &mut Book, cold: &impl Cold, input: Input) -> Decided {
+    match input {
+        Input::Claim(request, now) => match book.claim(*request, cold, now) {
+            Ok((claim, record)) => Decided::new(Output::Claim(Ok(claim)), record),
+            Err(error) => Decided::new(Output::Claim(Err(error)), None),
+        },
+        Input::Post(payment, settlement, now) => {
+            Decided::new(Output::Done, book.post(payment, settlement, now))
+        }
+        Input::Void(payment, reason, now) => {
+            Decided::new(Output::Done, book.void(payment, reason, now))
+        }
+        Input::Enter(entry, now) => match book.enter(*entry, cold, now) {
+            Ok(record) => Decided::new(Output::Entered(Ok(record.is_some())), record),
+            Err(error) => Decided::new(Output::Entered(Err(error)), None),
+        },
+        Input::Deliver(payment, outcome, answer, now) => {
+            let record = book.deliver(payment, outcome, now);
+            let answered = record.as_ref().and_then(|_| book.answered(payment));
+            let answered = answered.map(|answered| (answered, answer));
+            Decided { answered, ..Decided::new(Output::Done, record) }
+        }
+        Input::Fail(payment, outcome, now) => {
+            Decided::new(Output::Done, book.fail(payment, outcome, now))
+        }
+        Input::GiveBack(payment, begun) => {
+            book.give_back(payment, begun);
+            Decided::new(Output::Done, None)
+        }
+        Input::Answer(payment) => Decided::new(Output::Answer(payment), None),
+        Input::IsClaimed(proof) => Decided::new(Output::Said(book.knows(&proof)), None),
+        Input::Work => Decided::new(Output::Work(book.work()), None),
+        Input::Refund(request, now) => match book.refund(*request, now) {
+            Ok((standing, record)) => {
+                let ordered = Ordered { standing, is_new: record.is_some() };
+                Decided::new(Output::Refund(Ok(ordered)), record)
+            }
+            Err(error) => Decided::new(Output::Refund(Err(error)), None),
+        },
+        Input::PostRefund(payment, refund, settlement, now) => {
+            Decided::new(Output::Done, book.post_refund(payment, refund, settlement, now))
+        }
+        Input::VoidRefund(payment, refund, now) => {
+            Decided::new(Output::Done, book.void_refund(payment, refund, now))
+        }
+        Input::Reconcile(payment, finding, now) => {
+            Decided::new(Output::Done, book.reconcile(payment, finding, now))
+        }
+        Input::TakeUp(payment) => Decided::new(Output::Said(book.take_up(payment)), None),
+        Input::Note(name, text) => {
+            Decided { note: Some((name, text)), ..Decided::new(Output::Done, None) }
+        }
+    }
+}
