@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use farthing_money::{Amount, AssetId};
+use farthing_money::{Amount, AssetId, Timestamp};
 use serde::Serialize;
 
 use crate::book::claimed_proofs;
@@ -44,8 +44,8 @@ pub struct Audit {
 /// Recomputes everything a journal says.
 ///
 /// Checks, record by record: places count up from 1 without a gap; transfers fit the accounts they
-/// touch, and overdraw none; every id and every proof stands once; a payment is claimed before it
-/// is posted or voided, and posted before it is delivered, each once; its money is its price, and no
+/// touch, and overdraw none; every id stands once, and every proof for as long as it is kept; a payment
+/// is claimed before it is posted or voided, and posted before it is delivered, each once; its money is its price, and no
 /// more than that is given back. At the end, that debits equal credits for every asset.
 ///
 /// # Errors
@@ -64,7 +64,10 @@ pub(crate) struct Auditor {
     seq: u64,
     balances: Balances,
     transfers: BTreeSet<TransferId>,
-    proofs: BTreeSet<Fingerprint>,
+    /// Until when each proof is kept; nothing means for ever.
+    proofs: BTreeMap<Fingerprint, Option<Timestamp>>,
+    /// The latest moment at which anything was decided.
+    latest: Timestamp,
     payments: BTreeMap<PaymentId, Lifecycle>,
     held: BTreeMap<PaymentId, BTreeSet<TransferId>>,
     /// The refunds that are pending: whose they are, how much, and the transfer.
@@ -84,10 +87,15 @@ impl Auditor {
             }
         }
         for (proof, _) in claimed_proofs(record) {
-            if !self.proofs.insert(proof.fingerprint) {
+            let before = self.proofs.insert(proof.fingerprint, proof.keep_until);
+            // What was to be kept until a moment may be claimed again after it, as the name that a client
+            // gives to a purchase.
+            let is_over = |until: Option<Timestamp>| until.is_some_and(|it| it < self.latest);
+            if !before.is_none_or(is_over) {
                 return Err(What::ProofTwice(proof.fingerprint));
             }
         }
+        self.latest = self.latest.max(record.at);
         self.follow(record)?;
         self.balances.apply(&record.transfers).map_err(What::Transfer)
     }

@@ -1,6 +1,8 @@
 //! A journal with one line altered is found out, and the line is named.
 
-use crate::book::tests::{Desk, purchase};
+use std::time::Duration;
+
+use crate::book::tests::{Desk, START, purchase};
 use crate::*;
 
 /// opened, key attached, funded, `a` bought and delivered, `b` claimed, posted and delivered.
@@ -71,6 +73,26 @@ fn renumbering_does_not_hide_it() {
     check(doubled(2), 4, "TransferTwice");
     check(doubled(4), 6, "OutOfOrder");
     check(doubled(6), 8, "TransferTwice");
+}
+
+/// U-04: a name that a client gives to its purchases is kept for a time, and may name another one after
+/// it; until then it may not.
+#[test]
+fn a_name_may_be_used_again_once_it_is_forgotten() {
+    let mut desk = Desk::new();
+    let fingerprint = Fingerprint::of("idempotency key", &[b"daily"]);
+    for (challenge, hours) in [("a", 24), ("other", 25), ("b", 50)] {
+        let kept_until = desk.now.after(Duration::from_hours(24));
+        let name = Proof { fingerprint, keep_until: Some(kept_until) };
+        let mut request = purchase(challenge, Money::Rail);
+        request.idempotency = (challenge != "other").then_some(name);
+        assert_eq!(desk.claim(request), Ok(Claim::Fresh), "{challenge}");
+        desk.now = START.after(Duration::from_hours(hours)).after(Duration::from_secs(1));
+    }
+    assert_eq!(audit(&desk.journal).unwrap().claimed, 3);
+    let Event::Claimed { proofs, .. } = &mut desk.journal[3].event else { unreachable!() };
+    proofs[1].keep_until = None;
+    assert_eq!(audit(&desk.journal).unwrap_err().what, What::ProofTwice(fingerprint));
 }
 
 #[test]
