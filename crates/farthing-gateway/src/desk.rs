@@ -203,11 +203,7 @@ impl Desk {
         if step.step == PayoutKind::Paid && story.lifecycle.payout == Payout::Paid {
             return Ok(false);
         }
-        let payment = Earned {
-            payment: story.payment.id,
-            trace: story.trace,
-            payee: story.payment.payee.clone(),
-        };
+        let payment = Earned::of(&story);
         let entry = match step.step {
             PayoutKind::Hold => Entry::HoldPayout { payment, reason: step.why },
             PayoutKind::Release => Entry::ReleasePayout { payment, reason: step.why },

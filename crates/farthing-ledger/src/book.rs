@@ -9,7 +9,7 @@ use crate::balance::atoms_text;
 use crate::{
     Account, AccountKind, Balance, Balances, Capture, Claim, Event, Finding, Fingerprint, Holder,
     Outcome, Payment, PaymentId, Phase, Proof, Record, Refund, Settlement, SnapshotPart, Source,
-    SpendingKey, Standing, TraceId, Transfer, TransferError, TransferId, VoidReason,
+    SpendingKey, Standing, Story, TraceId, Transfer, TransferError, TransferId, VoidReason,
 };
 
 mod matching;
@@ -243,6 +243,21 @@ pub struct Earned {
     pub trace: TraceId,
     /// Whose earnings.
     pub payee: Holder,
+    /// How much of the payment was given back, or is on its way, in atoms.
+    pub given_back: u128,
+}
+
+impl Earned {
+    /// What a seller has earned with the payment that `story` tells of.
+    #[must_use]
+    pub fn of(story: &Story) -> Self {
+        Self {
+            payment: story.payment.id,
+            trace: story.trace,
+            payee: story.payment.payee.clone(),
+            given_back: story.lifecycle.given_back(),
+        }
+    }
 }
 
 /// Proofs the book no longer has in memory, wherever the store keeps them.

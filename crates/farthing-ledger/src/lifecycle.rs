@@ -162,6 +162,12 @@ impl Lifecycle {
         self.price.saturating_sub(self.ordered)
     }
 
+    /// How much was given back or is on its way, in atoms.
+    #[must_use]
+    pub const fn given_back(&self) -> u128 {
+        self.ordered
+    }
+
     /// Where the payment stands after `event`. `refunded` is the amount of the refund that the event
     /// is about, in atoms.
     ///

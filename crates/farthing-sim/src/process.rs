@@ -354,11 +354,7 @@ async fn give_back(process: &Process, story: &Story) {
 
 async fn pay_out(process: &Process, story: &Story) {
     let sim = &process.sim;
-    let earned = || Earned {
-        payment: story.payment.id,
-        trace: story.trace,
-        payee: story.payment.payee.clone(),
-    };
+    let earned = || Earned::of(story);
     let reason = "an operator".to_owned();
     let entry = match sim.between(0, 5) {
         0 => Entry::HoldPayout { payment: earned(), reason },

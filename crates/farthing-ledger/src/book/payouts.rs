@@ -63,7 +63,9 @@ impl Book {
         let disowned = self.unmatched.get(&payment).is_some_and(super::Unmatched::is_missing);
         let is_open = |live: &super::Live| !matches!(live.standing, Standing::Delivered(..));
         let open = self.live.get(&payment).is_some_and(is_open);
-        if self.payouts_held.contains(&payment) || disowned || open {
+        // Money that was given back since the story was read is not earned any more.
+        let given_back = self.refunds.ordered(payment) != earned.given_back;
+        if self.payouts_held.contains(&payment) || disowned || open || given_back {
             return Err(EntryError::OutOfOrder);
         }
         let account = |kind| Account::new(kind, earned.payee.clone(), amount.asset().clone());

@@ -69,7 +69,7 @@ impl Refunds {
     }
 
     /// How much of a payment was given back or is on its way.
-    fn ordered(&self, payment: PaymentId) -> u128 {
+    pub(super) fn ordered(&self, payment: PaymentId) -> u128 {
         let counts = |known: &&Known| known.standing != RefundStanding::Voided;
         let atoms = self.of(payment).iter().filter(counts).map(|known| known.atoms);
         atoms.fold(0, u128::saturating_add)

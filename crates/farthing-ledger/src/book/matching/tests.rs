@@ -47,6 +47,7 @@ fn what_the_rail_disowns_is_looked_into() {
         payment,
         trace: TraceId::new(START, [7; 10]),
         payee: Holder::new("seller").unwrap(),
+        given_back: 0,
     };
     let pay_out = Entry::PayOut {
         payment: earned,

@@ -5,7 +5,8 @@ use crate::*;
 
 fn earned(name: &str) -> Earned {
     let payment = purchase(name, Money::Book).payment;
-    Earned { payment: payment.id, trace: payment.trace, payee: holder("seller") }
+    let payee = holder("seller");
+    Earned { payment: payment.id, trace: payment.trace, payee, given_back: 0 }
 }
 
 fn pay_out(reference: &str) -> Entry {
@@ -25,6 +26,25 @@ fn a_payment_is_paid_out_once() {
     let balance = |account: &str| desk.book.balances().of(&account.parse().unwrap());
     assert_eq!(balance("payable/seller/usd").available(), 0);
     assert_eq!(balance("paid-out/seller/usd").credits_posted, 5);
+    assert_eq!(audit(&desk.journal).unwrap().paid_out, 1);
+}
+
+/// What was given back after an operator had read the payment's story is not paid out beside it.
+#[test]
+fn what_was_given_back_meanwhile_is_not_paid_out() {
+    let mut desk = Desk::new();
+    for step in ["buy", "deliver", "buy b", "deliver b"] {
+        desk.run(step);
+    }
+    let read_before = pay_out("wire 1");
+    assert_eq!(desk.run("part"), "new posted");
+    assert_eq!(desk.enter(read_before), Err(EntryError::OutOfOrder));
+    let rest = Entry::PayOut {
+        payment: Earned { given_back: 2, ..earned("a") },
+        amount: usd(3),
+        reference: "wire 1".into(),
+    };
+    assert_eq!(desk.enter(rest), Ok(true));
     assert_eq!(audit(&desk.journal).unwrap().paid_out, 1);
 }
 

@@ -60,6 +60,7 @@ fn a_seller_gives_what_a_seller_has() {
         payment: purchase("a", Money::Book).payment.id,
         trace: TraceId::new(START, [7; 10]),
         payee: Holder::new("seller").unwrap(),
+        given_back: 0,
     };
     let paid_out = Entry::PayOut { payment: earned, amount: usd(5), reference: "wire 1".into() };
     assert_eq!(desk.enter(paid_out), Ok(true));
