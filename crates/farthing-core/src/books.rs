@@ -41,9 +41,7 @@ pub(crate) async fn claim(
     };
     Ok(match (store.claim(request, now).await?, checked.money()) {
         (Claim::Fresh, Money::Rail) => Standing::Held(Box::new(checked.held(payment, own))),
-        (Claim::Unsettled, Money::Book) if !payment.terms.repeatable => {
-            Standing::Abandoned(Box::new(checked.held(payment, own)))
-        }
+        (Claim::Abandoned, _) => Standing::Abandoned(Box::new(checked.held(payment, own))),
         (Claim::Unsettled, Money::Book) => {
             Standing::Reserved(Box::new(Reserved::new(checked.held(payment, own))))
         }

@@ -492,8 +492,8 @@ impl Book {
     /// # Idempotency
     ///
     /// Claiming again with the same credential says where the payment stands and changes nothing;
-    /// except that [`Claim::Undelivered`] hands the right to deliver to the caller, and
-    /// [`Claim::Unsettled`] the right to find out.
+    /// except that [`Claim::Undelivered`] hands the right to deliver to the caller,
+    /// [`Claim::Unsettled`] the right to find out, and [`Claim::Abandoned`] the right to give up.
     ///
     /// # Errors
     ///
@@ -773,17 +773,18 @@ impl Book {
         if live.credential != request.payment.credential {
             return Claim::Spent;
         }
+        // What was undertaken when it was paid for counts, whatever the seller undertakes by now.
+        let terms = live.payment.as_ref().map_or(request.payment.terms, |facts| facts.terms);
         match &live.standing {
             Standing::Pending | Standing::Posted(_) if live.holder == Some(epoch) => {
                 Claim::Pending(request.payment.id)
             }
             Standing::Pending => {
+                let is_abandoned = live.is_reserved() && !terms.repeatable;
                 live.holder = Some(epoch);
-                Claim::Unsettled
+                if is_abandoned { Claim::Abandoned } else { Claim::Unsettled }
             }
-            Standing::Posted(_) if live.holder.is_some() && !request.payment.terms.repeatable => {
-                Claim::Interrupted
-            }
+            Standing::Posted(_) if live.holder.is_some() && !terms.repeatable => Claim::Interrupted,
             Standing::Posted(settlement) => {
                 live.holder = Some(epoch);
                 Claim::Undelivered(settlement.clone())

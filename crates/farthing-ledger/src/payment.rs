@@ -200,8 +200,13 @@ pub enum Claim {
     /// one that the client gave the same `Idempotency-Key` for the same request.
     Pending(PaymentId),
     /// This very payment was claimed, and whoever was settling it has stopped: nobody knows whether
-    /// the money moved. The caller now holds the right to find out.
+    /// the money moved, or it was only held for a handler. The caller now holds the right to find out,
+    /// or to run the handler.
     Unsettled,
+    /// This very payment's money was held for a handler, and whoever ran the handler has stopped: it may
+    /// have run, and what was bought must not happen twice. The caller now holds the right to give the
+    /// hold up.
+    Abandoned,
     /// This very payment was posted and never delivered: an honest retry after a crash or a
     /// failed delivery. The caller now holds the right to deliver.
     Undelivered(Settlement),

@@ -462,7 +462,10 @@ impl Writer {
     fn reply(&self, (output, grant, answer): (Output, Option<Grant>, oneshot::Sender<Told>)) {
         let holds = matches!(
             output,
-            Output::Claim(Ok(Claim::Fresh | Claim::Unsettled | Claim::Undelivered(_)))
+            Output::Claim(Ok(Claim::Fresh
+                | Claim::Unsettled
+                | Claim::Abandoned
+                | Claim::Undelivered(_)))
         );
         let grant = if holds {
             grant

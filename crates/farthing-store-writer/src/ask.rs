@@ -147,7 +147,9 @@ impl Said {
     #[must_use]
     pub fn gives_right(&self) -> bool {
         match self {
-            Self::Claim(Ok(Claim::Fresh | Claim::Unsettled | Claim::Undelivered(_)))
+            Self::Claim(Ok(
+                Claim::Fresh | Claim::Unsettled | Claim::Abandoned | Claim::Undelivered(_),
+            ))
             | Self::TakenUp(true) => true,
             Self::Claim(
                 Ok(

@@ -420,7 +420,11 @@ pub async fn what_must_not_happen_twice_is_begun_once(stores: &impl Stores) {
     story.restart();
     assert_eq!(story.claim(once("crash")).await, "interrupted");
     assert_eq!(story.claim(once("failed")).await, "undelivered");
-    assert_eq!(story.claim(purchase("crash", 1)).await, "undelivered", "what may happen twice");
+    let claimed_anew = story.claim(purchase("crash", 1)).await;
+    assert_eq!(claimed_anew, "interrupted", "what was undertaken then counts");
+    assert_eq!(story.claim(purchase("again", 1)).await, "fresh");
+    story.restart();
+    assert_eq!(story.claim(once("again")).await, "undelivered", "it may happen twice");
     story.end();
 }
 
@@ -646,6 +650,7 @@ pub fn word(claim: &Claim) -> &'static str {
         Claim::Fresh => "fresh",
         Claim::Pending(_) => "pending",
         Claim::Unsettled => "unsettled",
+        Claim::Abandoned => "abandoned",
         Claim::Undelivered(_) => "undelivered",
         Claim::Interrupted => "interrupted",
         Claim::Delivered(..) => "delivered",

@@ -57,6 +57,7 @@ impl Books {
             Ok(
                 Claim::Pending(_)
                 | Claim::Unsettled
+                | Claim::Abandoned
                 | Claim::Undelivered(_)
                 | Claim::Interrupted
                 | Claim::Delivered(..)

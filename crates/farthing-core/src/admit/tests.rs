@@ -435,6 +435,9 @@ impl Store for FakeStore {
             }
             if known == Some(Claim::Unsettled) {
                 self.set(id, Claim::Pending(id));
+                if request.money == Money::Book && !request.payment.terms.repeatable {
+                    return Ok(Claim::Abandoned);
+                }
             }
             Ok(known.unwrap_or(Claim::Fresh))
         })
