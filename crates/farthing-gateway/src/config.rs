@@ -111,7 +111,10 @@ pub enum RailConfig {
     /// Stablecoins on Tempo.
     Tempo(Arc<TempoConfig>),
     /// The rail for tests and demos, which moves no real money.
-    Test,
+    Test {
+        /// Who keeps its account; nothing where the gateway does, and loses it with the process.
+        teller: Option<SocketAddr>,
+    },
 }
 
 impl RailConfig {
@@ -120,7 +123,7 @@ impl RailConfig {
     pub const fn tempo(&self) -> Option<&Arc<TempoConfig>> {
         match self {
             Self::Tempo(tempo) => Some(tempo),
-            Self::Prepaid | Self::Test => None,
+            Self::Prepaid | Self::Test { .. } => None,
         }
     }
 
@@ -130,7 +133,7 @@ impl RailConfig {
         match self {
             Self::Prepaid => "prepaid",
             Self::Tempo(_) => "tempo",
-            Self::Test => "test",
+            Self::Test { .. } => "test",
         }
     }
 }
@@ -510,11 +513,23 @@ impl Reader<'_> {
             let is_plain = *rail.get_ref() == raw::Rail::default();
             if is_plain { Ok(config) } else { Err(self.fault(rail, "this rail has no settings")) }
         };
+        let tellers = |rail: &Spanned<raw::Rail>, config| {
+            let teller = rail.get_ref().teller.clone();
+            let is_tellers = *rail.get_ref() == raw::Rail { teller, ..raw::Rail::default() };
+            let what = "this rail has no settings but a teller";
+            if is_tellers { Ok(config) } else { Err(self.fault(rail, what)) }
+        };
         raw.iter()
             .map(|(name, rail)| match name.as_str() {
                 "prepaid" => plain(rail, RailConfig::Prepaid),
-                "tempo" => Ok(RailConfig::Tempo(Arc::new(self.tempo(rail, assets)?))),
-                "test" => plain(rail, RailConfig::Test),
+                "tempo" => match &rail.get_ref().teller {
+                    None => Ok(RailConfig::Tempo(Arc::new(self.tempo(rail, assets)?))),
+                    Some(teller) => Err(self.fault(teller, "only the test rail has a teller")),
+                },
+                "test" => {
+                    let teller = rail.get_ref().teller.as_ref().map(|it| *it.get_ref());
+                    tellers(rail, RailConfig::Test { teller })
+                }
                 _ => Err(self.fault(
                     rail,
                     format!(

@@ -320,7 +320,10 @@ fn rail(
         (RailConfig::Tempo(_), Some((_, rail))) => Arc::new(rail.clone()),
         (RailConfig::Prepaid, _) => Arc::new(PrepaidRail::new(whole.assets.clone())),
         (RailConfig::Tempo(tempo), None) => Arc::new(tempo_rail(tempo, whole)?),
-        (RailConfig::Test, _) => Arc::new(TestRail::new(whole.assets.clone(), Dial::default())),
+        (RailConfig::Test { teller }, _) => Arc::new(match teller {
+            Some(teller) => TestRail::at(whole.assets.clone(), *teller),
+            None => TestRail::new(whole.assets.clone(), Dial::default()),
+        }),
     })
 }
 

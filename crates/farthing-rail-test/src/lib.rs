@@ -4,12 +4,19 @@
 //! settled, declined, not sent, or nothing at all. It keeps its own account of the money it moved,
 //! so that a test can compare it with the books. It is for tests and demos and moves no real money.
 //!
+//! Where the program that sells is to die and the money is not, the account is kept by a [`teller`] in
+//! another process, and the rail asks it.
+//!
 //! **Architecture invariant:** passes the rail suite of the testkit; a behaviour that is not in the
 //! suite is not relied upon.
 
+pub mod teller;
+
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use farthing_core::{
     BoxFuture, Evidence, Held, Invitation, NoRefund, Object, Paid, PayError, Payer, Presented,
@@ -37,6 +44,9 @@ const RULES: RailRules = RailRules {
     recheck_after: None,
 };
 
+/// The same where somebody else keeps the account: what it has said is held against what it says later.
+const TELLERS_RULES: RailRules = RailRules { recheck_after: Some(Duration::ZERO), ..RULES };
+
 /// What the rail says to the next settlements and refunds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Answer {
@@ -51,26 +61,33 @@ pub enum Answer {
     MovedUnknown,
     /// The money did not move, and the answer was lost.
     StuckUnknown,
+    /// The money did not move, and the rail says it did; asked later, it says the truth.
+    Lies,
 }
 
 /// Turns what the rail does. Clones turn the same rail.
 #[derive(Clone, Debug)]
 pub struct Dial {
     state: Arc<Mutex<State>>,
+    /// Before the money moves.
     gate: Arc<Semaphore>,
+    /// Before it is said.
+    exit: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     answer: Answer,
     moved: BTreeMap<PaymentId, Amount>,
+    arrived: u64,
     settlements: u64,
     given_back: BTreeMap<RefundId, Amount>,
 }
 
 impl Default for Dial {
     fn default() -> Self {
-        Self { state: Arc::default(), gate: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)) }
+        let open = || Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
+        Self { state: Arc::default(), gate: open(), exit: open() }
     }
 }
 
@@ -90,6 +107,18 @@ impl Dial {
         self.gate.add_permits(count);
     }
 
+    /// Holds the answer of every settlement, after its money has moved, until [`Dial::open`].
+    pub fn hold_answers(&self) {
+        self.exit.forget_permits(Semaphore::MAX_PERMITS);
+    }
+
+    /// Holds nothing any more.
+    pub fn open(&self) {
+        for held in [&self.gate, &self.exit] {
+            held.add_permits(Semaphore::MAX_PERMITS.saturating_sub(held.available_permits()));
+        }
+    }
+
     /// How much money the rail has moved, payment by payment.
     #[must_use]
     pub fn moved(&self) -> BTreeMap<PaymentId, Amount> {
@@ -102,10 +131,83 @@ impl Dial {
         self.state().given_back.clone()
     }
 
-    /// How often the rail was asked to move money.
+    /// How many settlements have arrived, those that are held included.
+    #[must_use]
+    pub fn arrived(&self) -> u64 {
+        self.state().arrived
+    }
+
+    /// How often the rail was asked to move money, and decided.
     #[must_use]
     pub fn settlements(&self) -> u64 {
         self.state().settlements
+    }
+
+    /// Moves the money of a payment, or does what the dial says instead.
+    async fn settle(&self, payment: PaymentId, amount: Amount) -> Result<Settled, SettleError> {
+        {
+            let mut state = self.state();
+            state.arrived = state.arrived.saturating_add(1);
+        }
+        pass(&self.gate).await;
+        let decided = self.decide(payment, amount);
+        pass(&self.exit).await;
+        decided
+    }
+
+    fn decide(&self, payment: PaymentId, amount: Amount) -> Result<Settled, SettleError> {
+        let mut state = self.state();
+        state.settlements = state.settlements.saturating_add(1);
+        let settled = settled(payment);
+        // Asked again, the rail keeps to what it did.
+        if state.moved.contains_key(&payment) {
+            return Ok(settled);
+        }
+        match state.answer {
+            Answer::Settled => drop(state.moved.insert(payment, amount)),
+            Answer::Lies => {}
+            Answer::Declined => return Err(SettleError::Declined),
+            Answer::Unsent => return Err(SettleError::Unsent),
+            Answer::StuckUnknown => return Err(SettleError::Unknown),
+            Answer::MovedUnknown => {
+                state.moved.insert(payment, amount);
+                return Err(SettleError::Unknown);
+            }
+        }
+        Ok(settled)
+    }
+
+    /// Says what became of a payment.
+    fn inquire(&self, payment: PaymentId) -> Result<Settled, SettleError> {
+        let state = self.state();
+        match state.answer {
+            _ if state.moved.contains_key(&payment) => Ok(settled(payment)),
+            Answer::Declined | Answer::Lies => Err(SettleError::Declined),
+            Answer::Settled | Answer::Unsent => Err(SettleError::Unsent),
+            Answer::StuckUnknown | Answer::MovedUnknown => Err(SettleError::Unknown),
+        }
+    }
+
+    /// Moves money back, or does what the dial says instead.
+    fn refund(&self, refund: RefundId, amount: Amount) -> Result<Settled, SettleError> {
+        let mut state = self.state();
+        let settled = given_back(refund);
+        // Sent again, the rail keeps to what it did.
+        if state.given_back.contains_key(&refund) {
+            return Ok(settled);
+        }
+        match state.answer {
+            Answer::Settled => drop(state.given_back.insert(refund, amount)),
+            Answer::Lies => {}
+            Answer::Declined => return Err(SettleError::Declined),
+            Answer::Unsent => return Err(SettleError::Unsent),
+            Answer::StuckUnknown => return Err(SettleError::Unknown),
+            Answer::MovedUnknown => {
+                state.given_back.insert(refund, amount);
+                return Err(SettleError::Unknown);
+            }
+        }
+        Ok(settled)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -113,18 +215,50 @@ impl Dial {
     }
 }
 
+/// Waits until a gate lets one more through.
+async fn pass(gate: &Semaphore) {
+    if let Ok(permit) = gate.acquire().await {
+        permit.forget();
+    }
+}
+
+/// The rail's word on a payment whose money moved.
+fn settled(payment: PaymentId) -> Settled {
+    Settled::new(format!("test-{payment}"))
+}
+
+/// The rail's word on a refund whose money moved.
+fn given_back(refund: RefundId) -> Settled {
+    Settled::new(format!("test-{refund}"))
+}
+
 /// The seller's side.
 #[derive(Clone, Debug)]
 pub struct TestRail {
     assets: Assets,
-    dial: Dial,
+    account: Kept,
+}
+
+/// Who keeps the account of the money that was moved.
+#[derive(Clone, Debug)]
+enum Kept {
+    /// This process.
+    Here(Dial),
+    /// A teller.
+    At(SocketAddr),
 }
 
 impl TestRail {
     /// A rail that carries `assets` and does what `dial` says.
     #[must_use]
     pub const fn new(assets: Assets, dial: Dial) -> Self {
-        Self { assets, dial }
+        Self { assets, account: Kept::Here(dial) }
+    }
+
+    /// A rail that carries `assets` and asks the teller at `address`.
+    #[must_use]
+    pub const fn at(assets: Assets, address: SocketAddr) -> Self {
+        Self { assets, account: Kept::At(address) }
     }
 }
 
@@ -134,7 +268,10 @@ impl Rail for TestRail {
     }
 
     fn rules(&self) -> &'static RailRules {
-        &RULES
+        match self.account {
+            Kept::Here(_) => &RULES,
+            Kept::At(_) => &TELLERS_RULES,
+        }
     }
 
     fn quote(&self, amount: &Amount, payee: &Holder) -> Result<Object, Unquotable> {
@@ -179,47 +316,29 @@ impl Rail for TestRail {
                 keep_until: None,
             }],
             money: Money::Rail,
-            inquiry: None,
+            // A teller needs no more than the payment's id; that there is something says whom to ask.
+            inquiry: match self.account {
+                Kept::Here(_) => None,
+                Kept::At(_) => Some("by its id".into()),
+            },
         })
     }
 
     fn settle<'a>(&'a self, held: &'a Held) -> BoxFuture<'a, Result<Settled, SettleError>> {
-        Box::pin(async {
-            if let Ok(permit) = self.dial.gate.acquire().await {
-                permit.forget();
+        let (payment, amount) = (held.key(), held.payment().amount.clone());
+        Box::pin(async move {
+            match &self.account {
+                Kept::Here(dial) => dial.settle(payment, amount).await,
+                Kept::At(address) => teller::settle(*address, payment, &amount).await,
             }
-            let mut state = self.dial.state();
-            state.settlements = state.settlements.saturating_add(1);
-            let settled = Settled::new(format!("test-{}", held.key()));
-            let amount = held.payment().amount.clone();
-            // Asked again, the rail keeps to what it did.
-            if state.moved.contains_key(&held.key()) {
-                return Ok(settled);
-            }
-            match state.answer {
-                Answer::Settled => drop(state.moved.insert(held.key(), amount)),
-                Answer::Declined => return Err(SettleError::Declined),
-                Answer::Unsent => return Err(SettleError::Unsent),
-                Answer::StuckUnknown => return Err(SettleError::Unknown),
-                Answer::MovedUnknown => {
-                    state.moved.insert(held.key(), amount);
-                    return Err(SettleError::Unknown);
-                }
-            }
-            Ok(settled)
         })
     }
 
     fn inquire<'a>(&'a self, payment: &'a Payment) -> BoxFuture<'a, Result<Settled, SettleError>> {
         Box::pin(async {
-            let state = self.dial.state();
-            match state.answer {
-                _ if state.moved.contains_key(&payment.id) => {
-                    Ok(Settled::new(format!("test-{}", payment.id)))
-                }
-                Answer::Declined => Err(SettleError::Declined),
-                Answer::Settled | Answer::Unsent => Err(SettleError::Unsent),
-                Answer::StuckUnknown | Answer::MovedUnknown => Err(SettleError::Unknown),
+            match &self.account {
+                Kept::Here(dial) => dial.inquire(payment.id),
+                Kept::At(address) => teller::inquire(*address, payment.id).await,
             }
         })
     }
@@ -233,24 +352,9 @@ impl Rail for TestRail {
 
     fn refund<'a>(&'a self, refund: &'a Refund) -> BoxFuture<'a, Result<Settled, SettleError>> {
         Box::pin(async {
-            let mut state = self.dial.state();
-            let settled = Settled::new(format!("test-{}", refund.id));
-            // Sent again, the rail keeps to what it did.
-            if state.given_back.contains_key(&refund.id) {
-                return Ok(settled);
-            }
-            match state.answer {
-                Answer::Settled => {
-                    state.given_back.insert(refund.id, refund.amount.clone());
-                    Ok(settled)
-                }
-                Answer::Declined => Err(SettleError::Declined),
-                Answer::Unsent => Err(SettleError::Unsent),
-                Answer::StuckUnknown => Err(SettleError::Unknown),
-                Answer::MovedUnknown => {
-                    state.given_back.insert(refund.id, refund.amount.clone());
-                    Err(SettleError::Unknown)
-                }
+            match &self.account {
+                Kept::Here(dial) => dial.refund(refund.id, refund.amount.clone()),
+                Kept::At(address) => teller::refund(*address, refund.id, &refund.amount).await,
             }
         })
     }

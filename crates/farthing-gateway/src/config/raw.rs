@@ -82,7 +82,7 @@ pub(super) struct Asset {
     pub(super) decimals: u8,
 }
 
-/// The settings of a rail. All of them are Tempo's; the others have none.
+/// The settings of a rail. All but `teller`, which is the test rail's, are Tempo's.
 #[derive(Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Rail {
@@ -97,6 +97,7 @@ pub(super) struct Rail {
     pub(super) sponsor: Option<Spanned<Sponsor>>,
     pub(super) splits: Option<Vec<Spanned<Split>>>,
     pub(super) refund_key: Option<Spanned<String>>,
+    pub(super) teller: Option<Spanned<SocketAddr>>,
 }
 
 #[derive(PartialEq, Deserialize)]

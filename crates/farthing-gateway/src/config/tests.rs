@@ -88,7 +88,7 @@ fn a_whole_configuration_is_read() {
     let config = parse(WHOLE).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(config.realm, "api.example");
     assert_eq!(config.store, StoreConfig::Sqlite("/etc/farthing/book.db".into()));
-    assert_eq!(config.rails, [RailConfig::Prepaid, RailConfig::Test]);
+    assert_eq!(config.rails, [RailConfig::Prepaid, RailConfig::Test { teller: None }]);
     assert_eq!(config.shutdown_grace, Duration::from_secs(30));
     assert!(config.admin.unwrap().token.is_some());
     let [forecast, terms] = config.routes.as_slice() else { panic!() };
@@ -196,7 +196,10 @@ fn a_rail_that_cannot_be_built_is_refused() {
     check("[rails.test]", "[rails.test]\nspeed = 2", "unknown field `speed`");
     check("rails = [\"prepaid\"]", "rails = [\"tempo\"]", "there is no rail of this name");
     check("rails = [\"prepaid\"]", "rails = []", "a priced route needs a rail");
-    check("[rails.test]", "[rails.test]\npush = true", "this rail has no settings");
+    check("[rails.test]", "[rails.test]\npush = true", "this rail has no settings but a teller");
+    check("[rails.prepaid]", "[rails.prepaid]\nteller = \"127.0.0.1:1\"", "has no settings");
+    check("[rails.test]", "[rails.tempo]\nteller = \"127.0.0.1:1\"", "only the test rail");
+    check("[rails.test]", "[rails.test]\nteller = \"somewhere\"", "invalid socket address");
 }
 
 const TEMPO: &str = r#"[rails.tempo]
