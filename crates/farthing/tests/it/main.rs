@@ -4,6 +4,7 @@
 
 mod books;
 mod conformance;
+mod crash;
 mod demo;
 mod doctor;
 mod evidence;

@@ -1,0 +1,114 @@
+//! `kill -9` of the running program at six points of a payment, and what became of everybody's money.
+//!
+//! One run brings eighteen payments to the same point at once, kills the gateway there, starts it again on
+//! the same book, and lets the clients come back: on three kinds of route, for what may happen twice and
+//! for what may not, with an honest client, with one whose credential was stolen, and with one that never
+//! comes back. The book, the rail's own account and what the handlers did are then held against each
+//! other. Every point is reached for certain: whoever comes next on the way, the disk, the rail, the
+//! upstream or the link to the client, holds everybody there and says so.
+//!
+//! `./x crash --runs N` runs each point N times and prints a table; otherwise it is three times.
+
+mod kitchen;
+mod link;
+mod shop;
+mod tally;
+
+use crate::crash::kitchen::Hold;
+use crate::crash::shop::{Point, Shop};
+
+/// How often each point is gone through.
+fn runs() -> usize {
+    std::env::var("FARTHING_CRASH_RUNS").map_or(3, |runs| runs.parse().unwrap())
+}
+
+async fn killed_at(point: Point) {
+    let mut shop = Shop::open(point).await;
+    for _ in 0..runs() {
+        shop.run().await;
+    }
+    let tally = shop.close();
+    for row in tally.rows(point.id()) {
+        println!("{row}");
+    }
+    tally.must_be_sound(point);
+}
+
+/// C-01: killed after the credential was verified, and before anything was written. Nobody has paid, and
+/// the same credential buys.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_after_it_verified() {
+    killed_at(Point::Verified).await;
+}
+
+/// C-02: killed after the claim was written, before the money moved where the rail moves it and before
+/// the handler began where the book does.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_after_it_claimed() {
+    killed_at(Point::Claimed).await;
+}
+
+/// C-03, F-07: killed after the money moved: before the rail's word was heard, before the handler was done,
+/// or, where the handler comes first, before its answer was given.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_after_it_settled() {
+    killed_at(Point::Settled).await;
+}
+
+/// C-04, F-04: killed after the handler had done its work, and before its answer arrived.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_after_the_handler() {
+    killed_at(Point::Executed).await;
+}
+
+/// C-05, F-06: killed after the delivery was written, and before the client had the answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_after_it_delivered() {
+    killed_at(Point::Delivered).await;
+}
+
+/// C-06: killed as soon as the client had the whole answer, whether that was written or not.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_after_the_response() {
+    killed_at(Point::Answered).await;
+}
+
+/// F-02, F-01: a rail that says settled and has not moved anything is found out by asking it again: the
+/// payment is listed, and the seller is not paid out for it. The control tells the truth.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rail_that_lies_is_found_out() {
+    use farthing_ledger::{Matching, Payout};
+    for (answer, matching, payout) in [
+        (farthing_rail_test::Answer::Settled, Matching::Matched, Payout::Eligible),
+        (farthing_rail_test::Answer::Lies, Matching::Missing, Payout::Ineligible),
+    ] {
+        let shop = Shop::open(Point::Answered).await;
+        shop.dial.set(answer);
+        let order = shop.order("outside", "GET").await;
+        let (status, _) = shop.present(&order).await.unwrap();
+        assert_eq!(status, 200, "the rail's word is what a release goes by");
+        let story = shop.until_story(&order, |story| story.lifecycle.matching == matching).await;
+        assert_eq!(story.lifecycle.payout, payout);
+        let stuck = shop.world.farthing(&["payments", "stuck"]).ok();
+        let is_listed = stuck.contains("the rail does not know it any more");
+        assert_eq!(is_listed, matching == Matching::Missing, "{stuck}");
+        assert_eq!(shop.dial.moved().len(), usize::from(!is_listed));
+    }
+}
+
+impl Point {
+    /// What holds a payment at this point on a route, behind the gateway.
+    const fn hold(self, route: &str) -> Hold {
+        let (before, after) =
+            (matches!(route.as_bytes(), b"before"), matches!(route.as_bytes(), b"after"));
+        match self {
+            Self::Claimed if before || after => Hold::BeforeWork,
+            Self::Settled if before => Hold::BeforeWork,
+            Self::Settled if after => Hold::HalfAnswered,
+            Self::Executed => Hold::AfterWork,
+            Self::Verified | Self::Claimed | Self::Settled | Self::Delivered | Self::Answered => {
+                Hold::Nothing
+            }
+        }
+    }
+}
