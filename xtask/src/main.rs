@@ -5,6 +5,7 @@
 
 mod demo;
 mod fuzz;
+mod prove;
 mod setup;
 #[cfg(test)]
 mod tidy;
@@ -54,6 +55,18 @@ enum Task {
         #[arg(long = "for", value_name = "SECONDS", default_value_t = 60)]
         seconds: u32,
     },
+    /// Kill the gateway at six points of a payment, and see what became of everybody's money
+    Crash {
+        /// How often at each point; each time with eighteen payments at once
+        #[arg(long, default_value_t = 200)]
+        runs: u32,
+    },
+    /// Use one payment many times at once, at a naive gate and at ours, and count what leaks
+    Leak {
+        /// How many rounds of each
+        #[arg(long, default_value_t = 50)]
+        rounds: u32,
+    },
     /// Write docs/conformance.md: which test holds which requirement
     Conformance,
     /// Install what the tests need and the machine lacks
@@ -86,6 +99,8 @@ fn main() -> Result<()> {
         Task::Fuzz { target, seconds } => {
             fuzz::run(&shell, target.as_deref(), &fuzz::Limit::Seconds(seconds))
         }
+        Task::Crash { runs } => prove::crash(&shell, runs),
+        Task::Leak { rounds } => prove::leak(&shell, rounds),
         Task::Conformance => {
             shell.write_file(traceability::DOCUMENT, traceability::document(root())?)?;
             Ok(())

@@ -5,6 +5,7 @@
 mod discovery;
 mod failing;
 mod forwarding;
+mod leak;
 mod life;
 mod management;
 mod receipts;

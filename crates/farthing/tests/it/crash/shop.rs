@@ -107,6 +107,7 @@ pub(crate) struct Shop {
     serving: Option<Serving>,
     payer: PrepaidPayer,
     tester: TestPayer,
+    http: reqwest::Client,
     next: AtomicUsize,
     tally: Tally,
     bought: Vec<(Bought, Fate)>,
@@ -168,6 +169,8 @@ impl Shop {
             serving,
             payer: PrepaidPayer::new(&[7; 32], assets()),
             tester: TestPayer::new("alice", assets()),
+            // A connection each: what is held on one holds nobody else.
+            http: reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap(),
             next: AtomicUsize::default(),
             tally: Tally::default(),
             bought: Vec::new(),
@@ -197,7 +200,7 @@ impl Shop {
         let number = format!("n={}", self.next.fetch_add(1, Ordering::SeqCst));
         let url = self.serving().url(&format!("/{route}?{number}"));
         let method_name = Method::from_bytes(method.as_bytes()).unwrap();
-        let asked = reqwest::Client::new().request(method_name, url).send().await.unwrap();
+        let asked = self.http.request(method_name, url).send().await.unwrap();
         assert_eq!(asked.status(), 402, "nothing is served to somebody who has not paid");
         let invitation = MppBuyer.read_offers(asked.headers()).remove(0);
         let payer: &dyn Payer = if route == "outside" { &self.tester } else { &self.payer };
@@ -210,7 +213,8 @@ impl Shop {
 
     /// Presents an order's credential for what it was bought for. Nothing if no answer came.
     pub(crate) async fn present(&self, order: &Order) -> Option<(u16, String)> {
-        present(&self.serving().url, order.method, &order.path(), &order.credential).await
+        present(&self.http, &self.serving().url, order.method, &order.path(), &order.credential)
+            .await
     }
 
     /// One run: everybody to the point, the kill, and everybody's fate.
@@ -267,9 +271,10 @@ impl Shop {
         let heads = Arc::new(AtomicUsize::default());
         for (at, one) in bought.iter().enumerate() {
             let (through, order, heads) = (through.clone(), one.order.clone(), Arc::clone(&heads));
+            let http = self.http.clone();
             clients.spawn(async move {
                 let path = order.path();
-                let sent = send(&through, order.method, &path, &order.credential);
+                let sent = send(&http, &through, order.method, &path, &order.credential);
                 let answer = sent.await.ok()?;
                 heads.fetch_add(1, Ordering::SeqCst);
                 assert_eq!(answer.status(), 200);
@@ -325,7 +330,7 @@ impl Shop {
     /// How many requests wait for the book, as the gateway itself says.
     async fn waiting(&self) -> usize {
         let url = format!("http://{}/metrics", self.serving().admin.as_ref().unwrap());
-        let text = reqwest::get(url).await.unwrap().text().await.unwrap();
+        let text = self.http.get(url).send().await.unwrap().text().await.unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix("farthing_store_queue "));
         line.unwrap().parse().unwrap()
     }
@@ -344,10 +349,11 @@ impl Shop {
             tries.extend(elsewhere.map(|it| (order.method, format!("/{it}?{}", order.number))));
             for (method, path) in tries {
                 let (url, order) = (self.serving().url.clone(), order.clone());
+                let http = self.http.clone();
                 thieves.spawn(async move {
                     let own = (method, path.clone()) == (order.method, order.path());
                     let (status, body) =
-                        present(&url, method, &path, &order.credential).await.unwrap();
+                        present(&http, &url, method, &path, &order.credential).await.unwrap();
                     if own && status == 200 {
                         assert_eq!(body, answer(&order.number), "the one answer and no other");
                     } else {
@@ -491,17 +497,24 @@ fn charged(story: &Story) -> u128 {
 }
 
 async fn send(
+    http: &reqwest::Client,
     url: &str,
     method: &str,
     path: &str,
     credential: &str,
 ) -> reqwest::Result<reqwest::Response> {
     let method = Method::from_bytes(method.as_bytes()).unwrap();
-    let request = reqwest::Client::new().request(method, format!("{url}{path}"));
+    let request = http.request(method, format!("{url}{path}"));
     request.header("authorization", credential).send().await
 }
 
-async fn present(url: &str, method: &str, path: &str, credential: &str) -> Option<(u16, String)> {
-    let answer = send(url, method, path, credential).await.ok()?;
+async fn present(
+    http: &reqwest::Client,
+    url: &str,
+    method: &str,
+    path: &str,
+    credential: &str,
+) -> Option<(u16, String)> {
+    let answer = send(http, url, method, path, credential).await.ok()?;
     Some((answer.status().as_u16(), answer.text().await.ok()?))
 }

@@ -1,0 +1,38 @@
+//! Long runs of tests that are short otherwise, and what they count.
+
+use anyhow::{Result, bail};
+use xshell::{Shell, cmd};
+
+/// Kills the gateway `runs` times at each point.
+pub(crate) fn crash(shell: &Shell, runs: u32) -> Result<()> {
+    let _runs = shell.push_env("FARTHING_CRASH_RUNS", runs.to_string());
+    let head = "| point | arm | payments | served once | refunded | not charged | listed | \
+                served and refunded | lost | double |";
+    table(shell, head, &["--package", "farthing", "--test", "it", "--", "crash::killed"])
+}
+
+/// Attacks both gates for `rounds` rounds.
+pub(crate) fn leak(shell: &Shell, rounds: u32) -> Result<()> {
+    let _rounds = shell.push_env("FARTHING_LEAK_ROUNDS", rounds.to_string());
+    let head = "| scenario | gate | rounds | served | unpaid | requestLeakage, 95 % | \
+                value served | unpaid | valueLeakage, 95 % |";
+    table(shell, head, &["--package", "farthing-gateway", "--test", "it", "--", "leak::"])
+}
+
+/// Runs tests that print rows, and puts the rows under one head.
+fn table(shell: &Shell, head: &str, tests: &[&str]) -> Result<()> {
+    let run = cmd!(shell, "cargo test --quiet {tests...} --nocapture");
+    let output = run.ignore_status().output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| ")).collect();
+    rows.sort_unstable();
+    println!("{head}\n|{}", "---|".repeat(head.matches('|').count().saturating_sub(1)));
+    for row in rows {
+        println!("{row}");
+    }
+    if !output.status.success() {
+        eprint!("{text}{}", String::from_utf8_lossy(&output.stderr));
+        bail!("not everything holds");
+    }
+    Ok(())
+}
