@@ -66,7 +66,8 @@ const CHAINS: &[(&str, &[&str])] =
     &[("alloy-", &["farthing-rail-tempo"]), ("tempo-", &["farthing-rail-tempo"])];
 
 /// Other implementations of what this project exists for; they are oracles, never parts.
-const ORACLES: &[&str] = &["mpp", "x402-rs", "x402-types", "x402-axum", "x402-reqwest"];
+const ORACLES: &[&str] =
+    &["mpp", "standardwebhooks", "x402-rs", "x402-types", "x402-axum", "x402-reqwest"];
 
 /// Where the rules of the workspace do without a crate's root that states an invariant.
 const WITHOUT_INVARIANT: &[&str] = &["xtask"];

@@ -25,8 +25,10 @@ use crate::store::{PostgresConfig, StoreConfig};
 
 mod raw;
 mod tempo;
+mod webhooks;
 
 pub use tempo::{SponsorConfig, SponsorSigner, Sponsoring, TempoConfig};
+pub use webhooks::WebhookConfig;
 
 #[cfg(test)]
 mod tests;
@@ -68,6 +70,8 @@ pub struct Config {
     pub refund_limits: RefundLimits,
     /// Who signs receipts that anybody can check, if they are signed.
     pub notary: Option<Arc<Notary>>,
+    /// Who is told what happened to payments.
+    pub webhooks: Vec<Arc<WebhookConfig>>,
     /// How long running requests may take to finish when the gateway stops.
     pub shutdown_grace: Duration,
 }
@@ -283,6 +287,8 @@ pub struct BookConfig {
     pub realm: String,
     /// Where the keys are found that sign receipts and checkpoints.
     pub receipt_keys: Vec<String>,
+    /// The names of the endpoints that are told what happened to payments.
+    pub webhooks: Vec<String>,
 }
 
 impl BookConfig {
@@ -307,6 +313,7 @@ impl BookConfig {
             admin_token: admin.and_then(|admin| admin.token.as_ref()?.get_ref().clone().into()),
             realm: raw.gateway.realm.get_ref().clone(),
             receipt_keys: raw.receipts.iter().flat_map(places).collect(),
+            webhooks: raw.webhooks.iter().map(|it| it.get_ref().name.get_ref().clone()).collect(),
         })
     }
 
@@ -454,6 +461,7 @@ impl Reader<'_> {
             store: self.store(&raw.store)?,
             refund_limits: self.refund_limits(raw.refunds.as_ref(), &assets)?,
             notary: self.notary(raw)?,
+            webhooks: self.webhooks(&raw.webhooks)?,
             assets,
             rails,
             seller,

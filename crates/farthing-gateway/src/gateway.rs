@@ -38,6 +38,7 @@ use crate::path::canonical_path;
 use crate::proxy::{Matched, Proxy, full, problem};
 use crate::router::{Found, Router};
 use crate::store::{OpenStore, StoreConfig, StoreOpenError};
+use crate::webhooks::{Postman, PostmanError, WebhookDesk};
 use crate::{discovery, tls};
 
 /// How long a discovery document may be kept (§4.7).
@@ -67,6 +68,7 @@ struct Shared {
     tls: TlsSlot,
     metrics: Arc<Metrics>,
     store: OpenStore,
+    postman: Arc<Postman>,
     /// What a reload cannot change.
     fixed: Fixed,
 }
@@ -114,6 +116,7 @@ impl Gateway {
         let tls = config.tls.as_ref().map(tls::server).transpose()?;
         let store = OpenStore::open(&config.store, SystemClock.now())?;
         let site = Site::build(config, &store, &metrics, None)?;
+        let postman = Postman::new(config, store.port(), Arc::clone(&metrics)).await?;
         let bind = |address| async move {
             let bound = TcpListener::bind(address).await;
             bound.map_err(|error| StartError::Listen { address, error })
@@ -126,6 +129,7 @@ impl Gateway {
             tls: Arc::new(RwLock::new(tls)),
             metrics: Arc::clone(&metrics),
             store: store.clone(),
+            postman: Arc::clone(&postman),
             fixed: Fixed::of(config),
         });
         let mut tasks = Vec::new();
@@ -138,6 +142,7 @@ impl Gateway {
                 metrics: Arc::clone(&metrics),
                 token: admin.token.clone(),
                 assets: config.assets.clone(),
+                postman: Arc::clone(&postman),
                 desk: {
                     let (shared, assets) = (Arc::clone(&shared), config.assets.clone());
                     Arc::new(move || shared.desk(assets.clone()))
@@ -156,6 +161,7 @@ impl Gateway {
         };
         tasks.push(tokio::spawn(watch_rails(Arc::clone(&shared), stopping.clone())));
         tasks.push(tokio::spawn(recover(Arc::clone(&shared), stopping.clone())));
+        tasks.push(tokio::spawn(postman.run(stopping.clone())));
         let tls = Arc::clone(&shared.tls);
         let grace = config.shutdown_grace;
         tasks.push(tokio::spawn(connection::serve(
@@ -182,7 +188,7 @@ impl Gateway {
         &self.shared.store
     }
 
-    /// Swaps routes, prices, upstreams, secrets, rails and certificates. Requests that are being
+    /// Swaps routes, prices, upstreams, secrets, rails, webhooks and certificates. Requests that are being
     /// served finish as they began.
     ///
     /// # Errors
@@ -197,6 +203,7 @@ impl Gateway {
         let site = Site::build(config, store, metrics, Some(&self.shared.current()))?;
         *self.shared.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
         *self.shared.site.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(site);
+        self.shared.postman.configure(config);
         Ok(())
     }
 
@@ -245,6 +252,17 @@ pub fn desk(config: &Config) -> Result<Desk, StartError> {
 pub fn check_prices(config: &Config) -> Result<(), StartError> {
     let (rails, _) = rails(config, None)?;
     Prices::build(config, &rails).map(drop)
+}
+
+/// An operator's desk for webhooks over a book that no gateway has open.
+///
+/// # Errors
+///
+/// A [`StartError`], as when a gateway has it open.
+pub fn webhook_desk(config: &Config) -> Result<WebhookDesk, StartError> {
+    let store = OpenStore::open(&config.store, SystemClock.now())?.port();
+    let names = config.webhooks.iter().map(|it| Arc::clone(&it.name)).collect();
+    Ok(WebhookDesk { store, names })
 }
 
 /// The rails of a configuration, and that of Tempo once more.
@@ -621,6 +639,9 @@ pub enum StartError {
     /// The sponsor's key is none.
     #[error(transparent)]
     Sponsor(#[from] MalformedKey),
+    /// Nobody can be told what happened to payments.
+    #[error(transparent)]
+    Webhooks(#[from] PostmanError),
     /// A price cannot be paid on any rail of its route.
     #[error("route {route}: no rail of the route can carry {price}")]
     Unpayable {

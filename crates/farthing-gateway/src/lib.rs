@@ -28,17 +28,23 @@ mod proxy;
 mod router;
 mod store;
 mod tls;
+mod webhooks;
 
 pub use config::{
     AdminConfig, BodyPolicy, BookConfig, Config, ConfigError, Environment, RailConfig, RouteConfig,
     SponsorConfig, SponsorSigner, Sponsoring, TempoConfig, TlsConfig, UpstreamConfig, Variant,
-    look_up, secret_files,
+    WebhookConfig, look_up, secret_files,
 };
 pub use desk::{Desk, DeskError, PayoutKind, PayoutStep, RefundMade, RefundOrder, Resolution};
-pub use gateway::{Gateway, ReloadError, StartError, check_prices, desk};
+pub use gateway::{Gateway, ReloadError, StartError, check_prices, desk, webhook_desk};
 pub use management::{AdminToken, FundRequest, KeyRequest, Made, WeakToken};
 pub use path::{CanonicalPath, OddPath, canonical_path};
 pub use store::{
     BookReadError, BookReader, OpenStore, PostgresConfig, StoreConfig, StoreOpenError,
 };
 pub use tls::{TlsError, check as check_tls};
+pub use webhooks::{
+    EnableOrder, EndpointView, EventId, EventKind, Fault, LastPlace, LetterView, ParseEventIdError,
+    PostmanError, Replay, ReplayOrder, Replayed, Retries, UnfitSecret, WebhookDesk, WebhookError,
+    WebhookSecret, dead_letters, endpoint_view, webhook_note,
+};

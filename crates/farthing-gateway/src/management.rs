@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Json, State};
+use axum::extract::{Json, Path, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 use crate::desk::{Desk, DeskError, PayoutStep, RefundOrder, Resolution};
 use crate::metrics::Metrics;
 use crate::store::OpenStore;
+use crate::webhooks::{EnableOrder, Postman, ReplayOrder, WebhookError};
 
 /// The fewest bytes a token may have.
 const TOKEN_BYTES_MIN: usize = 32;
@@ -95,6 +96,7 @@ pub(crate) struct Office {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) token: Option<AdminToken>,
     pub(crate) assets: Assets,
+    pub(crate) postman: Arc<Postman>,
     /// The desk as the configuration has it at the moment.
     pub(crate) desk: Arc<dyn Fn() -> Desk + Send + Sync>,
 }
@@ -109,6 +111,10 @@ pub(crate) fn router(office: Office) -> axum::Router {
         .route("/v1/refunds", post(refund))
         .route("/v1/payments/resolve", post(resolve))
         .route("/v1/payouts", post(payout))
+        .route("/v1/webhooks", get(webhooks))
+        .route("/v1/webhooks/{name}/dead", get(dead_letters))
+        .route("/v1/webhooks/replay", post(replay))
+        .route("/v1/webhooks/enable", post(enable))
         .with_state(office)
 }
 
@@ -193,6 +199,36 @@ async fn payout(
     office.decide(&fields, made).await
 }
 
+async fn webhooks(State(office): State<Office>, fields: HeaderMap) -> Response {
+    office.tell(&fields, async |postman: &Postman| postman.list().await).await
+}
+
+async fn dead_letters(
+    State(office): State<Office>,
+    Path(name): Path<String>,
+    fields: HeaderMap,
+) -> Response {
+    office.tell(&fields, async |postman: &Postman| postman.dead(&name).await).await
+}
+
+async fn replay(
+    State(office): State<Office>,
+    fields: HeaderMap,
+    Json(order): Json<ReplayOrder>,
+) -> Response {
+    office.tell(&fields, async |postman: &Postman| postman.replay(&order).await).await
+}
+
+async fn enable(
+    State(office): State<Office>,
+    fields: HeaderMap,
+    Json(order): Json<EnableOrder>,
+) -> Response {
+    office
+        .tell(&fields, async |postman: &Postman| postman.enable(&order).await.map(Made::new))
+        .await
+}
+
 impl Made {
     const fn new(new: bool) -> Self {
         Self { new }
@@ -211,6 +247,24 @@ impl Office {
         }
         match act((self.desk)(), SystemClock.now()).await {
             Ok(made) => Json(made).into_response(),
+            Err(error) => {
+                let status = StatusCode::from_u16(error.status());
+                refusal(status.unwrap_or(StatusCode::CONFLICT), &error.to_string())
+            }
+        }
+    }
+
+    /// Answers what an operator asks about webhooks, if it is one.
+    async fn tell<T: Serialize>(
+        &self,
+        fields: &HeaderMap,
+        ask: impl AsyncFnOnce(&Postman) -> Result<T, WebhookError>,
+    ) -> Response {
+        if !self.admits(fields) {
+            return stranger();
+        }
+        match ask(&self.postman).await {
+            Ok(told) => Json(told).into_response(),
             Err(error) => {
                 let status = StatusCode::from_u16(error.status());
                 refusal(status.unwrap_or(StatusCode::CONFLICT), &error.to_string())

@@ -44,6 +44,11 @@ struct ByNode {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByEndpoint {
+    endpoint: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByStatus {
     route: String,
     status: String,
@@ -66,6 +71,35 @@ pub(crate) struct Metrics {
     sponsor_balance: Gauge<u64, AtomicU64>,
     sponsor_balance_min: Gauge<u64, AtomicU64>,
     sponsor_budget_left: Gauge<u64, AtomicU64>,
+    webhooks: Webhooks,
+}
+
+/// What is counted of webhooks, by endpoint.
+#[derive(Default)]
+struct Webhooks {
+    delivered: Family<ByEndpoint, Counter>,
+    failed: Family<ByEndpoint, Counter>,
+    lag: Family<ByEndpoint, Gauge>,
+    open: Family<ByEndpoint, Gauge>,
+    dead: Family<ByEndpoint, Gauge>,
+    disabled: Family<ByEndpoint, Gauge>,
+}
+
+impl Webhooks {
+    fn register(&self, registry: &mut Registry) {
+        let help = "Events that endpoints have taken";
+        registry.register("webhooks_delivered", help, self.delivered.clone());
+        let help = "Attempts to tell an endpoint something that failed";
+        registry.register("webhooks_failed", help, self.failed.clone());
+        let help = "Records of the journal that wait to be looked at for an endpoint";
+        registry.register("webhooks_lag_records", help, self.lag.clone());
+        let help = "Events that are tried again, or wait for an earlier one of their payment";
+        registry.register("webhooks_open", help, self.open.clone());
+        let help = "Events that were given up and wait to be replayed";
+        registry.register("webhooks_dead", help, self.dead.clone());
+        let help = "Whether an endpoint has said that it wants nothing any more";
+        registry.register("webhooks_disabled", help, self.disabled.clone());
+    }
 }
 
 impl Metrics {
@@ -86,6 +120,7 @@ impl Metrics {
             sponsor_balance: Gauge::default(),
             sponsor_balance_min: Gauge::default(),
             sponsor_budget_left: Gauge::default(),
+            webhooks: Webhooks::default(),
             registry: Registry::default(),
         };
         let help = "Decisions on requests of priced routes";
@@ -117,12 +152,43 @@ impl Metrics {
         registry.register("tempo_sponsor_balance_min", help, metrics.sponsor_balance_min.clone());
         let help = "What is left of the day's budget for network fees, in atoms";
         registry.register("tempo_sponsor_budget_left", help, metrics.sponsor_budget_left.clone());
+        metrics.webhooks.register(&mut registry);
         Arc::new(Self { registry, ..metrics })
     }
 
     pub(crate) fn answered(&self, route: &str, status: u16) {
         let labels = ByStatus { route: route.to_owned(), status: status.to_string() };
         self.upstream.get_or_create(&labels).inc();
+    }
+
+    pub(crate) fn webhook_delivered(&self, endpoint: &str) {
+        self.webhooks.delivered.get_or_create(&by_endpoint(endpoint)).inc();
+    }
+
+    pub(crate) fn webhook_failed(&self, endpoint: &str) {
+        self.webhooks.failed.get_or_create(&by_endpoint(endpoint)).inc();
+    }
+
+    /// Where an endpoint stands: records it is behind, events that are open and given up.
+    pub(crate) fn webhook_stands(
+        &self,
+        endpoint: &str,
+        lag: u64,
+        (open, dead): (usize, usize),
+        is_disabled: bool,
+    ) {
+        let labels = by_endpoint(endpoint);
+        let webhooks = &self.webhooks;
+        webhooks.lag.get_or_create(&labels).set(i64::try_from(lag).unwrap_or(i64::MAX));
+        webhooks.open.get_or_create(&labels).set(i64::try_from(open).unwrap_or(i64::MAX));
+        webhooks.dead.get_or_create(&labels).set(i64::try_from(dead).unwrap_or(i64::MAX));
+        webhooks.disabled.get_or_create(&labels).set(is_disabled.into());
+    }
+
+    /// Forgets where endpoints stand that may be gone.
+    pub(crate) fn webhooks_change(&self) {
+        let Webhooks { lag, open, dead, disabled, .. } = &self.webhooks;
+        [lag, open, dead, disabled].into_iter().for_each(Family::clear);
     }
 
     pub(crate) fn connected(&self) {
@@ -182,6 +248,10 @@ impl Metrics {
         let _ = encode(&mut text, &self.registry);
         text
     }
+}
+
+fn by_endpoint(endpoint: &str) -> ByEndpoint {
+    ByEndpoint { endpoint: endpoint.to_owned() }
 }
 
 impl Observer for Metrics {

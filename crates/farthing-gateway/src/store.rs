@@ -305,6 +305,15 @@ impl BookReader {
         either!(self, reader => reader.of_trace(trace))
     }
 
+    /// What was last noted under `name`.
+    ///
+    /// # Errors
+    ///
+    /// A [`BookReadError`].
+    pub fn noted(&self, name: &str) -> Result<Option<String>, BookReadError> {
+        either!(self, reader => reader.noted(name))
+    }
+
     /// The story of the payment that claimed `proof`, if the index still knows it.
     ///
     /// # Errors

@@ -46,6 +46,9 @@ pub(crate) enum Command {
     /// Where the book is kept: look it over, back it up, move it
     #[command(subcommand)]
     Store(Store),
+    /// Who is told what happened to payments, and what they have not taken
+    #[command(subcommand)]
+    Webhooks(Webhooks),
     /// The rails of a gateway, and how they are
     #[command(subcommand)]
     Rail(RailCommand),
@@ -493,6 +496,61 @@ pub(crate) enum Payouts {
         #[command(flatten)]
         at: Gateway,
     },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Webhooks {
+    /// Every endpoint: how far it has come, what is tried again, what was given up
+    List {
+        #[command(flatten)]
+        at: Gateway,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// The events that were given up for an endpoint
+    Dead {
+        /// The endpoint
+        name: String,
+        #[command(flatten)]
+        at: Gateway,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Tell an endpoint once more what it was told, or should have been
+    Replay {
+        /// The endpoint
+        name: String,
+        #[command(flatten)]
+        what: ReplayWhat,
+        #[command(flatten)]
+        at: Gateway,
+    },
+    /// Send to an endpoint again that has answered 410
+    Enable {
+        /// The endpoint
+        name: String,
+        #[command(flatten)]
+        at: Gateway,
+    },
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct ReplayWhat {
+    /// This event, `evt_…`
+    #[arg(long, value_name = "ID")]
+    pub(crate) event: Option<String>,
+    /// Everything that was given up
+    #[arg(long)]
+    pub(crate) dead: bool,
+    /// Everything from this record of the journal on
+    #[arg(long, value_name = "SEQ")]
+    pub(crate) from: Option<u64>,
+    /// Everything from this moment on, such as 2026-11-21T08:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
 }
 
 #[derive(Args)]

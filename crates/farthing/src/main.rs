@@ -19,6 +19,7 @@ mod rail;
 mod serve;
 mod store;
 mod wallet;
+mod webhooks;
 
 use std::process::ExitCode;
 
@@ -52,6 +53,7 @@ fn run(command: Command) -> Done {
         Command::Refund(args) => concurrently(payments::refund(args)),
         Command::Payouts(command) => concurrently(payments::payouts(command)),
         Command::Store(command) => store::run(command),
+        Command::Webhooks(command) => concurrently(webhooks::run(command)),
         Command::Rail(command) => concurrently(rail::run(command)),
         Command::Doctor(args) => concurrently(doctor::run(args)),
         Command::Demo => concurrently(demo::run()),

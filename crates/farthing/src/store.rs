@@ -73,8 +73,12 @@ fn move_to(at: &Gateway, to: &Path) -> Done {
     migrate(&database.address, SCHEMA_VERSION, Guards::Triggers).map_err(Failure::other)?;
     let (address, book) = (&database.address, &database.book);
     let copied = match BookReader::open(&from).map_err(Failure::other)? {
-        BookReader::Sqlite(reader) => copy(&reader, address, book).map_err(Failure::other)?,
-        BookReader::Postgres(reader) => copy(&reader, address, book).map_err(Failure::other)?,
+        BookReader::Sqlite(mut reader) => {
+            copy(&mut reader, address, book).map_err(Failure::other)?
+        }
+        BookReader::Postgres(mut reader) => {
+            copy(&mut reader, address, book).map_err(Failure::other)?
+        }
     };
     let store = StoreConfig::Postgres(Box::new(database));
     if verified(&store)? != copied.records {

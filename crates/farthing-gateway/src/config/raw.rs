@@ -27,6 +27,8 @@ pub(super) struct Raw {
     pub(super) upstreams: BTreeMap<String, Spanned<Upstream>>,
     #[serde(default)]
     pub(super) routes: Vec<Spanned<Route>>,
+    #[serde(default)]
+    pub(super) webhooks: Vec<Spanned<Webhook>>,
 }
 
 #[derive(Deserialize)]
@@ -189,6 +191,21 @@ pub(super) struct Route {
 pub(super) struct Variant {
     pub(super) query: BTreeMap<String, String>,
     pub(super) price: Spanned<Price>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Webhook {
+    pub(super) name: Spanned<String>,
+    pub(super) url: Spanned<String>,
+    pub(super) secrets: Spanned<Vec<Spanned<String>>>,
+    pub(super) events: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) timeout_ms: Option<Spanned<u64>>,
+    pub(super) attempts_max: Option<Spanned<u32>>,
+    pub(super) retry_ms: Option<Spanned<Vec<u64>>>,
+    pub(super) parallel: Option<Spanned<usize>>,
+    #[serde(default)]
+    pub(super) plain_http: bool,
 }
 
 /// A value with alternatives is spanned whole: serde tries them on a copy, which has no places.

@@ -282,6 +282,83 @@ fn a_mistake_is_said_where_it_stands() {
     check("[limits]", "[limits", "");
 }
 
+const WEBHOOK: &str = r#"
+[[webhooks]]
+name = "ops"
+url = "https://ops.example/hooks"
+secrets = ["env:HOOK", "env:OLD_HOOK"]
+events = ["payment.*", "refund.settled"]
+timeout_ms = 2500
+attempts_max = 3
+retry_ms = [10, 20]
+"#;
+
+fn parse_webhook(from: &str, to: &str) -> Result<Config, ConfigError> {
+    let text = format!("{WHOLE}{}", WEBHOOK.replacen(from, to, 1));
+    Config::parse(&text, Path::new("/etc/farthing"), &|name| match name {
+        "HOOK" => Some("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned()),
+        "OLD_HOOK" => Some("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD".to_owned()),
+        "PLACE" => Some("https://ops.example/a-key-in-the-path".to_owned()),
+        "ADMIN_TOKEN" => Some(SECRET.to_lowercase()),
+        "ABSENT" => None,
+        _ => Some(SECRET.to_owned()),
+    })
+}
+
+#[test]
+fn webhooks_are_read() {
+    let config = parse_webhook("", "").unwrap_or_else(|error| panic!("{error}"));
+    let [ops] = config.webhooks.as_slice() else { panic!("one webhook") };
+    assert_eq!((&*ops.name, ops.url.as_str()), ("ops", "https://ops.example/hooks"));
+    assert_eq!((ops.secrets.len(), ops.events.len()), (2, 7));
+    assert_eq!((ops.timeout, ops.parallel), (Duration::from_millis(2_500), 8));
+    assert_eq!((ops.retries.attempts_max, ops.retries.waits.len()), (3, 2));
+    let usual = parse_webhook("attempts_max = 3\nretry_ms = [10, 20]", "").unwrap();
+    let retries = &usual.webhooks[0].retries;
+    assert_eq!((retries.attempts_max, retries.waits.len()), (10, 9));
+    assert_eq!(retries.waits[..2], [Duration::from_secs(5), Duration::from_mins(5)]);
+    let hidden = parse_webhook("https://ops.example/hooks", "env:PLACE").unwrap();
+    assert_eq!(hidden.webhooks[0].url.path(), "/a-key-in-the-path");
+    for own in ["http://127.0.0.1:9", "http://[::1]:9", "http://localhost:9"] {
+        assert!(parse_webhook("https://ops.example/hooks", own).is_ok(), "{own}");
+    }
+    let meant = "\"http://ops.internal\"\nplain_http = true";
+    assert!(parse_webhook("\"https://ops.example/hooks\"", meant).is_ok());
+}
+
+/// C-10: a mistake about a webhook is said where it stands, and a secret is not repeated.
+#[test]
+fn a_webhooks_mistakes_are_said_where_they_stand() {
+    let again = WEBHOOK.replace("https://", "https://two.");
+    let lines = WHOLE.matches('\n').count();
+    for (from, to, line, want) in [
+        ("\"ops\"", "\"o p s\"", 3, "one printable word"),
+        ("\"ops\"", "\"o/s\"", 3, "one printable word"),
+        ("https://ops.example/hooks", "http://ops.example", 4, "use https"),
+        ("https://ops.example/hooks", "http://10.0.0.1", 4, "use https"),
+        ("https://ops.example/hooks", "ftp://ops.example", 4, "an https URL"),
+        ("https://ops.example/hooks", "ops.example", 4, "an https URL"),
+        ("https://ops.example/hooks", "env:ABSENT", 4, "ABSENT is not set"),
+        ("[\"env:HOOK\", \"env:OLD_HOOK\"]", "[]", 5, "at least one secret"),
+        ("env:HOOK", "env:ABSENT", 5, "ABSENT is not set"),
+        ("env:HOOK", "env:SECRET", 5, "whsec_ and base64"),
+        ("env:HOOK", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", 5, "a secret is named"),
+        ("payment.*", "payments.*", 6, "no event has this name"),
+        ("[\"payment.*\", \"refund.settled\"]", "[]", 6, "without events"),
+        ("2500", "0", 7, "some time to answer"),
+        ("attempts_max = 3", "attempts_max = 0", 8, "sent once at least"),
+        ("[10, 20]", "[]", 9, "at least one wait"),
+        ("[10, 20]", "[10]\nparallel = 0", 10, "between 1 and 64"),
+        ("[10, 20]", "[10]\nparalel = 1", 10, "unknown field `paralel`"),
+        ("[10, 20]", &format!("[10]\n{again}"), 12, "two webhooks have this name"),
+    ] {
+        let Err(error) = parse_webhook(from, to) else { panic!("accepted: {to}") };
+        assert!(error.what.contains(want), "{to}: {error}");
+        assert!(!error.to_string().contains("MfKQ9r8G"), "{error}");
+        assert_eq!(error.line, lines + line, "{to}: {error}");
+    }
+}
+
 /// W-06: a pattern stands in the one spelling that requests are matched in, and no two routes can
 /// both match one request.
 #[test]

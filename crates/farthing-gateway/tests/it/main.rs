@@ -9,6 +9,8 @@ mod leak;
 mod life;
 mod management;
 mod receipts;
+mod receiver;
 mod selling;
 mod shop;
 mod spoofing;
+mod webhooks;

@@ -28,6 +28,11 @@ pub(crate) const SECRET: &str = "q7Jx0v2mZk9TtY5cRbW3nLhE8sUaPdGf";
 
 pub(crate) const TOKEN: &str = "operators-only-operators-only-32";
 
+/// Development secrets of webhooks.
+pub(crate) const HOOK: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+pub(crate) const NEW_HOOK: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+
 /// The routes of most tests.
 pub(crate) const ROUTES: &str = r#"
 [[routes]]
@@ -184,6 +189,8 @@ pub(crate) fn config(text: &str) -> Config {
     let environment = |name: &str| match name {
         "SECRET" => Some(SECRET.to_owned()),
         "TOKEN" => Some(TOKEN.to_owned()),
+        "HOOK" => Some(HOOK.to_owned()),
+        "NEW_HOOK" => Some(NEW_HOOK.to_owned()),
         _ => None,
     };
     Config::parse(text, Path::new("."), &environment).unwrap_or_else(|error| panic!("{error}"))
@@ -230,6 +237,21 @@ impl Shop {
         let request = self.http.post(url).bearer_auth(TOKEN).body(json.to_owned());
         let answer = request.header("content-type", "application/json").send().await.unwrap();
         assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
+    }
+
+    /// Asks for something as an operator: gives the status and what was answered.
+    pub(crate) async fn operate(
+        &self,
+        line: &str,
+        json: &serde_json::Value,
+    ) -> (u16, serde_json::Value) {
+        let (method, path) = line.split_once(' ').unwrap();
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        let request = self.http.request(method, format!("http://{}/v1/{path}", self.admin));
+        let request = request.bearer_auth(TOKEN).body(json.to_string());
+        let answer = request.header("content-type", "application/json").send().await.unwrap();
+        let (status, body) = (answer.status().as_u16(), answer.text().await.unwrap());
+        (status, serde_json::from_str(&body).unwrap())
     }
 
     /// Sends `METHOD /path` with header fields and a body.
