@@ -11,5 +11,6 @@ mod evidence;
 mod keys;
 mod pay;
 mod serve;
+mod shared;
 mod tempo;
 mod world;

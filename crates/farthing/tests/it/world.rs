@@ -110,6 +110,7 @@ impl World {
             .env("FARTHING_PASSPHRASE", PASSPHRASE)
             .env("SECRET", SECRET)
             .env("TOKEN", TOKEN)
+            .env("DATABASE", std::fs::read_to_string(self.path("database")).unwrap_or_default())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
