@@ -49,6 +49,11 @@ struct ByEndpoint {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfAsset {
+    asset: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByStatus {
     route: String,
     status: String,
@@ -71,6 +76,7 @@ pub(crate) struct Metrics {
     sponsor_balance: Gauge<u64, AtomicU64>,
     sponsor_balance_min: Gauge<u64, AtomicU64>,
     sponsor_budget_left: Gauge<u64, AtomicU64>,
+    refund_balance: Family<OfAsset, Gauge<u64, AtomicU64>>,
     webhooks: Webhooks,
 }
 
@@ -121,6 +127,7 @@ impl Metrics {
             sponsor_balance_min: Gauge::default(),
             sponsor_budget_left: Gauge::default(),
             webhooks: Webhooks::default(),
+            refund_balance: Family::default(),
             registry: Registry::default(),
         };
         let help = "Decisions on requests of priced routes";
@@ -153,6 +160,8 @@ impl Metrics {
         let help = "What is left of the day's budget for network fees, in atoms";
         registry.register("tempo_sponsor_budget_left", help, metrics.sponsor_budget_left.clone());
         metrics.webhooks.register(&mut registry);
+        let help = "What the account that refunds are paid from holds, in atoms";
+        registry.register("tempo_refund_balance", help, metrics.refund_balance.clone());
         Arc::new(Self { registry, ..metrics })
     }
 
@@ -214,21 +223,28 @@ impl Metrics {
         }
     }
 
-    /// Looks after the nodes of a chain and the account that pays fees on it.
+    /// Looks after the nodes of a chain, the account that pays fees on it, and the one that refunds are
+    /// paid from.
     pub(crate) async fn watched_tempo(&self, rail: &TempoRail) {
         let nodes = rail.nodes();
         let now_s = SystemClock.now().as_secs();
         for node in nodes.health().await {
             let port = node.port.map(|port| format!(":{port}")).unwrap_or_default();
             let labels = ByNode { node: format!("{}{port}", node.host) };
-            let up = node.chain_id == Some(nodes.chain_id()) && node.block.is_some();
-            self.node_up.get_or_create(&labels).set(up.into());
+            self.node_up.get_or_create(&labels).set(nodes.serves(&node).into());
             let age = node.block_time_s.map(|at| now_s.saturating_sub(at));
             let age = age.and_then(|age| i64::try_from(age).ok()).unwrap_or(-1);
             self.node_block_age.get_or_create(&labels).set(age);
         }
-        let Some(sponsor) = rail.sponsor() else { return };
         let atoms = |atoms| u64::try_from(atoms).unwrap_or(u64::MAX);
+        for token in rail.tokens().iter() {
+            let Some(refunder) = rail.refunder() else { break };
+            if let Ok(balance) = nodes.balance(token.address, refunder.account()).await {
+                let labels = OfAsset { asset: token.asset.id().to_string() };
+                self.refund_balance.get_or_create(&labels).set(atoms(balance));
+            }
+        }
+        let Some(sponsor) = rail.sponsor() else { return };
         self.sponsor_balance_min.set(atoms(sponsor.limits().balance_min));
         self.sponsor_budget_left.set(atoms(sponsor.left()));
         let Some(account) = sponsor.account() else { return };

@@ -110,6 +110,9 @@ const BY_NAME: u32 = 3;
 /// How long a transaction stays away before it is handed over once more: a node may have forgotten it.
 const HAND_OVER_AGAIN: Duration = Duration::from_secs(2);
 
+/// The longest one refund is waited for: others may be due, and recovery comes back.
+const REFUND_WAIT: Duration = Duration::from_secs(5);
+
 /// How long after its last moment a transaction that nobody knows is given up, in seconds of the chain:
 /// a node may lag behind.
 const LATE_S: u64 = 10;
@@ -251,9 +254,11 @@ impl TempoRail {
 
     /// The parts of the price that are others' than the seller's.
     fn shares(&self, terms: &Terms) -> Result<Vec<Share>, Rejection> {
+        // Two payees may share an account on the chain: each is found once, in their order.
+        let mut known: Vec<&Split> = self.settings.splits.iter().collect();
         let share = |split: &Transfer| {
-            let known = self.settings.splits.iter().find(|it| it.recipient == split.to);
-            let payee = known.ok_or(Rejection::Foreign)?.payee.clone();
+            let at = known.iter().position(|it| it.recipient == split.to);
+            let payee = known.remove(at.ok_or(Rejection::Foreign)?).payee.clone();
             Ok(Share { payee, atoms: split.atoms })
         };
         terms.splits.iter().map(share).collect()
@@ -261,13 +266,13 @@ impl TempoRail {
 
     async fn pull(&self, terms: &Terms, payment: &Payment) -> Result<Settled, SettleError> {
         if !payment.wants_sponsor {
-            let receipt = self.hand_over(&payment.signed).await?;
+            let receipt = self.hand_over(&payment.signed, self.settings.wait).await?;
             return verdict(&receipt, terms, payment).map(|()| Settled::new(hash_of(&receipt)));
         }
         let sponsor = self.settings.sponsor.as_ref().ok_or(SettleError::Declined)?;
         let (signed, reserved) = sponsor.complete(&self.nodes, payment).await?;
         // Whatever becomes of it, it counts until it is known what it cost.
-        match self.hand_over(&signed).await {
+        match self.hand_over(&signed, self.settings.wait).await {
             Ok(receipt) => {
                 let cost = sponsor.cost(&receipt);
                 reserved.spend(cost.as_ref().map_or(0, Amount::atoms));
@@ -285,7 +290,7 @@ impl TempoRail {
     }
 
     /// Hands a complete transaction to the chain, and waits until it is as deep as it has to be.
-    async fn hand_over(&self, signed: &AASigned) -> Result<TxReceipt, SettleError> {
+    async fn hand_over(&self, signed: &AASigned, wait: Duration) -> Result<TxReceipt, SettleError> {
         let (raw, hash) = (transaction::raw(signed), *signed.hash());
         match self.nodes.send(&raw).await {
             Ok(()) | Err(CallError::Lost) => {}
@@ -302,7 +307,7 @@ impl TempoRail {
             }
         }
         let waiting = self.deep(hash, Some(&raw));
-        timeout(self.settings.wait, waiting).await.map_err(|_| SettleError::Unknown)
+        timeout(wait, waiting).await.map_err(|_| SettleError::Unknown)
     }
 
     /// A payment that the buyer sent. Only questions are asked, so that asking again is always safe.
@@ -456,7 +461,8 @@ impl TempoRail {
             Err(SettleError::Declined) => return Err(SettleError::Declined),
             Err(SettleError::Unsent | SettleError::Unknown) => {
                 // What a node refuses now it, or another, may take a moment later.
-                let sent = self.hand_over(&order.signed).await;
+                let wait = self.settings.wait.min(REFUND_WAIT);
+                let sent = self.hand_over(&order.signed, wait).await;
                 sent.map_err(|error| match error {
                     SettleError::Declined | SettleError::Unknown => SettleError::Unknown,
                     SettleError::Unsent => SettleError::Unsent,

@@ -19,7 +19,7 @@ use tokio::time::{sleep, timeout};
 use zeroize::Zeroizing;
 
 use crate::rpc::{CallError, Nodes, Sighting};
-use crate::transaction::{build, raw};
+use crate::transaction::{build, fee_max, raw};
 use crate::wire::{Address, Terms, Tokens, did};
 use crate::{METHOD, envelope, is_late, owed, proof, receipt};
 
@@ -123,7 +123,20 @@ impl TempoPayer {
         let valid_before = NonZeroU64::new(now_s.saturating_add(VALID_S).min(expires_s));
         let mut transaction = build(terms, memo, valid_before.ok_or(Unpayable::Malformed)?);
         self.nodes.limit(self.account, terms.token, &mut transaction).await?;
+        if !terms.sponsored && !self.affords(terms, &transaction).await? {
+            return Err(PayError::Refused);
+        }
         Ok(transaction)
+    }
+
+    /// Whether there is enough for the price and the most that the fee can be. The chain asks for both
+    /// before it takes a transaction, and a node that is only to estimate does not.
+    async fn affords(&self, terms: &Terms, tx: &TempoTransaction) -> Result<bool, PayError> {
+        let token = self.tokens.named(terms.amount.asset()).ok_or(Unpayable::Asset)?;
+        let fee = fee_max(tx, token.asset.decimals());
+        let balance = self.nodes.balance(terms.token, self.account).await;
+        let needed = terms.amount.atoms().saturating_add(fee);
+        Ok(balance.map_err(|_| PayError::Unsent)? >= needed)
     }
 
     fn sign(&self, digest: B256) -> Result<TempoSignature, PayError> {
@@ -147,7 +160,14 @@ impl TempoPayer {
     }
 
     async fn transfer(&self, terms: &Terms, invitation: &Invitation) -> Result<Paid, PayError> {
-        let transaction = self.transaction(terms, invitation).await?;
+        let transaction = match self.transaction(terms, invitation).await {
+            // By the clock of a node that has stopped everything is over: another may be sounder.
+            Err(PayError::Refused) if self.nodes.are_several() => {
+                self.nodes.health().await;
+                self.transaction(terms, invitation).await?
+            }
+            transaction => transaction?,
+        };
         let valid_before_s = transaction.valid_before.map_or(0, NonZeroU64::get);
         let signature = self.sign(transaction.signature_hash())?;
         let signed = transaction.into_signed(signature);
@@ -206,10 +226,9 @@ impl TempoPayer {
                 Ok(Fate::Moved { reference: mined.transaction_hash.to_string() })
             }
             Sighting::Mined(mined) if receipt::failed(&mined) => Ok(Fate::Never),
-            // What succeeds pays: whoever says otherwise is wrong somewhere.
-            Sighting::Mined(_) => Ok(Fate::Open),
             Sighting::Unmined { at_s, .. } if is_late(at_s, kept.valid_before_s) => Ok(Fate::Never),
-            Sighting::Unmined { .. } => Ok(Fate::Open),
+            // What succeeds pays: whoever says otherwise is wrong somewhere.
+            Sighting::Mined(_) | Sighting::Unmined { .. } => Ok(Fate::Open),
         }
     }
 

@@ -114,7 +114,7 @@ pub(crate) enum Sighting {
 /// The codes by which a node says that it did not look at the request: too many came.
 const BUSY: [i64; 2] = [-32_005, 429];
 
-/// The codes by which a node says that something in it failed, before or after.
+/// The codes by which a node says that something in it failed, before or after it took what it was sent.
 const FAILED: [i64; 2] = [-32_603, -32_002];
 
 /// How far a node may be behind another before that one is asked instead, in seconds.
@@ -587,7 +587,7 @@ impl Nodes {
             let why = error.get("message").and_then(Value::as_str).unwrap_or_default();
             return Err(match code {
                 code if BUSY.contains(&code) => CallError::Unsent,
-                code if FAILED.contains(&code) => CallError::Lost,
+                code if FAILED.contains(&code) && method == SEND => CallError::Lost,
                 _ => CallError::Refused(why.to_owned()),
             });
         }

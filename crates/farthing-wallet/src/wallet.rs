@@ -127,9 +127,30 @@ impl Wallet {
                 paid: None,
             });
         }
-        let choice = self.choose(request, options, &asked.fields).await;
-        let choice = choice.map_err(PayFailure::Objections)?;
-        self.purchase(request, choice).await
+        let choices = self.choices(request, options, &asked.fields);
+        self.purchase_one(request, choices.map_err(PayFailure::Objections)?).await
+    }
+
+    /// Pays the best offer that there is enough money for. One that the rail would not take is passed over,
+    /// as when there is enough for the price and not for the network's fee: nothing of it has moved, and
+    /// nothing can.
+    async fn purchase_one(
+        &self,
+        request: &PayRequest,
+        choices: Vec<Choice>,
+    ) -> Result<Outcome, PayFailure> {
+        let (mut objections, mut refused) = (Vec::new(), None);
+        for choice in choices {
+            if !is_funded(&choice).await {
+                objections.push((choice.invitation, Objection::Funds));
+                continue;
+            }
+            match self.purchase(request, choice).await {
+                Err(PayFailure::Rail(error @ PayError::Refused)) => refused = Some(error),
+                ended => return ended,
+            }
+        }
+        Err(refused.map_or(PayFailure::Objections(objections), PayFailure::Rail))
     }
 
     /// Asks, and says what would be paid. Signs nothing, holds nothing, sends no credential.
@@ -214,6 +235,17 @@ impl Wallet {
         self.buyers.iter().flat_map(|buyer| buyer.read_offers(fields)).collect()
     }
 
+    /// The offers that may be paid, the best first.
+    fn choices(
+        &self,
+        request: &PayRequest,
+        options: &PayOptions,
+        fields: &HeaderMap,
+    ) -> Result<Vec<Choice>, Vec<(Invitation, Objection)>> {
+        let (limit, now) = (options.limit.as_ref(), self.clock.now());
+        choose(self.invitations(fields), request, &self.payers, &self.rules, limit, now)
+    }
+
     /// The best offer that may be paid and that there is enough money for.
     async fn choose(
         &self,
@@ -221,13 +253,9 @@ impl Wallet {
         options: &PayOptions,
         fields: &HeaderMap,
     ) -> Result<Choice, Vec<(Invitation, Objection)>> {
-        let invitations = self.invitations(fields);
-        let (limit, now) = (options.limit.as_ref(), self.clock.now());
-        let choices = choose(invitations, request, &self.payers, &self.rules, limit, now)?;
         let mut objections = Vec::new();
-        for choice in choices {
-            // Whoever cannot say leaves it to the rail.
-            if choice.payer.holds(&choice.price).await.unwrap_or(true) {
+        for choice in self.choices(request, options, fields)? {
+            if is_funded(&choice).await {
                 return Ok(choice);
             }
             objections.push((choice.invitation, Objection::Funds));
@@ -455,6 +483,11 @@ struct Answer {
     status: StatusCode,
     fields: HeaderMap,
     body: bytes::Bytes,
+}
+
+/// Whether there is enough money for an offer. Whoever cannot say leaves it to the rail.
+async fn is_funded(choice: &Choice) -> bool {
+    choice.payer.holds(&choice.price).await.unwrap_or(true)
 }
 
 /// Why no answer came. It never repeats the request, which may carry a credential.

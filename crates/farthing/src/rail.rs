@@ -1,11 +1,13 @@
 //! `farthing rail`: how the rails of a gateway are.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use farthing_gateway::{
     BookReadError, BookReader, Config, SponsorConfig, SponsorSigner, TempoConfig,
 };
-use farthing_ledger::{Open, Payment, PaymentId};
+use farthing_ledger::{Open, Payment, PaymentId, Refund, RefundId};
+use farthing_money::AssetId;
 use farthing_rail_tempo::{Address, NodeHealth, Nodes};
 use serde::Serialize;
 use serde_json::json;
@@ -33,15 +35,20 @@ async fn status(path: &Path, json: bool) -> Done {
         Some(sponsor) => Some(SponsorStatus::ask(sponsor, &nodes, &config).await),
         None => None,
     };
-    let pending = pending(&config)?;
-    let serves = |node: &NodeHealth| node.chain_id == Some(tempo.chain_id) && node.block.is_some();
+    let refunds = match &tempo.refund_key {
+        Some(key) => RefundStatus::ask(key, tempo, &nodes, &config).await,
+        None => None,
+    };
+    let Pending { payments: pending, refunds: going_back } = pending(&config)?;
     if json {
         print_json(&json!({
             "chain_id": tempo.chain_id,
             "recipient": tempo.recipient.to_string(),
             "nodes": health,
             "sponsor": sponsor,
+            "refunds": refunds,
             "pending": pending,
+            "refunds_pending": going_back,
         }))?;
     } else {
         println!("chain {}, paid to {}", tempo.chain_id, tempo.recipient);
@@ -51,12 +58,18 @@ async fn status(path: &Path, json: bool) -> Done {
         if let Some(sponsor) = &sponsor {
             println!("  {}", sponsor.described());
         }
+        if let Some(refunds) = &refunds {
+            println!("  {}", refunds.described());
+        }
         println!("{} pending", pending.len());
         for payment in &pending {
             println!("  {} {} from {}", payment.payment, payment.amount, payment.payer);
         }
+        for refund in &going_back {
+            println!("  {} {} back to {}", refund.refund, refund.amount, refund.payer);
+        }
     }
-    if !health.iter().any(serves) {
+    if !health.iter().any(|node| nodes.serves(node)) {
         let what = "no node serves the chain; payments on it will not settle";
         return Err(Failure::new(Exit::Unreachable, what));
     }
@@ -104,25 +117,76 @@ impl SponsorStatus {
     }
 }
 
+/// What money is given back from.
+#[derive(Serialize)]
+struct RefundStatus {
+    account: String,
+    /// What it holds of each token; nothing where nobody says.
+    balances: BTreeMap<AssetId, Option<String>>,
+}
+
+impl RefundStatus {
+    /// Nothing for what is no key.
+    async fn ask(
+        key: &[u8; 32],
+        tempo: &TempoConfig,
+        nodes: &Nodes,
+        config: &Config,
+    ) -> Option<Self> {
+        let account = Address::of_secret(key)?;
+        let mut balances = BTreeMap::new();
+        for token in tempo.tokens.iter() {
+            let balance = nodes.balance(token.address, account).await.ok();
+            let balance = balance.map(|atoms| config.assets.print(&token.asset.atoms(atoms)));
+            balances.insert(token.asset.id().clone(), balance);
+        }
+        Some(Self { account: account.to_string(), balances })
+    }
+
+    fn described(&self) -> String {
+        let printed = |(asset, balance): (&AssetId, &Option<String>)| {
+            balance.clone().unwrap_or_else(|| format!("an unknown amount of {asset}"))
+        };
+        let balances: Vec<String> = self.balances.iter().map(printed).collect();
+        format!("refunds are paid by {}, which holds {}", self.account, balances.join(", "))
+    }
+}
+
+/// What the book does not know the end of.
+#[derive(Default)]
+struct Pending {
+    payments: Vec<PendingPayment>,
+    refunds: Vec<PendingRefund>,
+}
+
+/// A refund that was ordered, and that the chain has not confirmed.
+#[derive(Serialize)]
+struct PendingRefund {
+    refund: RefundId,
+    payment: PaymentId,
+    amount: String,
+    payer: String,
+}
+
 /// A payment that was claimed and whose end the book does not know.
 #[derive(Serialize)]
-struct Pending {
+struct PendingPayment {
     payment: PaymentId,
     amount: String,
     payer: String,
     challenge: String,
 }
 
-/// The rail's payments that are neither settled nor given up.
-fn pending(config: &Config) -> Result<Vec<Pending>, Failure> {
+/// The rail's payments and refunds that are neither settled nor given up.
+fn pending(config: &Config) -> Result<Pending, Failure> {
     let reader = match BookReader::open(&config.store) {
         Ok(reader) => reader,
         // Nothing is pending in a book that is not there yet.
-        Err(BookReadError::Memory | BookReadError::File { .. }) => return Ok(Vec::new()),
+        Err(BookReadError::Memory | BookReadError::File { .. }) => return Ok(Pending::default()),
         Err(error) => return Err(Failure::other(error)),
     };
-    let unfinished = rebuilt(&reader)?;
-    let unfinished = unfinished.all_unfinished();
+    let book = rebuilt(&reader)?;
+    let unfinished = book.all_unfinished();
     let pending = unfinished.filter(|it| match it.open {
         Open::Settling | Open::Unsettled => it.payment.method == "tempo",
         Open::Abandoned
@@ -132,13 +196,23 @@ fn pending(config: &Config) -> Result<Vec<Pending>, Failure> {
         | Open::Interrupted
         | Open::Refunding => false,
     });
-    let shown = |payment: Payment| Pending {
+    let shown = |payment: Payment| PendingPayment {
         payment: payment.id,
         amount: config.assets.print(&payment.amount),
         payer: payment.payer,
         challenge: payment.challenge,
     };
-    Ok(pending.map(|it| shown(it.payment)).collect())
+    let refunds = book.work().refunds.into_iter().filter(|refund| refund.method == "tempo");
+    let going_back = |refund: Refund| PendingRefund {
+        refund: refund.id,
+        payment: refund.payment,
+        amount: config.assets.print(&refund.amount),
+        payer: refund.payer,
+    };
+    Ok(Pending {
+        payments: pending.map(|it| shown(it.payment)).collect(),
+        refunds: refunds.map(going_back).collect(),
+    })
 }
 
 /// A node in a line.

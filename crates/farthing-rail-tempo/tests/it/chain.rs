@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use alloy_primitives::U256;
 use farthing_core::{Paid, Presented, Recovered, Refusal, Rejection};
-use farthing_rail_tempo::{Settings, TempoRail};
-use farthing_testkit::chain::{DEVELOPMENT_ACCOUNTS, PATH_USD};
+use farthing_ledger::Holder;
+use farthing_rail_tempo::{Settings, Split, TempoRail};
+use farthing_testkit::chain::{ALPHA_USD, DEVELOPMENT_ACCOUNTS, PATH_USD};
 use farthing_testkit::rail::{Counter, Railway, present};
 use farthing_testkit::store::START;
 use serde_json::json;
@@ -385,4 +386,83 @@ async fn one_transfer_pays_one_challenge() {
     assert_eq!(counter.take(&mixed).await, Err(Refusal::Declined));
     assert_eq!(counter.take(&first).await, Ok(()), "the control");
     assert_eq!(counter.earned(), 2_500);
+}
+
+/// Sends a transfer of the buyer's with a memo, and shows its hash for `challenge`.
+async fn shown(
+    world: &World,
+    railway: &Railway,
+    challenge: &str,
+    (token, to, atoms, memo): (&str, usize, u64, &[u8]),
+) -> Presented {
+    let account = alloy_primitives::hex::decode(DEVELOPMENT_ACCOUNTS[to]).unwrap();
+    let mut call = vec![0x95, 0x77, 0x7d, 0x59];
+    call.extend([0; 12]);
+    call.extend(account);
+    call.extend(U256::from(atoms).to_be_bytes::<32>());
+    call.extend(memo);
+    let hash = world.call(2, token, &call).await;
+    let payload = json!({ "type": "hash", "hash": hash }).as_object().unwrap().clone();
+    let paid = Paid { payload, source: Some(railway.payer.account()), keepsake: None };
+    present(&railway.invite(challenge), paid)
+}
+
+/// TCH.S03, F-03: what was pushed has to be the price, in the token that was asked for, to the seller,
+/// under the challenge's memo; an amount beyond it is another payment too.
+#[tokio::test]
+async fn a_pushed_payment_is_exactly_what_was_asked() {
+    let Some(world) = World::start().await else { return };
+    let railway = world.railway();
+    let counter = Counter::new(&railway.rail, &[]).await;
+    // The memo of challenge `a`, as the wallet writes it.
+    let paid = railway.payer.pay(&railway.invite("a")).await.ok().unwrap();
+    let raw = alloy_primitives::hex::decode(paid.payload["signature"].as_str().unwrap()).unwrap();
+    let tag = &alloy_primitives::keccak256("mpp")[..4];
+    let at = raw.windows(4).position(|window| window == tag).unwrap();
+    let memo = &raw[at..at + 32];
+    for wrong in [
+        (PATH_USD, 1, 2_499, memo),
+        (PATH_USD, 1, 2_501, memo),
+        (ALPHA_USD, 1, 2_500, memo),
+        (PATH_USD, 3, 2_500, memo),
+        (PATH_USD, 1, 2_500, &[7; 32]),
+    ] {
+        let presented = shown(&world, &railway, "a", wrong).await;
+        let alone = Counter::new(&railway.rail, &[]).await;
+        assert_eq!(alone.take(&presented).await, Err(Refusal::Declined), "{wrong:?}");
+    }
+    let right = shown(&world, &railway, "a", (PATH_USD, 1, 2_500, memo)).await;
+    assert_eq!(counter.take(&right).await, Ok(()), "the control");
+    assert_eq!(counter.earned(), 2_500);
+}
+
+/// TCH.S03, R-08: a split that is pushed shows every part, each by a transfer of its own.
+#[tokio::test]
+async fn a_pushed_payment_is_split() {
+    let Some(world) = World::start().await else { return };
+    let half = |payee: &str| Split {
+        payee: Holder::new(payee).unwrap(),
+        recipient: DEVELOPMENT_ACCOUNTS[5].parse().unwrap(),
+        basis_points: 2_000,
+    };
+    // Two equal parts to one account: one transfer is not both.
+    let splits = vec![half("partner-a"), half("partner-b")];
+    let railway =
+        world.railway_with(TempoRail::new(world.nodes(), Settings { splits, ..settings() }));
+    let before = [world.balance(1).await, world.balance(5).await];
+    let (_, presented) = pushed(&world, &railway, "a").await;
+    let counter = Counter::new(&railway.rail, &[]).await;
+    // The whole price in one piece, under the right memo, is no split payment.
+    let whole = world.railway();
+    let (_, unsplit) = pushed(&world, &whole, "b").await;
+    let unsplit = Presented { request: railway.invite("b").request, ..unsplit };
+    assert_eq!(counter.take(&unsplit).await, Err(Refusal::Declined));
+    assert_eq!(counter.take(&presented).await, Ok(()), "the control");
+    let after = [world.balance(1).await, world.balance(5).await];
+    assert_eq!(after, [before[0] + 1_500 + 2_500, before[1] + 1_000]);
+    assert_eq!(counter.earned(), 1_500);
+    let books = counter.audit().accounts;
+    let earned =
+        |payee: &str| books[&format!("payable/{payee}/usd").parse().unwrap()].credits_posted;
+    assert_eq!((earned("partner-a"), earned("partner-b")), (500, 500));
 }

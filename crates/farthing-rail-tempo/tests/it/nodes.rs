@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use farthing_core::Recovered;
-use farthing_core::{Fate, Payer as _, Refusal};
-use farthing_rail_tempo::{Settings, TempoPayer, TempoRail};
+use farthing_core::{Fate, NoRefund, Payer as _, Recovered, RefundRefusal, Refusal};
+use farthing_ledger::RefundStanding;
+use farthing_rail_tempo::{Refunder, Settings, TempoPayer, TempoRail};
 use farthing_testkit::chain::development_key;
 use farthing_testkit::rail::{Counter, present};
 use farthing_testkit::store::START;
@@ -103,21 +103,25 @@ async fn the_soundest_node_is_asked_first() {
     world.wait(100).await;
     let railway = world.railway();
     let counter = Counter::new(&railway.rail, &[]).await;
-    let over = |nodes| TempoPayer::new(&development_key(2), nodes, tokens()).unwrap();
-    let both = nodes(&[&proxy.url, &world.chain.url]);
-    let payer = over(Arc::clone(&both));
+    let both = || nodes(&[&proxy.url, &world.chain.url]);
+    // A wallet looks around before it gives up.
+    let payer = TempoPayer::new(&development_key(2), both(), tokens()).unwrap();
     let invitation = railway.invite("a");
-    let stale = present(&invitation, payer.pay(&invitation).await.ok().unwrap());
-    assert_eq!(
-        counter.take(&stale).await,
-        Err(Refusal::Declined),
-        "it was over when it was signed"
-    );
-    let health = both.health().await;
-    assert!(health.iter().all(|node| both.serves(node)), "{health:?}");
-    let invitation = railway.invite("b");
-    let fresh = present(&invitation, payer.pay(&invitation).await.ok().unwrap());
-    assert_eq!(counter.take(&fresh).await, Ok(()));
+    let paid = payer.pay(&invitation).await.unwrap_or_else(|error| panic!("{error:?}"));
+    assert_eq!(counter.take(&present(&invitation, paid)).await, Ok(()));
+    // A seller that gives money back has somebody who looks around from time to time.
+    let payment = counter.payments().remove(0);
+    let watched = both();
+    let refunder = Some(Refunder::new(&development_key(6)).unwrap());
+    let rail = TempoRail::new(Arc::clone(&watched), Settings { refunder, ..settings() });
+    let seller = world.railway_with(rail);
+    let refunds = counter.on(&seller.rail);
+    let later = Err(RefundRefusal::Rail(NoRefund::Later));
+    assert_eq!(refunds.refund(&payment, None, "first").await, later);
+    let health = watched.health().await;
+    assert!(health.iter().all(|node| watched.serves(node)), "{health:?}");
+    let refunded = refunds.refund(&payment, None, "first").await.unwrap();
+    assert!(matches!(refunded.1, RefundStanding::Posted(_)), "{refunded:?}");
 }
 
 /// F-07, F-08: a node that has lost what it knew does not get a payment given up that another has seen
