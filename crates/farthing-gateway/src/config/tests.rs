@@ -216,10 +216,16 @@ fn the_tempo_rail_says_all_of_it() {
     let parse = |text: &str| {
         let environment = |name: &str| match name {
             "NODE" => Some("https://node.example/v1/a-key-of-the-provider".to_owned()),
+            "REFUND_KEY" => Some("07".repeat(32)),
             _ => Some(SECRET.to_owned()),
         };
         Config::parse(text, Path::new("/etc/farthing"), &environment)
     };
+    let refunds = format!("{whole}refund_key = \"env:REFUND_KEY\"\n");
+    let refunds = parse(&refunds).unwrap_or_else(|error| panic!("{error}"));
+    let [_, RailConfig::Tempo(tempo), _] = refunds.rails.as_slice() else { panic!("three rails") };
+    assert_eq!(tempo.refund_key.as_deref(), Some(&[7; 32]));
+    assert!(!format!("{tempo:?}").contains("refund"), "a key is not shown");
     let config = parse(&whole).unwrap_or_else(|error| panic!("{error}"));
     let [_, RailConfig::Tempo(tempo), _] = config.rails.as_slice() else { panic!("three rails") };
     assert_eq!((tempo.chain_id, tempo.confirmations, tempo.push), (42_431, 1, false));
@@ -230,6 +236,11 @@ fn the_tempo_rail_says_all_of_it() {
         ("http://127.0.0.1:8545", "ftp://127.0.0.1", "an http or https URL"),
         ("0x70997970C51812dc3A010C7d01b50e0d17dc79C8", "0x7099", "40 hexadecimal digits"),
         ("{ usd =", "{ gold =", "no asset called gold"),
+        (
+            "chain_id = 42431",
+            "chain_id = 42431\nrefund_key = \"env:NODE\"",
+            "64 hexadecimal digits",
+        ),
         ("{ usd = \"0x20c0000000000000000000000000000000000000\" }", "{}", "needs tokens"),
     ] {
         let text = whole.replacen(from, to, 1);
