@@ -8,3 +8,4 @@ mod matrix;
 mod mpp_crate;
 mod mppx;
 mod tempo;
+mod webhooks;

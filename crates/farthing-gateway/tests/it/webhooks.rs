@@ -34,6 +34,17 @@ fn written(shop: &Shop) -> BTreeSet<String> {
     told.map(|record| EventId::of(record).to_string()).collect()
 }
 
+/// The same, once there are so many: that an answer was given is written without waiting.
+async fn all_written(shop: &Shop, count: usize) -> BTreeSet<String> {
+    loop {
+        let written = written(shop);
+        if written.len() == count {
+            return written;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
 fn ids(messages: &[Message]) -> BTreeSet<String> {
     messages.iter().map(Message::id).collect()
 }
@@ -134,7 +145,7 @@ async fn every_kind_of_event_arrives_signed() {
     store.post(matched, Settlement::new("0xmatched".into(), now), now).await.unwrap();
     store.reconcile(matched, Finding::Matched, now).await.unwrap();
     store.void(declined, VoidReason::Declined, now).await.unwrap();
-    let expected = written(&shop);
+    let expected = all_written(&shop, 18).await;
     let taken = receiver.until_taken(expected.len()).await;
     assert_eq!(ids(&taken), expected);
     let all: BTreeSet<String> = EventKind::ALL.map(|kind| kind.name().to_owned()).into();
@@ -239,8 +250,7 @@ async fn an_outage_loses_nothing() {
     let refused = receiver.until(|messages| traces(messages) == 5).await;
     assert!(refused.iter().all(|it| it.kind() == "payment.settled"), "deliveries wait for it");
     receiver.behave(Manner::Answer(200));
-    let expected = written(&shop);
-    assert_eq!(expected.len(), 10);
+    let expected = all_written(&shop, 10).await;
     receiver
         .until(|messages| {
             let taken: Vec<_> = messages.iter().filter(|it| it.status == 200).cloned().collect();
@@ -376,7 +386,7 @@ async fn gone_disables_an_endpoint() {
     assert_eq!(receiver.taken().len(), 0);
     let enable = json!({ "name": "ops" });
     assert_eq!(shop.operate("POST webhooks/enable", &enable).await, (200, json!({ "new": true })));
-    assert_eq!(ids(&receiver.until_taken(4).await), written(&shop));
+    assert_eq!(ids(&receiver.until_taken(4).await), all_written(&shop, 4).await);
     assert_eq!(shop.operate("POST webhooks/enable", &enable).await, (200, json!({ "new": false })));
 }
 
@@ -401,7 +411,7 @@ async fn a_hanging_endpoint_holds_nothing_up() {
     assert!(told.iter().all(|it| it.kind() == "delivery.succeeded"), "what was asked for");
     assert!(hanging.messages().len() <= 2, "no more than is sent at once");
     permits.add_permits(1_000);
-    assert_eq!(ids(&hanging.until_taken(12).await), written(&shop));
+    assert_eq!(ids(&hanging.until_taken(12).await), all_written(&shop, 12).await);
 }
 
 /// C-12, W-05: a redirect is not followed: what was signed for one place goes to no other.
@@ -427,7 +437,7 @@ async fn an_endpoint_begins_now_and_goes_on_where_it_was() {
     let receiver = Receiver::open(Manner::Answer(200)).await;
     let shop = Shop::open().await;
     shop.pay("GET /quote", "").await;
-    let before = written(&shop);
+    let before = all_written(&shop, 2).await;
     let webhook = receiver.config("ops", "");
     let with = config(&shop.text("", &format!("{ROUTES}{webhook}")));
     shop.gateway.reload(&with).unwrap();
@@ -438,7 +448,7 @@ async fn an_endpoint_begins_now_and_goes_on_where_it_was() {
     shop.gateway.reload(&config(&shop.text("", ROUTES))).unwrap();
     shop.pay("GET /quote", "").await;
     shop.gateway.reload(&with).unwrap();
-    let all = written(&shop);
+    let all = all_written(&shop, 6).await;
     let taken = receiver.until_taken(4).await;
     assert_eq!(ids(&taken), &all - &before, "each once");
     let history = json!({ "name": "ops", "what": { "from_seq": 1 } });
@@ -453,18 +463,18 @@ async fn an_endpoint_begins_now_and_goes_on_where_it_was() {
 /// A gateway that stops in good order has noted what was taken, and tells the rest when it is back.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_tells_the_rest() {
+    let patient = "attempts_max = 1000000";
     let receiver = Receiver::open(Manner::Answer(200)).await;
-    let shop = shop_with(&receiver, "").await;
+    let shop = shop_with(&receiver, patient).await;
     shop.pay("GET /quote", "").await;
     receiver.until_taken(2).await;
     until_stands(&shop, |it| it["open"] == json!([]) && it["lag"] == 0).await;
     receiver.behave(Manner::Answer(503));
     shop.pay("GET /quote", "").await;
     receiver.until(|messages| messages.iter().any(|it| it.status == 503)).await;
-    let (all, text) = (
-        written(&shop),
-        shop.text("", &format!("{ROUTES}{}", receiver.config("ops", "retry_ms = [1]"))),
-    );
+    let all = all_written(&shop, 4).await;
+    let webhook = receiver.config("ops", &format!("retry_ms = [1]\n{patient}"));
+    let text = shop.text("", &format!("{ROUTES}{webhook}"));
     let Shop { folder, gateway, .. } = shop;
     gateway.stop().await;
     receiver.behave(Manner::Answer(200));

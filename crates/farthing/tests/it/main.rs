@@ -13,4 +13,5 @@ mod pay;
 mod serve;
 mod shared;
 mod tempo;
+mod webhooks;
 mod world;

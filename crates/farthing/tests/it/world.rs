@@ -15,6 +15,9 @@ pub(crate) const SECRET: &str = "q7Jx0v2mZk9TtY5cRbW3nLhE8sUaPdGf";
 
 pub(crate) const TOKEN: &str = "operators-only-operators-only-32";
 
+/// A development secret of a webhook.
+pub(crate) const HOOK: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
 const PASSPHRASE: &str = "correct horse";
 
 /// The secret half of a development key.
@@ -111,6 +114,7 @@ impl World {
             .env("SECRET", SECRET)
             .env("TOKEN", TOKEN)
             .env("DATABASE", std::fs::read_to_string(self.path("database")).unwrap_or_default())
+            .env("HOOK", HOOK)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
