@@ -131,6 +131,7 @@ impl Auditor {
                 finishes(record, *payment, held, None)
             }
             Event::Failed { payment, .. }
+            | Event::Resumed { payment }
             | Event::Delivered { payment, .. }
             | Event::Reconciled { payment, .. }
             | Event::PayoutHeld { payment, .. }

@@ -491,7 +491,7 @@ impl Book {
     ///
     /// # Idempotency
     ///
-    /// Claiming again with the same credential says where the payment stands and changes nothing;
+    /// Claiming again with the same credential says where the payment stands and moves nothing;
     /// except that [`Claim::Undelivered`] hands the right to deliver to the caller,
     /// [`Claim::Unsettled`] the right to find out, and [`Claim::Abandoned`] the right to give up.
     ///
@@ -505,7 +505,8 @@ impl Book {
         now: Timestamp,
     ) -> Result<(Claim, Option<Record>), ClaimError> {
         if let Some(known) = self.find(&request, cold, now)? {
-            return Ok((known, None));
+            let resumed = self.resumed(&known, request.payment.id, now);
+            return Ok((known, resumed));
         }
         if let Some(key) = &request.idempotency
             && self.is_claimed(key, cold)?
@@ -796,6 +797,15 @@ impl Book {
         }
     }
 
+    /// Writes down that a delivery is tried for again which must not happen twice: a crash in the middle
+    /// of it must not look as if it had never begun.
+    fn resumed(&mut self, known: &Claim, payment: PaymentId, now: Timestamp) -> Option<Record> {
+        let live = self.live.get(&payment).filter(|_| matches!(known, Claim::Undelivered(_)))?;
+        let facts = live.payment.as_ref().filter(|facts| !facts.terms.repeatable)?;
+        let trace = facts.trace;
+        Some(self.commit(now, trace, Event::Resumed { payment }, Vec::new()))
+    }
+
     /// What came of the payment that the client gave the same name.
     fn named_before(
         &self,
@@ -1011,6 +1021,11 @@ impl Book {
                     live.failed = true;
                 }
             }
+            Event::Resumed { payment } => {
+                if let Some(live) = self.live.get_mut(payment) {
+                    live.holder = holder;
+                }
+            }
             Event::Voided { payment, .. } => {
                 self.live.remove(payment);
             }
@@ -1077,6 +1092,7 @@ pub fn claimed_proofs(record: &Record) -> Vec<(Proof, PaymentId)> {
         | Event::Posted { .. }
         | Event::Voided { .. }
         | Event::Failed { .. }
+        | Event::Resumed { .. }
         | Event::Delivered { .. }
         | Event::Refunded { .. }
         | Event::RefundPosted { .. }

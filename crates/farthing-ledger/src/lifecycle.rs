@@ -179,6 +179,7 @@ impl Lifecycle {
             Event::Posted { .. } if self.pay == Pay::Held => self.settled(),
             Event::Voided { .. } if self.pay == Pay::Held => Self { pay: Pay::Voided, ..self },
             Event::Failed { .. } if self.is_owed() => Self { delivery: Delivery::Failed, ..self },
+            Event::Resumed { .. } if self.is_owed() => self,
             Event::Delivered { .. } if self.is_owed() => {
                 Self { delivery: Delivery::Delivered, ..self }
             }
@@ -212,6 +213,7 @@ impl Lifecycle {
             Event::Posted { .. }
             | Event::Voided { .. }
             | Event::Failed { .. }
+            | Event::Resumed { .. }
             | Event::Delivered { .. }
             | Event::RefundPosted { .. }
             | Event::RefundVoided { .. }

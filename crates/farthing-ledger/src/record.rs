@@ -109,6 +109,12 @@ pub enum Event {
         /// How it went.
         outcome: Outcome,
     },
+    /// The answer of a payment that must not happen twice is tried for again: from here on nobody can
+    /// tell whether its handler has begun.
+    Resumed {
+        /// The payment.
+        payment: PaymentId,
+    },
     /// The answer that was paid for was given.
     Delivered {
         /// The payment.

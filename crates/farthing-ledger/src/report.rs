@@ -204,6 +204,7 @@ fn follow(payment: &Payment, records: &[Record]) -> Lifecycle {
             | Event::Posted { .. }
             | Event::Voided { .. }
             | Event::Failed { .. }
+            | Event::Resumed { .. }
             | Event::Delivered { .. }
             | Event::Reconciled { .. }
             | Event::PayoutHeld { .. }
@@ -226,6 +227,7 @@ pub(crate) fn sentence(event: &Event) -> String {
         Event::Failed { outcome, .. } => {
             format!("failed with status {}, still owed", outcome.status)
         }
+        Event::Resumed { .. } => "the answer is tried for again".to_owned(),
         Event::Delivered { outcome, .. } => format!("delivered with status {}", outcome.status),
         Event::Opened { epoch } => format!("book opened by writer {epoch}"),
         Event::KeyAttached { holder, .. } => format!("key attached to {holder}"),

@@ -294,7 +294,9 @@ impl Auditor {
                     format!("{payment} is given up, and its money has moved")
                 })
             }
-            Event::Failed { payment, .. } => self.known(*payment).map(drop),
+            Event::Failed { payment, .. } | Event::Resumed { payment } => {
+                self.known(*payment).map(drop)
+            }
             Event::Delivered { payment, .. } => {
                 let it = self.known(*payment)?;
                 let is_owed = it.is_paid && !it.is_delivered;

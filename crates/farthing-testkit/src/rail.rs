@@ -457,6 +457,7 @@ impl Counter {
             | Event::Reconciled { .. }
             | Event::PayoutHeld { .. }
             | Event::PayoutReleased { .. }
+            | Event::Resumed { .. }
             | Event::PaidOut { .. } => None,
         };
         self.store.records().into_iter().filter_map(settled).collect()

@@ -377,6 +377,16 @@ fn what_must_not_happen_twice_is_begun_once() {
         "fresh; done; undelivered; done; -; undelivered",
     );
     check("fail; once; deliver; fail", "nothing; fresh; done; nothing");
+    // The second attempt is as much an attempt as the first.
+    check("once; fail; once; restart; once", "fresh; done; undelivered; -; interrupted");
+    check("once; return; once; restart; once", "fresh; -; undelivered; -; interrupted");
+    let mut desk = check("once; return", "fresh; -");
+    let snapshot = desk.book.snapshot();
+    desk.run("once");
+    desk.book = Book::restore(snapshot);
+    desk.book.replay(desk.journal.last().unwrap()).unwrap();
+    desk.book.open(desk.now);
+    assert_eq!(desk.book.all_unfinished().next().unwrap().open, Open::Interrupted);
 }
 
 #[test]
