@@ -265,12 +265,7 @@ impl Till {
     async fn take(&self, step: &Step<'_>, limits: &RefundLimits, now: Timestamp) -> Came {
         match step {
             Step::FindOut(payment) => self.find_out(payment, now).await,
-            Step::Release(payment) => {
-                match self.store.void(payment.id, VoidReason::Interrupted, now).await {
-                    Ok(()) => Came::Voided,
-                    Err(_) => Came::ToNothing,
-                }
-            }
+            Step::Release(payment) => self.release(payment, now).await,
             Step::MakeUp(unfinished, way) => {
                 let Unfinished { payment, open, from, left, refunds_voided } = unfinished;
                 let order = Order {
@@ -280,6 +275,8 @@ impl Till {
                     way: *way,
                     reference: &format!("remedy {}", refunds_voided.saturating_add(1)),
                     reason: reason(*open),
+                    // Since the look, somebody may have come again for the answer, and been given it.
+                    only_if_owed: true,
                 };
                 match self.order(&order, limits, now).await {
                     Ok(_) => Came::Refunded,
@@ -309,6 +306,16 @@ impl Till {
             Conclusion::Leave => Ok(Came::ToNothing),
         };
         written.unwrap_or(Came::ToNothing)
+    }
+
+    /// Gives up what was held for a handler that has stopped; unless another one has begun since, which is
+    /// to be paid for.
+    async fn release(&self, payment: &Payment, now: Timestamp) -> Came {
+        let Some(right) = books::take_up(&self.store, payment.id).await else {
+            return Came::Elsewhere;
+        };
+        let voided = self.store.void(right.payment(), VoidReason::Interrupted, now).await;
+        voided.map_or(Came::ToNothing, |()| Came::Voided)
     }
 
     /// Carries a refund's order out, and writes down what came of it.

@@ -33,6 +33,8 @@ pub(crate) struct Order<'a> {
     pub(crate) way: Way,
     pub(crate) reference: &'a str,
     pub(crate) reason: &'a str,
+    /// Whether it makes up for an answer that will not come.
+    pub(crate) only_if_owed: bool,
 }
 
 /// Why nothing was given back. Nothing is written, and nothing has moved.
@@ -117,6 +119,7 @@ impl Till {
             way: ask.way,
             reference: &ask.reference,
             reason: &ask.reason,
+            only_if_owed: false,
         };
         let (refund, Ordered { standing, is_new }) = self.order(&order, limits, now).await?;
         // Only what was written down is ever sent: of one that was ordered before, that is another.
@@ -179,5 +182,6 @@ fn requested(
     let mut request = RefundRequest::new(payment, amount.clone(), to, way, reference);
     (*reason).clone_into(&mut request.refund.reason);
     request.limits = limits.clone();
+    request.only_if_owed = order.only_if_owed;
     Ok(request)
 }

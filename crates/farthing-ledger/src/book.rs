@@ -283,6 +283,8 @@ pub struct Book {
     live: BTreeMap<PaymentId, Live>,
     proofs: BTreeMap<Fingerprint, PaymentId>,
     outdated: BTreeSet<(Timestamp, Fingerprint)>,
+    /// Proofs that were claimed anew after they were over, and until when they are kept now.
+    renewed: BTreeMap<Fingerprint, Timestamp>,
     /// Proofs kept no longer than this may have been forgotten: ask the cold index.
     forgotten_until: Timestamp,
     /// Payments that were delivered, and until when their answers can be given again.
@@ -647,9 +649,12 @@ impl Book {
 
     /// Remembers a proof from the store's index.
     pub fn remember(&mut self, proof: Proof, payment: PaymentId) {
-        self.proofs.insert(proof.fingerprint, payment);
-        if let Some(keep_until) = proof.keep_until {
-            self.outdated.insert((keep_until, proof.fingerprint));
+        let known = self.proofs.insert(proof.fingerprint, payment);
+        if let Some(keep_until) = proof.keep_until
+            && self.outdated.insert((keep_until, proof.fingerprint))
+            && known.is_some()
+        {
+            self.renewed.insert(proof.fingerprint, keep_until);
         }
     }
 
@@ -893,7 +898,11 @@ impl Book {
             match self.outdated.first().copied() {
                 Some((keep_until, fingerprint)) if keep_until < now => {
                     self.outdated.pop_first();
-                    self.proofs.remove(&fingerprint);
+                    // What was claimed anew is kept for longer than it was at first.
+                    if self.renewed.get(&fingerprint).is_none_or(|until| *until <= keep_until) {
+                        self.renewed.remove(&fingerprint);
+                        self.proofs.remove(&fingerprint);
+                    }
                     self.forgotten_until = self.forgotten_until.max(keep_until);
                 }
                 _ => return,

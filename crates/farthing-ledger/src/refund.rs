@@ -57,6 +57,9 @@ pub struct RefundRequest {
     pub price: Amount,
     /// Limits that hold in the same moment.
     pub limits: RefundLimits,
+    /// Whether it makes up for an answer that will not come: it is refused once the answer was given, or
+    /// while somebody tries for it.
+    pub only_if_owed: bool,
 }
 
 impl RefundRequest {
@@ -78,7 +81,7 @@ impl RefundRequest {
             order: None,
         };
         let price = payment.amount.clone();
-        Self { refund, to, price, limits: RefundLimits::default() }
+        Self { refund, to, price, limits: RefundLimits::default(), only_if_owed: false }
     }
 }
 
@@ -112,7 +115,8 @@ pub enum RefundStanding {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
 pub enum RefundError {
-    /// The payment is being settled or delivered: ask again when it is finished.
+    /// The payment is being settled or delivered: ask again when it is finished. Or it was delivered
+    /// meanwhile, and what was asked for makes up for an answer that is owed.
     #[error("the payment is being settled or answered; ask again when it is finished")]
     InProgress,
     /// The payment's money has not moved, so that there is nothing to give back.

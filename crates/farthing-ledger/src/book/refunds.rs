@@ -101,10 +101,10 @@ impl Refunds {
         self.of.entry(refund.payment).or_default().push(known);
     }
 
-    /// Counts what was ordered towards its day.
+    /// Counts what was ordered towards its day. A clock that is set back opens no other day.
     pub(super) fn count(&mut self, amount: &Amount, now: Timestamp) {
         let ordered = self.today.entry(amount.asset().clone()).or_default();
-        if ordered.day != day(now) {
+        if ordered.day < day(now) {
             *ordered = Ordered { day: day(now), atoms: 0 };
         }
         ordered.atoms = ordered.atoms.saturating_add(amount.atoms());
@@ -128,7 +128,7 @@ impl Refunds {
     fn within(&self, amount: &Amount, limits: &RefundLimits, now: Timestamp) -> bool {
         let RefundLimits(limits) = limits;
         limits.iter().filter(|limit| limit.each_max.asset() == amount.asset()).all(|limit| {
-            let today = self.today.get(amount.asset()).filter(|it| it.day == day(now));
+            let today = self.today.get(amount.asset()).filter(|it| it.day >= day(now));
             let ordered = today.map_or(0, |it| it.atoms).saturating_add(amount.atoms());
             amount.atoms() <= limit.each_max.atoms() && ordered <= limit.per_day_max.atoms()
         })
@@ -155,7 +155,7 @@ impl Book {
         request: RefundRequest,
         now: Timestamp,
     ) -> Result<(RefundStanding, Option<Record>), RefundError> {
-        let RefundRequest { refund, to, price, limits } = request;
+        let RefundRequest { refund, to, price, limits, only_if_owed } = request;
         let (payment, atoms) = (refund.payment, refund.amount.atoms());
         if let Some(known) = self.refunds.find(payment, refund.id) {
             let same = known.atoms == atoms;
@@ -170,6 +170,13 @@ impl Book {
                 }
                 Standing::Posted(_) | Standing::Delivered(..) => {}
             }
+        }
+        let is_owed = self
+            .live
+            .get(&payment)
+            .is_some_and(|live| matches!(live.standing, Standing::Posted(_)));
+        if only_if_owed && !is_owed {
+            return Err(RefundError::InProgress);
         }
         let left = price.atoms().saturating_sub(self.refunds.ordered(payment));
         let nothing = atoms == 0 && !price.is_zero();

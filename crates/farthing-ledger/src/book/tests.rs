@@ -444,6 +444,29 @@ fn an_idempotency_key_buys_once() {
     assert_eq!(desk.earned(), 10);
 }
 
+/// a key that is used again after its day holds for another day, over a restart too.
+#[test]
+fn an_idempotency_key_that_is_used_again_holds_again() {
+    let mut desk = Desk::new();
+    let keyed = |name: &str, now: Timestamp| {
+        let fingerprint = Fingerprint::of("idempotency", &[b"daily"]);
+        let keep_until = Some(now.after(Duration::from_hours(24)));
+        let idempotency = Some(Proof { fingerprint, keep_until });
+        ClaimRequest { idempotency, ..purchase(name, Money::Rail) }
+    };
+    assert_eq!(desk.claim(keyed("monday", desk.now)), Ok(Claim::Fresh));
+    desk.run("wait 90000");
+    assert_eq!(desk.claim(purchase("b", Money::Rail)), Ok(Claim::Fresh), "which forgets");
+    assert_eq!(desk.claim(keyed("tuesday", desk.now)), Ok(Claim::Fresh));
+    desk.restart();
+    assert_eq!(desk.claim(purchase("c", Money::Rail)), Ok(Claim::Fresh), "which forgets");
+    assert_eq!(desk.claim(keyed("again", desk.now)), Err(ClaimError::Duplicate));
+    desk.run("wait 90000");
+    assert_eq!(desk.claim(purchase("d", Money::Rail)), Ok(Claim::Fresh), "which forgets");
+    assert_eq!(desk.claim(keyed("wednesday", desk.now)), Ok(Claim::Fresh));
+    assert_eq!(audit(&desk.journal).unwrap().claimed, 6);
+}
+
 #[test]
 fn keys_spend_exactly_their_account() {
     let mut desk = Desk::new();

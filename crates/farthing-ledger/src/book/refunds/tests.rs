@@ -67,6 +67,24 @@ fn a_seller_gives_what_a_seller_has() {
     assert_eq!(desk.run("refund"), "Short");
 }
 
+/// what makes up for an answer is not given beside the answer: whoever came again for it in the
+/// meantime, and was given it, has what was paid for.
+#[test]
+fn what_makes_up_for_an_answer_is_not_given_beside_it() {
+    let make_up = |steps: &str, want: &str| {
+        let mut desk = check(steps, want);
+        let to = "prepaid/alice/usd".parse().unwrap();
+        let payment = purchase("a", Money::Book).payment;
+        let request = RefundRequest::new(&payment, usd(5), to, Way::Back, "remedy 1");
+        let request = RefundRequest { only_if_owed: true, ..request };
+        desk.book.refund(request, desk.now).map(|(standing, _)| standing)
+    };
+    assert!(matches!(make_up("buy; fail", "fresh; done"), Ok(RefundStanding::Posted(_))));
+    let refused = Err(RefundError::InProgress);
+    assert_eq!(make_up("buy; fail; buy", "fresh; done; undelivered"), refused);
+    assert_eq!(make_up("buy; fail; buy; deliver", "fresh; done; undelivered; done"), refused);
+}
+
 /// The operator's limits hold in the same moment, for one refund and for a day.
 #[test]
 fn limits_are_per_refund_and_per_day() {
@@ -93,6 +111,13 @@ fn limits_are_per_refund_and_per_day() {
     assert_eq!(ask(&mut desk, "b", "2", limits(2, 4)), Err(RefundError::OverLimit));
     desk.now = desk.now.after(Duration::from_hours(24));
     assert_eq!(ask(&mut desk, "b", "2", limits(2, 4)), Ok(true));
+    assert_eq!(ask(&mut desk, "a", "2", limits(2, 4)), Ok(true));
+    // A clock that is set back and forth opens no day a second time.
+    assert_eq!((desk.run("buy c"), desk.run("deliver c")), ("fresh".into(), "done".into()));
+    for now in [START, desk.now] {
+        desk.now = now;
+        assert_eq!(ask(&mut desk, "c", "1", limits(2, 4)), Err(RefundError::OverLimit));
+    }
     audit(&desk.journal).unwrap();
 }
 
