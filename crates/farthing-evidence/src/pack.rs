@@ -325,6 +325,7 @@ fn stories(records: &[&Record]) -> Vec<PaymentEvidence> {
             | Event::Funded { .. }
             | Event::Voided { .. }
             | Event::Failed { .. }
+            | Event::Resumed { .. }
             | Event::Refunded { .. }
             | Event::RefundPosted { .. }
             | Event::RefundVoided { .. }

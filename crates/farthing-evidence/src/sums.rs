@@ -94,6 +94,7 @@ impl<'a> Adding<'a> {
             | Event::Funded { .. }
             | Event::Voided { .. }
             | Event::Failed { .. }
+            | Event::Resumed { .. }
             | Event::RefundVoided { .. }
             | Event::Reconciled { .. }
             | Event::PayoutHeld { .. }

@@ -125,6 +125,7 @@ impl EventKind {
             Event::PaidOut { .. } => Self::PayoutPaid,
             Event::Opened { .. }
             | Event::KeyAttached { .. }
+            | Event::Resumed { .. }
             | Event::KeyDetached { .. }
             | Event::Funded { .. } => return None,
         })
@@ -271,6 +272,7 @@ fn particulars(record: &Record, records: &[Record], assets: &Assets) -> Map<Stri
         Event::Claimed { settlement: None, .. }
         | Event::Opened { .. }
         | Event::KeyAttached { .. }
+        | Event::Resumed { .. }
         | Event::KeyDetached { .. }
         | Event::Funded { .. } => Map::new(),
     }
