@@ -17,6 +17,7 @@
 
 mod buyer;
 mod chain;
+mod durability;
 mod load;
 mod machine;
 mod peer;
@@ -53,6 +54,9 @@ enum Task {
     Prepaid(Options),
     /// Payments on a Tempo chain, from the credential to the answer, beside the peer's
     Tempo(tempo::Options),
+    /// Durable postings a second on one book, in SQLite and in PostgreSQL, on the disk as it is and on a
+    /// slower one
+    Durability(durability::Options),
     /// One of the servers, for the benchmarks themselves
     #[command(hide = true)]
     Serve {
@@ -94,6 +98,7 @@ fn main() -> Result<()> {
         Task::Challenge(options) => block_on(challenge(&options)),
         Task::Prepaid(options) => block_on(prepaid(&options)),
         Task::Tempo(options) => block_on(tempo::run(&options)),
+        Task::Durability(options) => durability::run(&options),
         Task::Serve { kind, folder, upstream, node } => {
             server::serve(kind, &folder, upstream, node.as_deref())
         }
