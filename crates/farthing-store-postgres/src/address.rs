@@ -74,7 +74,8 @@ impl Address {
         let mut own = self.clone();
         own.config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         own.config.tcp_user_timeout(silence);
-        own.config.keepalives_idle(silence);
+        // The operating system counts whole seconds here, and at least one.
+        own.config.keepalives_idle(silence.max(Duration::from_secs(1)));
         own
     }
 }

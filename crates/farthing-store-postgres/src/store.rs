@@ -174,6 +174,9 @@ impl Shared {
                         if let Some(payment) = right.filter(|_| said.gives_right()) {
                             self.rights().insert(payment, session);
                         }
+                        if let (Ask::Void(payment, ..), Said::Voided(true)) = (&ask, &said) {
+                            self.rights().remove(payment);
+                        }
                         return Some(said);
                     }
                     if !ask.may_be_repeated() {
@@ -191,7 +194,7 @@ impl Shared {
     fn is_stale(&self, ask: &Ask, session: u64) -> bool {
         match ask {
             Ask::Void(payment, ..) => {
-                self.rights().remove(payment).is_some_and(|given_in| given_in != session)
+                self.rights().get(payment).is_some_and(|given_in| *given_in != session)
             }
             Ask::Claim(..)
             | Ask::Post(..)

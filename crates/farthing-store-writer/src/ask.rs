@@ -18,7 +18,7 @@ pub enum Ask {
     Claim(Box<ClaimRequest>, Timestamp),
     /// Makes a pending payment count; answered by [`Said::Done`].
     Post(PaymentId, Settlement, Timestamp),
-    /// Gives a pending payment up; answered by [`Said::Done`].
+    /// Gives a pending payment up; answered by [`Said::Voided`].
     Void(PaymentId, VoidReason, Timestamp),
     /// Makes an operator's entry; answered by [`Said::Entered`].
     Enter(Box<Entry>, Timestamp),
@@ -72,16 +72,17 @@ impl Ask {
         }
     }
 
-    /// The payment whose right this ends, whatever comes of it.
+    /// The payment whose right this ends, whatever comes of it. Giving a payment up is not among them: it
+    /// ends the right if it was still pending, as [`Said::Voided`] says.
     #[must_use]
     pub fn ends_right(&self) -> Option<PaymentId> {
         match self {
-            Self::Void(payment, ..)
-            | Self::Deliver(payment, ..)
-            | Self::Fail(payment, ..)
-            | Self::GiveBack(payment, _) => Some(*payment),
+            Self::Deliver(payment, ..) | Self::Fail(payment, ..) | Self::GiveBack(payment, _) => {
+                Some(*payment)
+            }
             Self::Claim(..)
             | Self::Post(..)
+            | Self::Void(..)
             | Self::Enter(..)
             | Self::Answer(_)
             | Self::IsClaimed(_)
@@ -128,6 +129,8 @@ pub enum Said {
     Claim(Result<Claim, ClaimError>),
     /// It was noted, now or before.
     Done,
+    /// Whether the payment was given up by this very request, and every right to it with it.
+    Voided(bool),
     /// Whether a proof was claimed.
     Known(bool),
     /// Whether the payment was taken up.
@@ -163,6 +166,7 @@ impl Said {
             )
             | Self::TakenUp(false)
             | Self::Done
+            | Self::Voided(_)
             | Self::Known(_)
             | Self::Answer(_)
             | Self::Work(_)

@@ -289,7 +289,7 @@ macro_rules! store_that_asks {
                     reason: VoidReason,
                     now: Timestamp,
                 ) -> BoxFuture<'_, Result<(), StoreError>> {
-                    asked!(self, Ask::Void(payment, reason, now), Said::Done => Ok(()), StoreError)
+                    asked!(self, Ask::Void(payment, reason, now), Said::Voided(_) => Ok(()), StoreError)
                 }
 
                 fn deliver(

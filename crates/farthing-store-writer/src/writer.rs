@@ -239,8 +239,10 @@ impl<J: Journal> Writer<J> {
                 Said::Done
             }
             Ask::Void(payment, reason, now) => {
-                batch.extend(book.void(payment, reason, now));
-                Said::Done
+                let record = book.void(payment, reason, now);
+                let is_new = record.is_some();
+                batch.extend(record);
+                Said::Voided(is_new)
             }
             Ask::Enter(entry, now) => {
                 self.now = now;

@@ -103,6 +103,7 @@ impl Connection {
             return;
         }
         let right = ask.right();
+        let voids = if let Ask::Void(payment, ..) = &ask { Some(*payment) } else { None };
         let Ok(owed) = self.desk.put(ask) else {
             drop(self.say.send(ToGateway::Unable(number)));
             return;
@@ -115,6 +116,9 @@ impl Connection {
             };
             if let Some(payment) = right.filter(|_| said.gives_right()) {
                 held.lock().insert(payment);
+            }
+            if let (Some(payment), Said::Voided(true)) = (voids, &said) {
+                held.lock().remove(&payment);
             }
             drop(say.send(ToGateway::Said(number, said)));
         });

@@ -106,7 +106,9 @@ async fn a_crash_of_the_writer_loses_nothing() {
     let writer = Arc::try_unwrap(writes).unwrap_or_else(|_| panic!("nobody else has it"));
     writer.crash();
     forwards.deliver(payment("before 1"), Outcome { status: 200 }, None, START);
-    // Requests wait for the next writer, which is the other gateway.
+    // What is asked over a link that breaks is not answered; what is asked afterwards waits for the next
+    // writer, which is the other gateway.
+    until(|| forwards.role() != Role::Forwards).await;
     assert_eq!(claim(&forwards, purchase("after", 1)).await, "fresh");
     assert_eq!(forwards.role(), Role::Writes);
     assert_eq!(settled(&forwards, &once(purchase("before 1", 1))).await, "delivered");
@@ -231,6 +233,20 @@ async fn what_a_lost_gateway_held_goes_back() {
     assert_eq!(claim(&writes, purchase("own", 1)).await, "pending", "the writer's own stays");
 }
 
+/// Giving up what was paid comes to nothing, and leaves the right with whoever has it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_void_that_comes_too_late_takes_nothing_away() {
+    let stores = Postgres::new(Options::default());
+    let (writes, forwards) = two(&stores).await;
+    for (store, name) in [(&writes, "here"), (&forwards, "there")] {
+        assert_eq!(claim(store, purchase(name, 1)).await, "fresh");
+        store.void(payment(name), VoidReason::Declined, START).await.unwrap();
+        assert_eq!(claim(store, purchase(name, 1)).await, "pending");
+        store.give_back(payment(name), false);
+        assert_eq!(claim(store, purchase(name, 1)).await, "undelivered", "{name}");
+    }
+}
+
 /// A lease that is given up is taken over at once, by whoever is there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_writer_that_closes_hands_over() {
@@ -240,6 +256,7 @@ async fn a_writer_that_closes_hands_over() {
     assert_eq!(claim(&writes, purchase("a", 1)).await, "fresh");
     writes.deliver(payment("a"), Outcome { status: 200 }, None, START);
     drop(writes);
+    until(|| forwards.role() != Role::Forwards).await;
     assert_eq!(claim(&forwards, purchase("a", 1)).await, "delivered");
     assert!(forwards.leads());
     assert_eq!(claim(&forwards, purchase("b", 1)).await, "fresh");
