@@ -81,6 +81,12 @@ async fn until_stands(shop: &Shop, stands: impl Fn(&Value) -> bool) -> Value {
     }
 }
 
+/// Asks until the gateway has learnt that everything was taken; what is being sent when it is ordered
+/// once more is told by that.
+async fn until_idle(shop: &Shop) -> Value {
+    until_stands(shop, |it| it["lag"] == 0 && it["open"] == json!([])).await
+}
+
 /// A purchase on a rail that this gateway does not run, so that nobody else looks after it.
 fn elsewhere(name: &str) -> ClaimRequest {
     let mut request = rail_purchase(name, 25);
@@ -261,7 +267,7 @@ async fn an_outage_loses_nothing() {
     let first = &refused[0];
     let again = receiver.taken().into_iter().find(|it| it.id() == first.id()).unwrap();
     assert_eq!(again.body, first.body, "the same event is the same bytes");
-    let stands = until_stands(&shop, |it| it["lag"] == 0 && it["open"] == json!([])).await;
+    let stands = until_idle(&shop).await;
     assert_eq!((&stands["dead"], &stands["disabled_at"]), (&json!(0), &Value::Null));
     let metrics = shop.admin("/metrics").await.body;
     let line = "farthing_webhooks_delivered_total{endpoint=\"ops\"} 10";
@@ -305,13 +311,15 @@ async fn dead_letters_are_listed_and_replayed() {
     assert_eq!(receiver.until_taken(1).await[0].id(), second);
     assert_eq!(replay(json!("dead")).await, (200, json!({ "again": 1 })));
     assert_eq!(ids(&receiver.until_taken(2).await), listed);
-    until_stands(&shop, |it| it["dead"] == 0).await;
+    assert_eq!(until_idle(&shop).await["dead"], 0);
     // What was taken is told again too, under its name.
     assert_eq!(replay(json!({ "event": second })).await, (200, json!({ "again": 1 })));
     assert_eq!(receiver.until_taken(3).await[2].id(), second);
+    until_idle(&shop).await;
     let (status, done) = replay(json!({ "from_seq": 1 })).await;
     assert_eq!((status, done["again"].as_u64() > Some(2)), (200, true), "{done}");
     assert_eq!(ids(&receiver.until_taken(5).await[3..]), listed);
+    until_idle(&shop).await;
     let (status, _) = replay(json!({ "since": "2026-01-01T00:00:00Z" })).await;
     assert_eq!(status, 200);
     assert_eq!(ids(&receiver.until_taken(7).await[5..]), listed);
@@ -468,7 +476,7 @@ async fn a_restart_tells_the_rest() {
     let shop = shop_with(&receiver, patient).await;
     shop.pay("GET /quote", "").await;
     receiver.until_taken(2).await;
-    until_stands(&shop, |it| it["open"] == json!([]) && it["lag"] == 0).await;
+    until_idle(&shop).await;
     receiver.behave(Manner::Answer(503));
     shop.pay("GET /quote", "").await;
     receiver.until(|messages| messages.iter().any(|it| it.status == 503)).await;
