@@ -35,6 +35,7 @@ fn payments(shop: &Shop) -> Vec<Payment> {
         | Event::Posted { .. }
         | Event::Voided { .. }
         | Event::Failed { .. }
+        | Event::Resumed { .. }
         | Event::Delivered { .. }
         | Event::Refunded { .. }
         | Event::RefundPosted { .. }
