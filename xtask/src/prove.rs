@@ -14,8 +14,8 @@ pub(crate) fn crash(shell: &Shell, runs: u32) -> Result<()> {
 /// Attacks both gates for `rounds` rounds.
 pub(crate) fn leak(shell: &Shell, rounds: u32) -> Result<()> {
     let _rounds = shell.push_env("FARTHING_LEAK_ROUNDS", rounds.to_string());
-    let head = "| scenario | gate | rounds | served | unpaid | requestLeakage, 95 % | \
-                value served | unpaid | valueLeakage, 95 % |";
+    let head = "| scenario | gate | rounds | uses | served | unpaid | requestLeakage, 95 % | \
+                value served | unpaid | valueLeakage, 95 % | of the uses nobody paid for |";
     table(shell, head, &["--package", "farthing-gateway", "--test", "it", "--", "leak::"])
 }
 

@@ -1,5 +1,7 @@
 //! Bodies, whatever they were before.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited};
@@ -43,7 +45,13 @@ pub(crate) enum Unread {
     TooLong,
     /// It broke off.
     Broken,
+    /// It took too long.
+    Slow,
 }
+
+/// How long a body that is read whole may take. Nobody has paid yet who sends one, and each holds a
+/// connection and memory.
+const READ_WAIT: Duration = Duration::from_secs(30);
 
 /// Reads a whole body of at most `bytes_max`.
 pub(crate) async fn read<B>(body: B, bytes_max: usize) -> Result<Bytes, Unread>
@@ -54,9 +62,11 @@ where
     if body.size_hint().lower() > u64::try_from(bytes_max).unwrap_or(u64::MAX) {
         return Err(Unread::TooLong);
     }
-    match Limited::new(body, bytes_max).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Unread::TooLong),
-        Err(_) => Err(Unread::Broken),
+    let reading = Limited::new(body, bytes_max).collect();
+    match tokio::time::timeout(READ_WAIT, reading).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Unread::TooLong),
+        Ok(Err(_)) => Err(Unread::Broken),
+        Err(_) => Err(Unread::Slow),
     }
 }

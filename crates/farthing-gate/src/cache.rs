@@ -9,6 +9,11 @@ mod tests;
 /// Directives that invite a shared cache, each of which would contradict `private`.
 const SHARED: [&str; 4] = ["public", "s-maxage", "must-revalidate", "proxy-revalidate"];
 
+/// Fields that speak to shared caches alone and overrule `Cache-Control` there: RFC 9213's, its older
+/// relative, and those of single products.
+const TARGETED: [&str; 4] =
+    ["cdn-cache-control", "cloudflare-cdn-cache-control", "surrogate-control", "x-accel-expires"];
+
 /// Marks an answer that was paid for as its buyer's alone.
 ///
 /// What the seller said for the buyer's own cache stays; what it said for shared ones goes.
@@ -25,6 +30,9 @@ pub(crate) fn make_private(fields: &mut HeaderMap) {
     let directives: Vec<String> = private.chain(said).collect();
     fields.remove(PRAGMA);
     fields.remove(EXPIRES);
+    for name in TARGETED {
+        fields.remove(name);
+    }
     // Directives that came in a header value can go out in one.
     let value = HeaderValue::try_from(directives.join(", "));
     fields.insert(CACHE_CONTROL, value.unwrap_or(HeaderValue::from_static("private")));

@@ -171,6 +171,11 @@ pub(crate) fn body_broken() -> Answer {
     ours(400, "Bad Request", "The body could not be read to its end.", None)
 }
 
+/// The body did not come in time.
+pub(crate) fn body_slow() -> Answer {
+    ours(408, "Request Timeout", "The body took too long to come.", None)
+}
+
 /// The `Idempotency-Key` is not one.
 pub(crate) fn bad_idempotency_key() -> Answer {
     ours(400, "Bad Request", "Idempotency-Key is one value of 1 to 255 printable characters.", None)

@@ -373,6 +373,7 @@ where
     let bytes = body::read(body, bytes_max).await.map_err(|unread| match unread {
         Unread::TooLong => problem::body_too_long(),
         Unread::Broken => problem::body_broken(),
+        Unread::Slow => problem::body_slow(),
     })?;
     let digest = *BodyDigest::of(&bytes).as_bytes();
     Ok((Some(digest), full(bytes)))

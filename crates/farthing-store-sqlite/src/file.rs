@@ -228,11 +228,10 @@ fn is_empty(connection: &Connection) -> Result<bool, OpenError> {
 /// Rebuilds the book: the last snapshot, the journal since, and the proofs that still matter. What is
 /// read of the journal must be what was sealed.
 fn read(connection: &Connection, now: Timestamp) -> Result<(Book, Sealer), OpenError> {
-    let (mut book, mut tree) = match last_snapshot(connection)? {
-        Some(last) => {
-            let (snapshot, tree) = last.says.ok_or(OpenError::Damaged { seq: 0 })?;
-            (Book::restore(snapshot), tree)
-        }
+    // The journal is the truth: a snapshot that is not what was saved is passed over.
+    let says = last_snapshot(connection)?.and_then(|last| last.says);
+    let (mut book, mut tree) = match says {
+        Some((snapshot, tree)) => (Book::restore(snapshot), tree),
         None => (Book::default(), Tree::default()),
     };
     let memory_from = now.before(REMEMBERED);
@@ -292,7 +291,7 @@ pub(crate) fn last_snapshot(connection: &Connection) -> rusqlite::Result<Option<
     let row = |row: &rusqlite::Row<'_>| {
         let seq = row.get::<_, i64>(0)?.cast_unsigned();
         let (body, edge): (String, Vec<u8>) = (row.get(1)?, row.get(2)?);
-        let snapshot = serde_json::from_str::<Snapshot>(&body).ok().filter(|it| it.seq == seq);
+        let snapshot = unsealed(&body).filter(|it| it.seq == seq);
         let tree = Hash::read_all(&edge).and_then(|edge| Tree::from_edge(seq, edge));
         Ok(LastSnapshot { seq, says: snapshot.zip(tree) })
     };
@@ -398,6 +397,18 @@ pub(crate) fn append(connection: &Connection, line: &Line) -> rusqlite::Result<(
     Ok(())
 }
 
+/// A snapshot's text under its digest.
+fn sealed(body: &str) -> String {
+    format!("{}\n{body}", Fingerprint::of("snapshot", &[body.as_bytes()]))
+}
+
+/// What was sealed, if it is still that.
+fn unsealed(text: &str) -> Option<Snapshot> {
+    let (digest, body) = text.split_once('\n')?;
+    let is_sound = Fingerprint::of("snapshot", &[body.as_bytes()]).to_string() == digest;
+    is_sound.then(|| serde_json::from_str(body).ok()).flatten()
+}
+
 /// Writes the book down whole, and drops what nobody can ask for any more.
 pub(crate) fn save(
     connection: &Connection,
@@ -408,6 +419,7 @@ pub(crate) fn save(
     let snapshot = book.snapshot();
     // In-memory data with string keys always serialises.
     let body = serde_json::to_string(&snapshot).unwrap_or_default();
+    let body = sealed(&body);
     let seq = snapshot.seq.cast_signed();
     let transaction = connection.unchecked_transaction()?;
     let edge = Hash::write_all(tree.edge());
@@ -446,7 +458,7 @@ pub enum OpenError {
     /// A record cannot be read, or does not follow the one before.
     #[error("the journal is damaged at record {seq}; `farthing ledger verify` says more")]
     Damaged {
-        /// Its place; 0 is the snapshot.
+        /// Its place.
         seq: u64,
     },
     /// The journal is not what was sealed.

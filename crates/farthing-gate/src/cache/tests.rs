@@ -27,3 +27,17 @@ fn a_paid_answer_is_private() {
         assert!(!fields.contains_key("expires"));
     }
 }
+
+/// W-01: fields that speak to shared caches alone, and overrule the others there, do not pass.
+#[test]
+fn nothing_speaks_to_shared_caches_alone() {
+    let mut fields = HeaderMap::new();
+    for name in ["X-Accel-Expires", "Surrogate-Control", "CDN-Cache-Control"] {
+        fields
+            .insert(http::HeaderName::from_bytes(name.as_bytes()).unwrap(), "600".parse().unwrap());
+    }
+    fields.insert("etag", "\"v1\"".parse().unwrap());
+    make_private(&mut fields);
+    let names: Vec<_> = fields.keys().map(http::HeaderName::as_str).collect();
+    assert_eq!(names, ["etag", "cache-control"]);
+}

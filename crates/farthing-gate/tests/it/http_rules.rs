@@ -1,11 +1,14 @@
 //! What the scheme asks of HTTP.
 
+use std::sync::Arc;
+
 use farthing_gate::{ClientAddress, RateLimit};
 use farthing_rail_test::TestPayer;
 use farthing_store_memory::Paper;
 use farthing_testkit::rail::assets;
 use http::Request;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
+use tower::ServiceExt;
 
 use crate::shop::Shop;
 
@@ -284,4 +287,54 @@ async fn an_unpayable_price_is_no_402() {
     assert_eq!(answer.status, 500);
     assert!(answer.body.contains("none of its rails"), "{}", answer.body);
     assert_eq!(shop.get("/free").await.status, 200);
+}
+
+/// A body of which only the beginning ever comes.
+struct Endless(Option<&'static [u8]>);
+
+impl http_body::Body for Endless {
+    type Data = bytes::Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, Self::Error>>> {
+        let next = self.0.take().map(|it| Ok(http_body::Frame::data(it.into())));
+        next.map_or(std::task::Poll::Pending, |frame| std::task::Poll::Ready(Some(frame)))
+    }
+}
+
+/// D-04: a body that never comes to its end is given up, on a paid route too: nobody was asked to pay, and
+/// nothing runs. One that comes is bound.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_never_ends_is_given_up() {
+    let gate = farthing_gate::Gate::builder(
+        "shop.example",
+        farthing_mpp::Secret::new("q7Jx0v2mZk9TtY5cRbW3nLhE8sUaPdGf".into()).unwrap(),
+    );
+    let assets = farthing_testkit::rail::assets();
+    let rail =
+        farthing_rail_test::TestRail::new(assets.clone(), farthing_rail_test::Dial::default());
+    let paper = Paper::default();
+    let store =
+        farthing_store_memory::MemoryStore::open(paper.clone(), farthing_testkit::store::START);
+    let gate = gate.unwrap().rail(rail).store(Arc::new(store));
+    let price = assets.get(&"usd".parse().unwrap()).unwrap().atoms(2_500);
+    let quotes = gate.quotes(&price, &farthing_ledger::Holder::new("seller").unwrap());
+    let tag = farthing_gate::PriceTag::new("bound", quotes);
+    let tag = farthing_gate::PriceTag { body_bytes_max: Some(1_024), ..tag };
+    let service =
+        gate.layer(move |_: &http::request::Parts| farthing_gate::Tag::Priced(tag.clone()));
+    let inner = tower::service_fn(|_: Request<farthing_gate::Body>| async {
+        Ok::<_, std::convert::Infallible>(http::Response::new(Full::new(bytes::Bytes::new())))
+    });
+    let service = tower_layer::Layer::layer(&service, inner);
+    let post = |body| Request::post("/bound").body(body).unwrap();
+    let slow = service.clone().oneshot(post(Endless(Some(b"a")).boxed())).await.unwrap();
+    assert_eq!(slow.status(), 408);
+    assert!(!slow.headers().contains_key("www-authenticate"));
+    let whole = service.oneshot(post(Full::new("a".into()).boxed())).await.unwrap();
+    assert_eq!(whole.status(), 402);
+    assert!(paper.records().len() <= 1, "nothing but the opening is written");
 }

@@ -4,6 +4,7 @@
 
 mod answers;
 mod binding;
+mod finality;
 mod http_rules;
 mod races;
 mod receipts;

@@ -34,6 +34,8 @@ fn rounds(usual: usize) -> usize {
 #[derive(Clone, Copy, Debug, Default)]
 struct Leak {
     rounds: usize,
+    /// How often it was tried to be served.
+    uses: usize,
     served: usize,
     paid: usize,
 }
@@ -45,7 +47,7 @@ impl Leak {
 
     /// Everything costs the same: value leaks as requests do, times the price.
     fn print(self, scenario: &str, gate: &str, price: usize) {
-        let Self { rounds, served, .. } = self;
+        let Self { rounds, uses, served, paid } = self;
         let unpaid = self.unpaid();
         let share = || {
             let (low, high) = clopper_pearson(unpaid, served);
@@ -127,7 +129,10 @@ impl Naive {
         self: Arc<Self>,
         request: &Request,
     ) -> impl Future<Output = (StatusCode, &'static str)> + use<> {
-        let token = request.headers().get("x-payment").map(|it| it.to_str().unwrap().to_owned());
+        // What was used is marked by the resource.
+        let path = request.uri().path().to_owned();
+        let token = request.headers().get("x-payment");
+        let token = token.map(|it| format!("{} {path}", it.to_str().unwrap()));
         async move {
             let Some(token) = token else { return (StatusCode::PAYMENT_REQUIRED, "") };
             let is_used = self.used.lock().unwrap().contains(&token);
@@ -217,6 +222,7 @@ async fn one_payment_many_uses() {
             let asked = vec![("/sold/a".to_owned(), format!("{uses}-{round}")); uses];
             leak.served += at_once(&clients, naive_at, "x-payment", asked).await;
             leak.paid += 1;
+            leak.uses += uses;
         }
         assert_eq!(leak.unpaid(), rounds * (uses - 1), "the harness attacks");
         leak.print(&scenario, "naive", 1);
@@ -226,6 +232,7 @@ async fn one_payment_many_uses() {
             let credential = shop.buy("GET /sold/a", "").await;
             let asked = vec![("/sold/a".to_owned(), credential); uses];
             at_once(&clients, shop.address, "authorization", asked).await;
+            leak.uses += uses;
         }
         leak.served = shop.upstream.seen().len() - ran;
         leak.paid = usize::try_from(shop.earned() - earned).unwrap();
@@ -245,10 +252,11 @@ async fn one_payment_four_siblings() {
     let mut leak = Leak { rounds, ..Leak::default() };
     for round in 0..rounds {
         for sibling in siblings {
-            let asked = vec![(sibling.to_owned(), format!("{round} for {sibling}"))];
+            let asked = vec![(sibling.to_owned(), round.to_string())];
             leak.served += at_once(&clients, naive_at, "x-payment", asked).await;
         }
         leak.paid += 1;
+        leak.uses += siblings.len();
     }
     assert_eq!(leak.unpaid() * 4, leak.served * 3);
     leak.print("F1: 4 siblings", "naive", 1);
@@ -259,6 +267,7 @@ async fn one_payment_four_siblings() {
             let asked = vec![(sibling.to_owned(), credential.clone())];
             leak.served += at_once(&clients, shop.address, "authorization", asked).await;
         }
+        leak.uses += siblings.len();
     }
     leak.paid = usize::try_from(shop.earned()).unwrap();
     assert_eq!((leak.served, leak.paid, shop.upstream.seen().len()), (rounds, rounds, rounds));
@@ -294,6 +303,7 @@ async fn one_allowance_many_spenders() {
         let asked = vec![("/".to_owned(), "allowance".to_owned()); spenders];
         leak.served += at_once(&clients, naive_at, "x-payment", asked).await;
         leak.paid += allowed;
+        leak.uses += spenders;
     }
     assert_eq!(leak.unpaid() * 2, leak.served);
     leak.print("F3: allowance of 5, 10 spenders", "naive", 100);
@@ -313,6 +323,7 @@ async fn one_allowance_many_spenders() {
         assert_eq!((served, paid), (allowed, allowed));
         leak.served += served;
         leak.paid += paid;
+        leak.uses += spenders;
     }
     leak.print("F3: allowance of 5, 10 spenders", "ours", 100);
 }
@@ -352,6 +363,7 @@ async fn more_clients_than_room() {
     for _ in 0..rounds {
         let asked = vec![("/".to_owned(), "honest".to_owned()); honest];
         denied.paid += at_once(&clients, naive_at, "x-payment", asked).await;
+        denied.uses += honest;
     }
     denied.served = settled.load(Ordering::SeqCst);
     assert_eq!(denied.unpaid() * 4, denied.served * 3, "paid and not served");
@@ -364,6 +376,7 @@ async fn more_clients_than_room() {
             asked.push(("/scarce".to_owned(), shop.buy("GET /scarce", "").await));
         }
         denied.paid += at_once(&clients, shop.address, "authorization", asked).await;
+        denied.uses += honest;
     }
     denied.served = usize::try_from(shop.earned()).unwrap();
     assert_eq!((denied.served, denied.paid), (room * rounds, room * rounds));

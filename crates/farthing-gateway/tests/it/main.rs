@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects)]
 
 mod discovery;
+mod disk;
 mod failing;
+mod flood;
 mod forwarding;
 mod leak;
 mod life;
@@ -11,6 +13,7 @@ mod management;
 mod receipts;
 mod receiver;
 mod selling;
+mod shared_cache;
 mod shop;
 mod spoofing;
 mod webhooks;

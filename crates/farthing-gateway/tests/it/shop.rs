@@ -207,7 +207,16 @@ impl Shop {
     }
 
     pub(crate) async fn open_before(upstream: Upstream, more: &str, routes: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::open_in(tempfile::tempdir().unwrap(), upstream, more, routes).await
+    }
+
+    /// A shop whose book lies in `folder`.
+    pub(crate) async fn open_in(
+        folder: TempDir,
+        upstream: Upstream,
+        more: &str,
+        routes: &str,
+    ) -> Self {
         let text = config_text(&folder.path().join("book.db"), upstream.address, more, routes);
         let gateway = Gateway::start(&config(&text)).await.unwrap();
         let (address, admin) = (gateway.address(), gateway.admin_address().unwrap());

@@ -107,6 +107,114 @@ async fn a_damaged_record_is_named_and_not_served() {
     assert_eq!(reader.records(1, 3).unwrap().len(), 3);
 }
 
+/// C-07: a snapshot that was damaged is passed over: the journal says the same, and is the truth.
+#[tokio::test]
+async fn a_damaged_snapshot_is_passed_over() {
+    let stores = sqlite();
+    let story = Story::begin(&stores).await;
+    story.claim(purchase("a", 1)).await;
+    story.end();
+    let connection = || Connection::open(stores.path()).unwrap();
+    let snapshot = || -> String {
+        connection().query_row("SELECT body FROM snapshot", [], |row| row.get(0)).unwrap()
+    };
+    let (whole, journal) = (snapshot(), stores.journal().len());
+    // Ten times as much money as there is, in a snapshot that reads well.
+    let rich = whole.replacen("1000", "9000", 1);
+    assert_ne!(rich, whole);
+    let reopened = async |body: &str| {
+        connection().execute("UPDATE snapshot SET body = ?", [body]).unwrap();
+        let store = SqliteStore::open(&stores.path(), Options::default(), START).unwrap();
+        let claim = store.claim(purchase("b", 5_000), START).await;
+        drop(store);
+        claim
+    };
+    assert_eq!(reopened(&whole).await, Err(ClaimError::Overdrawn), "the control");
+    assert_eq!(reopened(&rich).await, Err(ClaimError::Overdrawn));
+    assert_eq!(reopened("{").await, Err(ClaimError::Overdrawn));
+    assert_eq!(stores.journal().len(), journal + 3, "three openings, and nothing else");
+}
+
+/// C-07: a log that was torn anywhere, or of which any byte was flipped, ends where it was last sound:
+/// what is read is what was written up to there, and nothing else. Untouched, it is all there.
+#[tokio::test]
+async fn a_torn_log_ends_at_its_last_commit() {
+    let stores = sqlite();
+    let store = SqliteStore::open(&stores.path(), Options::default(), START).unwrap();
+    for at in 0..8 {
+        assert_eq!(store.claim(rail_purchase(&at.to_string(), 1), START).await, Ok(Claim::Fresh));
+    }
+    let whole = stores.journal();
+    let read =
+        |suffix: &str| std::fs::read(format!("{}{suffix}", stores.path().display())).unwrap();
+    // As a crash leaves it: nobody has closed the file.
+    let (book, log) = (read(""), read("-wal"));
+    let left = |log: &[u8]| {
+        let crashed = sqlite();
+        std::fs::write(crashed.path(), &book).unwrap();
+        std::fs::write(format!("{}-wal", crashed.path().display()), log).unwrap();
+        match SqliteStore::open(&crashed.path(), Options::default(), START) {
+            // Even the schema lay in the log: an empty file is a new book.
+            Ok(store) => {
+                drop(store);
+                let mut left = crashed.journal();
+                left.pop();
+                left
+            }
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert_eq!(left(&log), whole, "the control: the whole log is the whole journal");
+    let mut lengths = std::collections::BTreeSet::new();
+    for at in (0..log.len()).step_by(log.len() / 61) {
+        let torn = left(&log[..at]);
+        let mut flipped = log.clone();
+        flipped[at] ^= 0x10;
+        for found in [torn, left(&flipped)] {
+            assert_eq!(found, whole[..found.len()], "cut or flipped at {at}");
+            audit(&found).unwrap();
+            lengths.insert(found.len());
+        }
+    }
+    assert!(lengths.len() > 4, "some are lost and some are not: {lengths:?}");
+}
+
+/// C-07: a byte flipped anywhere in the file itself: money is never what it was not. Either the book is
+/// refused, or its journal is, or it says what it said.
+#[tokio::test]
+async fn a_flipped_byte_makes_no_money() {
+    let stores = sqlite();
+    let mut story = Story::begin(&stores).await;
+    for name in ["a", "b", "c"] {
+        story.claim(purchase(name, 7)).await;
+        story.deliver(name);
+    }
+    story.restart();
+    story.end();
+    let (whole, sound) = (std::fs::read(stores.path()).unwrap(), audit(&stores.journal()).unwrap());
+    let (mut refused, mut unchanged) = (0, 0);
+    for at in (0..whole.len()).step_by(251) {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 0x01;
+        let damaged = sqlite();
+        std::fs::write(damaged.path(), flipped).unwrap();
+        let Ok(store) = SqliteStore::open(&damaged.path(), Options::default(), START) else {
+            refused += 1;
+            continue;
+        };
+        drop(store);
+        let reader = Reader::open(&damaged.path());
+        match reader.ok().and_then(|reader| reader.journal().ok()).map(|journal| audit(&journal)) {
+            None | Some(Err(_)) => refused += 1,
+            Some(Ok(found)) => {
+                assert_eq!(found.accounts, sound.accounts, "flipped at {at}");
+                unchanged += 1;
+            }
+        }
+    }
+    assert!(refused > 0 && unchanged > 0, "{refused} refused, {unchanged} unchanged");
+}
+
 /// C-08: a book that cannot be written refuses everything from then on, and acknowledges nothing.
 #[tokio::test]
 async fn a_full_disk_stops_the_book() {

@@ -96,6 +96,43 @@ async fn a_rail_that_lies_is_found_out() {
     }
 }
 
+/// C-08: a disk that takes no more stops the gateway: what it could not write it has not acknowledged,
+/// it ends with an error and says why, and with room again the same credentials are answered, paid once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_takes_no_more_stops_it() {
+    let mut shop = Shop::open(Point::Answered).await;
+    shop.restart_within(384);
+    let (mut answered, mut refused) = (Vec::new(), None);
+    while refused.is_none() {
+        assert!(answered.len() < 500, "the limit is never reached");
+        // A challenge is not written, and is given whatever the disk does.
+        let order = shop.order("before", "GET").await;
+        match shop.present(&order).await {
+            Some((200, _)) => answered.push(order),
+            Some((503, problem)) => {
+                assert!(problem.contains("do not pay again"), "{problem}");
+                refused = Some(order);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let (code, log) = shop.end();
+    assert_eq!(code, 1, "{log}");
+    assert!(log.contains("the book cannot be written"), "{log}");
+    assert!(answered.len() > 3, "{} were answered first", answered.len());
+    for order in &answered {
+        assert!(shop.story(order).is_some(), "what was acknowledged is on disk");
+    }
+    shop.restart();
+    for order in answered.iter().chain(&refused) {
+        assert_eq!(shop.present(order).await.unwrap().0, 200);
+    }
+    let verified = shop.world.farthing(&["ledger", "verify", "--json"]).json();
+    let seller = &verified["audit"]["accounts"]["payable/seller/usd"];
+    let earned = (25 * (answered.len() + 1)).to_string();
+    assert_eq!(seller["credits_posted"], earned.as_str(), "each has paid once");
+}
+
 impl Point {
     /// What holds a payment at this point on a route, behind the gateway.
     const fn hold(self, route: &str) -> Hold {

@@ -137,7 +137,24 @@ impl World {
     pub(crate) fn serve_with(&self, args: &[&str]) -> Serving {
         let mut all = vec!["serve"];
         all.extend(args);
-        let mut child = self.command(&all).spawn().unwrap();
+        Self::serve_by(self.command(&all))
+    }
+
+    /// Starts the gateway where no file may grow beyond `kib`: a write beyond it is an error.
+    pub(crate) fn serve_within(&self, kib: u64) -> Serving {
+        let plain = self.command(&[]);
+        let mut limited = Command::new("sh");
+        // The signal that comes with the error is for those who do not look at errors.
+        let line = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" serve", kib * 2);
+        limited.args(["-c", &line]).arg(plain.get_program());
+        limited.current_dir(self.folder.path()).env_clear();
+        limited.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        limited.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self::serve_by(limited)
+    }
+
+    fn serve_by(mut command: Command) -> Serving {
+        let mut child = command.spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let log = Arc::new(Log::default());
         let lines = Arc::clone(&log);
@@ -242,6 +259,13 @@ impl Serving {
     /// Stops it in good order, and gives its exit code and its whole log.
     pub(crate) fn stop(mut self) -> (i32, String) {
         self.signal("-TERM");
+        let code = self.child.wait().unwrap().code().unwrap_or(-1);
+        self.reader.take().unwrap().join().unwrap();
+        (code, self.log.text())
+    }
+
+    /// Waits until it has ended by itself, and gives its exit code and its whole log.
+    pub(crate) fn ended(mut self) -> (i32, String) {
         let code = self.child.wait().unwrap().code().unwrap_or(-1);
         self.reader.take().unwrap().join().unwrap();
         (code, self.log.text())

@@ -181,11 +181,26 @@ impl Shop {
         self.serving.as_ref().unwrap()
     }
 
+    /// Starts the gateway anew, on a disk where no file grows beyond `kib`.
+    pub(crate) fn restart_within(&mut self, kib: u64) {
+        self.serving.take().unwrap().stop();
+        self.serving = Some(self.world.serve_within(kib));
+    }
+
+    pub(crate) fn restart(&mut self) {
+        self.serving = Some(self.world.serve());
+    }
+
+    /// Waits until the gateway has ended by itself.
+    pub(crate) fn end(&mut self) -> (i32, String) {
+        self.serving.take().unwrap().ended()
+    }
+
     fn book(&self) -> PathBuf {
         self.world.path("book.db")
     }
 
-    fn story(&self, order: &Order) -> Option<Story> {
+    pub(crate) fn story(&self, order: &Order) -> Option<Story> {
         let reader = Reader::open(&self.book()).unwrap();
         let trace = reader.trace_of_payment(order.payment).unwrap()?;
         Story::tell(&reader.of_trace(trace).unwrap())
