@@ -128,12 +128,27 @@ const GROUPS: &[Group] = &[
     },
     Group {
         title: "Paid once, delivered once",
-        about: "Retries, failures and crashes. C-03 is a `kill -9` of the running program while it delivers.",
+        about: "Retries, failures and crashes. C-01 to C-06 are a `kill -9` of the running program; what \
+                became of every payment is counted in [crashes.md](crashes.md).",
         requirements: &[
+            ("C-01", "`kill -9` after a credential was verified"),
+            ("C-02", "`kill -9` after the claim was written"),
+            ("C-03", "`kill -9` after the money moved, and in the middle of a delivery"),
+            ("C-04", "`kill -9` after the handler was done"),
+            ("C-05", "`kill -9` after the delivery was written"),
+            ("C-06", "`kill -9` after the client had its answer"),
+            ("C-07", "a book that was torn, cut or flipped"),
+            ("C-08", "a disk that is full or cannot be written"),
+            ("C-11", "two processes and one book"),
+            ("F-01", "a chain that goes back"),
+            ("F-02", "a rail that says settled and has moved nothing"),
             ("F-04", "a crash after the payment and before or in the delivery"),
+            ("F-05", "a handler that is done, and a payment that fails"),
             ("F-06", "a client that goes away after it has paid"),
+            ("F-11", "one authorisation at two counters"),
             ("R-12", "a handler that fails after the payment"),
-            ("C-03", "`kill -9` in the middle of a delivery"),
+            ("U-02", "no receipt for what failed, and a record of it"),
+            ("U-04", "receipts, ledger and rail agree in sum"),
         ],
     },
     Group {
@@ -181,9 +196,22 @@ const GROUPS: &[Group] = &[
         about: "",
         requirements: &[
             ("R-01", "one credential, many times at once"),
+            ("R-02", "one credential at two processes"),
             ("R-06", "one credential later, up to and past its expiry, and after a restart"),
+            ("R-07", "what is remembered of used proofs is bounded"),
             ("R-10", "one `Idempotency-Key`, other bodies and other credentials"),
             ("R-11", "the control: two honest payments at once are two payments"),
+        ],
+    },
+    Group {
+        title: "Attacks: exhaustion",
+        about: "",
+        requirements: &[
+            ("D-01", "any number of challenges that nobody answers"),
+            ("D-02", "signatures of nobody"),
+            ("D-03", "more who pay than can be served"),
+            ("D-04", "clients that take their time"),
+            ("D-05", "ids that were never given out"),
         ],
     },
     Group {

@@ -15,8 +15,9 @@ struct Disk(TempDir);
 impl Disk {
     fn mount(options: &str) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]);
-        let mounted = { mount }.arg(folder.path()).output();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(folder.path());
+        let mounted = mount.output();
         if mounted.is_ok_and(|it| it.status.success()) {
             return Some(Self(folder));
         }
@@ -70,8 +71,9 @@ async fn a_full_disk_stops_what_is_paid_for() {
     assert_eq!(shop.present("GET /quote", &credential, "").await.status, 503, "until a restart");
     let Shop { gateway, folder, .. } = shop;
     gateway.stop().await;
-    let again = Gateway::start(&config(&config_text(&book, upstream.address, "", ROUTES))).await;
-    let url = format!("http://{}/quote", again.unwrap().address());
+    let text = config_text(&book, upstream.address, "", ROUTES);
+    let again = Gateway::start(&config(&text)).await.unwrap();
+    let url = format!("http://{}/quote", again.address());
     for (credential, replayed) in [(&before, true), (&credential, false), (&credential, true)] {
         let asked = reqwest::Client::new().get(&url).header("authorization", credential);
         let answer = asked.send().await.unwrap();
@@ -97,11 +99,8 @@ async fn an_answer_that_cannot_be_paid_for_is_not_given() {
             "worth its price"
         }
     });
-    let routes = format!("{ROUTES}").replacen(
-        "price = \"0.25 usd\"",
-        "price = \"0.25 usd\"\nsettle = \"after\"",
-        1,
-    );
+    let routes =
+        ROUTES.replacen("price = \"0.25 usd\"", "price = \"0.25 usd\"\nsettle = \"after\"", 1);
     let shop = Shop::open_in(folder, Upstream::at(serve(router).await), "", &routes).await;
     assert_eq!(shop.pay("GET /quote", "").await.body, "worth its price", "the control");
     fills.store(true, std::sync::atomic::Ordering::SeqCst);

@@ -49,15 +49,16 @@ impl Leak {
     fn print(self, scenario: &str, gate: &str, price: usize) {
         let Self { rounds, uses, served, paid } = self;
         let unpaid = self.unpaid();
-        let share = || {
-            let (low, high) = clopper_pearson(unpaid, served);
-            let share = unpaid as f64 / served as f64;
-            format!("{:.2} % [{:.3}, {:.3}]", 100. * share, 100. * low, 100. * high)
+        let share = |of: usize| {
+            let (low, high) = clopper_pearson(unpaid, of);
+            let share = 100. * unpaid as f64 / of as f64;
+            format!("{share:.2} % [{:.3}, {:.3}]", 100. * low, 100. * high)
         };
+        let (requests, extra) = (share(served), share(uses - paid));
         let (value, lost) = (served * price, unpaid * price);
-        let share = share();
         println!(
-            "| {scenario} | {gate} | {rounds} | {served} | {unpaid} | {share} | {value} | {lost} | {share} |"
+            "| {scenario} | {gate} | {rounds} | {uses} | {served} | {unpaid} | {requests} | \
+             {value} | {lost} | {requests} | {extra} |"
         );
     }
 }

@@ -115,7 +115,7 @@ async fn stopping_does_not_wait_for_ever() {
     assert!(running.await.unwrap().is_err());
 }
 
-/// C-11: a book has one writer.
+/// C-11, R-02: a book has one writer.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_gateway_on_one_book_does_not_start() {
     let shop = Shop::open().await;
