@@ -36,6 +36,7 @@ impl<'a> Setup<'a> {
         self.python()?;
         self.python_peers(&folder.join("python"))?;
         self.postgres()?;
+        self.nginx(&folder.join("nginx"))?;
         Ok(folder)
     }
 
@@ -146,20 +147,46 @@ impl<'a> Setup<'a> {
         self.debian(&["postgresql-15"])
     }
 
+    /// nginx, a shared cache as there are many: unpacked, so that none is started on this machine.
+    fn nginx(&self, folder: &Path) -> Result<()> {
+        if folder.join("usr/sbin/nginx").exists() || Path::new("/usr/sbin/nginx").exists() {
+            return Ok(());
+        }
+        if cmd!(self.shell, "apt-get --version").quiet().ignore_stdout().run().is_err() {
+            eprintln!(
+                "setup: there is neither nginx nor apt-get; tests of shared caches are skipped"
+            );
+            return Ok(());
+        }
+        eprintln!("setup: unpacking nginx from Debian into {}", folder.display());
+        self.shell.create_dir(folder)?;
+        let _folder = self.shell.push_dir(folder);
+        let download = || {
+            let own = "APT::Sandbox::User=root";
+            cmd!(self.shell, "apt-get download -qq -o {own} nginx").ignore_stdout().run()
+        };
+        if download().is_err() {
+            self.apt_get(&["update", "-qq"])?;
+            download()?;
+        }
+        let packages = self.shell.read_dir(".")?;
+        let package = packages.iter().find(|it| it.extension().is_some_and(|it| it == "deb"));
+        let package = package.context("Debian gave no package of nginx")?;
+        Ok(cmd!(self.shell, "dpkg -x {package} .").run()?)
+    }
+
     fn debian(&self, packages: &[&str]) -> Result<()> {
         eprintln!("setup: installing {} from Debian", packages.join(", "));
+        self.apt_get(&["update", "-qq"])?;
+        self.apt_get(&[&["install", "-y", "-qq"], packages].concat())
+    }
+
+    /// As root, whoever runs this.
+    fn apt_get(&self, args: &[&str]) -> Result<()> {
         let is_root = cmd!(self.shell, "id -u").quiet().read()? == "0";
         let sudo: &[&str] = if is_root { &[] } else { &["sudo"] };
-        let line = |args: &[&str]| {
-            let mut line = [sudo, &["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]].concat();
-            line.extend(args);
-            line.iter().map(ToString::to_string).collect::<Vec<_>>()
-        };
-        let run = |line: Vec<String>| -> Result<()> {
-            let (program, args) = line.split_first().context("an empty command")?;
-            Ok(cmd!(self.shell, "{program} {args...}").ignore_stdout().run()?)
-        };
-        run(line(&["update", "-qq"]))?;
-        run(line(&[&["install", "-y", "-qq"], packages].concat()))
+        let line = [sudo, &["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"], args].concat();
+        let (program, args) = line.split_first().context("an empty command")?;
+        Ok(cmd!(self.shell, "{program} {args...}").ignore_stdout().run()?)
     }
 }

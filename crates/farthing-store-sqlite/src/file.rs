@@ -291,7 +291,7 @@ pub(crate) fn last_snapshot(connection: &Connection) -> rusqlite::Result<Option<
     let row = |row: &rusqlite::Row<'_>| {
         let seq = row.get::<_, i64>(0)?.cast_unsigned();
         let (body, edge): (String, Vec<u8>) = (row.get(1)?, row.get(2)?);
-        let snapshot = unsealed(&body).filter(|it| it.seq == seq);
+        let snapshot = without_digest(&body).filter(|it| it.seq == seq);
         let tree = Hash::read_all(&edge).and_then(|edge| Tree::from_edge(seq, edge));
         Ok(LastSnapshot { seq, says: snapshot.zip(tree) })
     };
@@ -398,12 +398,12 @@ pub(crate) fn append(connection: &Connection, line: &Line) -> rusqlite::Result<(
 }
 
 /// A snapshot's text under its digest.
-fn sealed(body: &str) -> String {
+fn with_digest(body: &str) -> String {
     format!("{}\n{body}", Fingerprint::of("snapshot", &[body.as_bytes()]))
 }
 
-/// What was sealed, if it is still that.
-fn unsealed(text: &str) -> Option<Snapshot> {
+/// What stood under its digest, if it is still that.
+fn without_digest(text: &str) -> Option<Snapshot> {
     let (digest, body) = text.split_once('\n')?;
     let is_sound = Fingerprint::of("snapshot", &[body.as_bytes()]).to_string() == digest;
     is_sound.then(|| serde_json::from_str(body).ok()).flatten()
@@ -419,7 +419,7 @@ pub(crate) fn save(
     let snapshot = book.snapshot();
     // In-memory data with string keys always serialises.
     let body = serde_json::to_string(&snapshot).unwrap_or_default();
-    let body = sealed(&body);
+    let body = with_digest(&body);
     let seq = snapshot.seq.cast_signed();
     let transaction = connection.unchecked_transaction()?;
     let edge = Hash::write_all(tree.edge());
