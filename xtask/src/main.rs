@@ -67,6 +67,13 @@ enum Task {
         #[arg(long, default_value_t = 50)]
         rounds: u32,
     },
+    /// Live through payments under crashes, lost messages and wrong clocks, from a seed on;
+    /// `./x sim --help` lists the options
+    Sim {
+        /// `--seed N`, `--for 60s` and others
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Write docs/conformance.md: which test holds which requirement
     Conformance,
     /// Install what the tests need and the machine lacks
@@ -101,6 +108,11 @@ fn main() -> Result<()> {
         }
         Task::Crash { runs } => prove::crash(&shell, runs),
         Task::Leak { rounds } => prove::leak(&shell, rounds),
+        Task::Sim { args } => {
+            let sim =
+                cmd!(shell, "cargo run --quiet --release --package farthing-sim -- {args...}");
+            Ok(sim.run()?)
+        }
         Task::Conformance => {
             shell.write_file(traceability::DOCUMENT, traceability::document(root())?)?;
             Ok(())

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use farthing_core::{RefundRefusal, explain};
 use farthing_ledger::{
     AccountKind, Book, Capture, Event, Finding, Fingerprint, Payment, PaymentId, Phase, Record,
-    RefundId, Remedy, TraceId, Transfer, TransferId, Work, audit,
+    Refund, RefundId, Remedy, TraceId, Transfer, TransferId, Work, audit,
 };
 use farthing_money::{Assets, Timestamp};
 
@@ -49,13 +49,20 @@ pub(crate) struct Auditor {
 /// A payment, as its records tell it.
 struct Entry {
     facts: Payment,
-    is_paid: bool,
-    is_voided: bool,
-    is_delivered: bool,
+    came: Came,
     was_matched: bool,
     is_missing: bool,
     refunds: BTreeMap<RefundId, Back>,
     paid_out: Option<u128>,
+}
+
+/// How far a payment came.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Came {
+    Claimed,
+    Voided,
+    Paid,
+    Delivered,
 }
 
 /// A refund, as its records tell it.
@@ -88,6 +95,10 @@ fn expect(holds: bool, invariant: Invariant, what: impl FnOnce() -> String) -> C
 }
 
 impl Entry {
+    fn is_paid(&self) -> bool {
+        matches!(self.came, Came::Paid | Came::Delivered)
+    }
+
     /// What was ordered back and not given up.
     fn ordered(&self) -> u128 {
         let counts = |it: &&Back| it.standing != Standing::Voided;
@@ -104,7 +115,11 @@ impl Entry {
 
     fn is_open(&self) -> bool {
         let is_back = self.is_given_back() && !self.has_pending_refund();
-        !(self.is_voided || self.is_delivered || (self.is_paid && is_back))
+        match self.came {
+            Came::Claimed => true,
+            Came::Paid => !is_back,
+            Came::Voided | Came::Delivered => false,
+        }
     }
 }
 
@@ -133,11 +148,11 @@ impl Auditor {
     }
 
     pub(crate) fn is_voided(&self, payment: PaymentId) -> bool {
-        self.entry(payment).is_some_and(|it| it.is_voided)
+        self.entry(payment).is_some_and(|it| it.came == Came::Voided)
     }
 
     pub(crate) fn is_paid(&self, payment: PaymentId) -> bool {
-        self.entry(payment).is_some_and(|it| it.is_paid)
+        self.entry(payment).is_some_and(Entry::is_paid)
     }
 
     pub(crate) fn is_repeatable(&self, payment: PaymentId) -> bool {
@@ -168,7 +183,7 @@ impl Auditor {
             Ack::Claimed(payment) => (payment, self.entry(payment).is_some()),
             Ack::Posted(payment) => (payment, self.is_paid(payment)),
             Ack::Finished(payment) => {
-                (payment, self.entry(payment).is_some_and(|it| it.is_paid || it.is_voided))
+                (payment, self.entry(payment).is_some_and(|it| it.came != Came::Claimed))
             }
             Ack::Refunded(payment, refund) => {
                 (payment, self.entry(payment).is_some_and(|it| it.refunds.contains_key(&refund)))
@@ -261,9 +276,7 @@ impl Auditor {
                 }
                 let entry = Entry {
                     facts: (**payment).clone(),
-                    is_paid: settlement.is_some(),
-                    is_voided: false,
-                    is_delivered: false,
+                    came: if settlement.is_some() { Came::Paid } else { Came::Claimed },
                     was_matched: false,
                     is_missing: false,
                     refunds: BTreeMap::new(),
@@ -274,10 +287,10 @@ impl Auditor {
             }
             Event::Posted { payment, .. } => {
                 let it = self.known(*payment)?;
-                expect(!it.is_paid && !it.is_voided, Invariant::ConsumedOnce, || {
+                expect(it.came == Came::Claimed, Invariant::ConsumedOnce, || {
                     format!("{payment} is posted a second time, or after it was given up")
                 })?;
-                it.is_paid = true;
+                it.came = Came::Paid;
                 let held = it.facts.terms.capture == Capture::After;
                 let token = truth.token_of.get(payment).and_then(|it| truth.tokens.get(it));
                 let moved = token.is_some_and(|it| it.moved > 0 || it.is_disowned);
@@ -287,8 +300,8 @@ impl Auditor {
             }
             Event::Voided { payment, .. } => {
                 let it = self.known(*payment)?;
-                expect(!it.is_paid, Invariant::Agreed, || format!("{payment} was paid"))?;
-                it.is_voided = true;
+                expect(!it.is_paid(), Invariant::Agreed, || format!("{payment} was paid"))?;
+                it.came = Came::Voided;
                 let token = truth.token_of.get(payment).and_then(|it| truth.tokens.get(it));
                 expect(token.is_none_or(|it| it.moved == 0), Invariant::Agreed, || {
                     format!("{payment} is given up, and its money has moved")
@@ -299,8 +312,8 @@ impl Auditor {
             }
             Event::Delivered { payment, .. } => {
                 let it = self.known(*payment)?;
-                let is_owed = it.is_paid && !it.is_delivered;
-                it.is_delivered = true;
+                let is_owed = it.came == Came::Paid;
+                it.came = Came::Delivered;
                 let runs = truth.runs.get(payment).map(Vec::as_slice).unwrap_or_default();
                 let succeeded =
                     runs.iter().any(|run| matches!(run.ended, Some(Ended::Succeeded(_))));
@@ -310,20 +323,7 @@ impl Auditor {
             }
             Event::Refunded { refund, settlement } => {
                 self.limit(record.at, refund)?;
-                let it = self.known(refund.payment)?;
-                let by_itself = refund.reference.starts_with("remedy ");
-                expect(!(by_itself && it.is_delivered), Invariant::OwedOnly, || {
-                    format!("{} was delivered, and is given back by itself", refund.payment)
-                })?;
-                let standing =
-                    if settlement.is_some() { Standing::Posted } else { Standing::Pending };
-                let atoms = refund.amount.atoms();
-                let back = Back { atoms, order: refund.order.clone(), standing };
-                let first = it.refunds.insert(refund.id, back).is_none();
-                let fits = it.ordered() <= it.facts.amount.atoms();
-                expect(first && fits && it.is_paid, Invariant::RefundedOnce, || {
-                    format!("{} gives back too much of {}", refund.id, refund.payment)
-                })
+                self.give_back(refund, settlement.is_some())
             }
             Event::RefundPosted { payment, refund, .. } => {
                 self.finish(*payment, *refund, Standing::Posted)?;
@@ -349,11 +349,27 @@ impl Auditor {
                 let it = self.known(*payment)?;
                 let first = it.paid_out.replace(atoms).is_none();
                 let whole = it.ordered().saturating_add(atoms) <= it.facts.amount.atoms();
-                expect(first && whole && it.is_delivered, Invariant::EarnedOnly, || {
+                expect(first && whole && it.came == Came::Delivered, Invariant::EarnedOnly, || {
                     format!("{payment} is paid out: {atoms}, with {} given back", it.ordered())
                 })
             }
         }
+    }
+
+    fn give_back(&mut self, refund: &Refund, has_moved: bool) -> Check {
+        let it = self.known(refund.payment)?;
+        let by_itself = refund.reference.starts_with("remedy ");
+        expect(!(by_itself && it.came == Came::Delivered), Invariant::OwedOnly, || {
+            format!("{} was delivered, and is given back by itself", refund.payment)
+        })?;
+        let standing = if has_moved { Standing::Posted } else { Standing::Pending };
+        let atoms = refund.amount.atoms();
+        let back = Back { atoms, order: refund.order.clone(), standing };
+        let first = it.refunds.insert(refund.id, back).is_none();
+        let fits = it.ordered() <= it.facts.amount.atoms();
+        expect(first && fits && it.is_paid(), Invariant::RefundedOnce, || {
+            format!("{} gives back too much of {}", refund.id, refund.payment)
+        })
     }
 
     fn known(&mut self, payment: PaymentId) -> Result<&mut Entry, (Invariant, String)> {
@@ -370,7 +386,7 @@ impl Auditor {
     }
 
     /// Holds a refund against the limits.
-    fn limit(&mut self, at: Timestamp, refund: &farthing_ledger::Refund) -> Check {
+    fn limit(&mut self, at: Timestamp, refund: &Refund) -> Check {
         const DAY_SECS: u64 = 24 * 60 * 60;
         let asset = refund.amount.asset();
         let day = at.as_secs().checked_div(DAY_SECS).unwrap_or_default();
@@ -440,7 +456,7 @@ impl Auditor {
             let Some(listed) = listed else {
                 return Err((Invariant::NotStuck, format!("{id} is open and nobody lists it")));
             };
-            let reason = it.is_paid && it.facts.terms.remedy == Remedy::Review;
+            let reason = it.is_paid() && it.facts.terms.remedy == Remedy::Review;
             let reason = reason || self.refusals.contains_key(id);
             let explained = !explain(listed, &Assets::default(), *now).is_empty();
             expect(reason && explained, Invariant::NotStuck, || {
@@ -453,10 +469,10 @@ impl Auditor {
             })?;
             let token = truth.token_of.get(id).and_then(|it| truth.tokens.get(it));
             let moved = token.is_some_and(|it| it.moved > 0);
-            expect(!moved || it.is_paid, Invariant::Agreed, || {
+            expect(!moved || it.is_paid(), Invariant::Agreed, || {
                 format!("{id} has moved and is not posted")
             })?;
-            let disowned = token.is_some_and(|it| it.is_disowned) && it.is_paid;
+            let disowned = token.is_some_and(|it| it.is_disowned) && it.is_paid();
             let asked = it.facts.inquiry.is_some() && !it.was_matched;
             expect(!(disowned && asked) || it.is_missing, Invariant::Agreed, || {
                 format!("{id} was disowned, and nobody has noticed")
@@ -470,7 +486,7 @@ impl Auditor {
         let mut charged: BTreeMap<u64, Vec<PaymentId>> = BTreeMap::new();
         for (id, it) in &self.payments {
             let intent = truth.challenges.get(&challenge(it.facts.trace));
-            let kept = it.is_paid && !it.is_given_back() && !it.is_open();
+            let kept = it.is_paid() && !it.is_given_back() && !it.is_open();
             if let Some(intent) = intent.filter(|_| kept && it.facts.amount.atoms() > 0) {
                 charged.entry(*intent).or_default().push(*id);
             }

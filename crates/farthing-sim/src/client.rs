@@ -33,7 +33,7 @@ pub(crate) struct Sent {
 #[derive(Debug)]
 pub(crate) enum Reply {
     Offers(Vec<Offer>),
-    Answer(String),
+    Answer,
     Failed,
     Refused(Refusal),
 }
@@ -41,7 +41,6 @@ pub(crate) enum Reply {
 /// Something that a client wants once.
 #[derive(Clone, Debug)]
 pub(crate) struct Intent {
-    pub(crate) payer: String,
     /// Whether the client may have paid twice by its own doing.
     pub(crate) pays_twice: bool,
 }
@@ -90,7 +89,7 @@ pub(crate) async fn buy(sim: Sim) {
     let payer = PAYERS.get(sim.with(|state| state.random.place(PAYERS.len()))).copied();
     let payer = payer.unwrap_or_default().to_owned();
     let pays_twice = sent.key.is_some() && sim.fault(Fault::PaysTwice);
-    let it = Intent { payer: payer.clone(), pays_twice };
+    let it = Intent { pays_twice };
     sim.with(|state| state.truth.intents.insert(intent, it));
     if pays_twice {
         // The key is what makes it one purchase.
@@ -107,9 +106,9 @@ pub(crate) async fn buy(sim: Sim) {
     if sent.key.is_some() && sim.fault(Fault::Misuse) {
         let body = Some(*Fingerprint::of("another body", &[]).as_bytes());
         let intent = sim.serial();
-        let it = Intent { payer: payer.clone(), pays_twice: false };
+        let it = Intent { pays_twice: false };
         sim.with(|state| state.truth.intents.insert(intent, it));
-        purchase(&sim, Sent { body, intent, ..sent }, &payer).await;
+        purchase(&sim, Sent { intent, body, ..sent }, &payer).await;
     }
 }
 
@@ -119,7 +118,7 @@ pub(crate) async fn subscribe(sim: Sim) {
     let body = Some(*Fingerprint::of("the daily", &[]).as_bytes());
     for _ in 0..6 {
         let intent = sim.serial();
-        let it = Intent { payer: "alice".to_owned(), pays_twice: true };
+        let it = Intent { pays_twice: true };
         sim.with(|state| state.truth.intents.insert(intent, it));
         purchase(&sim, Sent { intent, body, ..sent.clone() }, "alice").await;
         if sim.between(0, 1) == 0 {
@@ -137,7 +136,7 @@ async fn purchase(sim: &Sim, sent: Sent, payer: &str) -> End {
                 offers = Some(made);
                 break;
             }
-            Some(Reply::Answer(_) | Reply::Failed | Reply::Refused(_)) | None => {
+            Some(Reply::Answer | Reply::Failed | Reply::Refused(_)) | None => {
                 sim.sleep(sim.millis(100, 20_000)).await;
             }
         }
@@ -160,7 +159,7 @@ fn authorise(sim: &Sim, intent: u64, offer: &Offer) -> String {
             let it = Token { deadline, ..Token::default() };
             state.truth.tokens.insert(token.clone(), it);
         }
-        state.note(format!("intent {intent} pays by {} with {token}", offer.quote.method()));
+        state.note(&format!("intent {intent} pays by {} with {token}", offer.quote.method()));
     });
     token
 }
@@ -170,7 +169,7 @@ async fn insist(sim: &Sim, sent: &Sent) -> End {
     for _ in 0..TRIES_MAX {
         let patience = sim.millis(500, 30_000);
         match request(sim, sent, patience).await {
-            Some(Reply::Answer(_)) => {
+            Some(Reply::Answer) => {
                 // Now and then the answer does not arrive where it is wanted.
                 if sim.between(0, 3) > 0 {
                     return End::Over;

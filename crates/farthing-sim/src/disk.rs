@@ -236,7 +236,9 @@ impl Image {
             if !follows || book.replay(record).is_err() {
                 return Err(record.seq);
             }
-            claimed_proofs(record).iter().for_each(|(proof, _)| book.shelve(proof));
+            for (proof, _) in claimed_proofs(record) {
+                book.shelve(&proof);
+            }
         }
         Ok(())
     }

@@ -203,6 +203,7 @@ impl Simulation {
     fn rest(&mut self) {
         self.sim.with(|state| {
             state.rates = Rates::default();
+            state.is_calm = true;
             state.skew = 0;
             state.disk.full_until = state.now;
         });
@@ -286,13 +287,13 @@ impl Simulation {
             let micros = seconds.saturating_mul(1_000_000);
             state.skew = if state.random.chance(5_000) { micros } else { micros.saturating_neg() };
             let skew = state.skew;
-            state.note(format!("the clock is {skew} µs off"));
+            state.note(&format!("the clock is {skew} µs off"));
         });
     }
 
     /// The process dies, with everything in it. The world goes on.
     fn crash(&mut self) {
-        self.sim.note("the process dies".to_owned());
+        self.sim.note("the process dies");
         let process = self.sim.with(|state| {
             state.is_stopping = false;
             state.process.take()
@@ -317,7 +318,7 @@ impl Simulation {
         self.sim.with(|state| {
             state.life = state.life.saturating_add(1);
             let life = state.life;
-            state.note(format!("process {life} starts"));
+            state.note(&format!("process {life} starts"));
         });
         let process: Option<Arc<Process>> = process::start(&self.sim, self.terms.as_deref());
         if process.is_none() {

@@ -85,7 +85,7 @@ pub(crate) fn start(sim: &Sim, before: Option<&[farthing_ledger::Terms]>) -> Opt
     sim.spawn(Side::Process, writer.run(queue));
     let keeps = before.filter(|_| !sim.fault(Fault::OtherTerms));
     let terms = keeps.map_or_else(|| (0..ROUTES).map(|_| terms(sim)).collect(), <[_]>::to_vec);
-    let rail = |kind| Arc::new(SimRail { sim: sim.clone(), kind }) as Arc<dyn Rail>;
+    let rail = |kind| -> Arc<dyn Rail> { Arc::new(SimRail { sim: sim.clone(), kind }) };
     let till = Till {
         protocols: vec![Arc::new(Wire)],
         rails: Kind::ALL.map(rail).to_vec(),
@@ -109,11 +109,13 @@ async fn recover(process: Arc<Process>) {
         let Recovered { owed, .. } = till.recover(&mut recovery, sim.clock()).await;
         sim.with(|state| {
             for (payment, refusal) in owed {
-                state.note(format!("{payment} could not be given back: {refusal}"));
+                state.note(&format!("{payment} could not be given back: {refusal}"));
                 state.auditor.could_not_give_back(payment, refusal);
             }
         });
-        sim.sleep(sim.millis(500, 5_000)).await;
+        let (low, high) =
+            if sim.with(|state| state.is_calm) { (15_000, 30_000) } else { (500, 5_000) };
+        sim.sleep(sim.millis(low, high)).await;
     }
 }
 
@@ -144,7 +146,8 @@ impl Process {
     fn ask(&self, sent: &Sent) -> Ask {
         let place = usize::try_from(sent.route).unwrap_or(0);
         let is_free = sent.route.saturating_add(1) == ROUTES;
-        let price = if is_free { 0 } else { u128::from(sent.route).saturating_mul(100) + 100 };
+        let price =
+            if is_free { 0 } else { u128::from(sent.route.saturating_add(1)).saturating_mul(100) };
         let amount = Amount::new(asset(sent.route), price);
         let payee = holder(if sent.route < 3 { "anna" } else { "ben" });
         let quote = |rail: &Arc<dyn Rail>| {
@@ -232,7 +235,7 @@ pub(crate) async fn serve(process: Arc<Process>, sent: Sent, client: oneshot::Se
             let text = String::from_utf8_lossy(&answer.body).into_owned();
             let payment = text.split(' ').next().and_then(|id| id.parse().ok());
             sim.with(|state| payment.inspect(|payment| state.told(*payment, &text)));
-            Reply::Answer(text)
+            Reply::Answer
         }
         Ok(Admission::Challenge) => {
             let entropy = || {
@@ -245,7 +248,7 @@ pub(crate) async fn serve(process: Arc<Process>, sent: Sent, client: oneshot::Se
             Reply::Offers(ask.offers(sim.clock(), entropy))
         }
         Err(refusal) => {
-            sim.note(format!("intent {} refused: {refusal:?}", sent.intent));
+            sim.note(&format!("intent {} refused: {refusal:?}", sent.intent));
             Reply::Refused(refusal)
         }
     };
@@ -262,7 +265,7 @@ async fn run(process: &Process, mut right: Right, client: oneshot::Sender<Reply>
         right.begin();
     }
     let Some(ended) = handler(sim, payment).await else { return };
-    sim.with(|state| state.ended(payment, ended.clone()));
+    sim.with(|state| state.ended(payment, &ended));
     let status = if matches!(ended, Ended::Succeeded(_)) { 200 } else { 500 };
     let text = if let Ended::Succeeded(text) = ended { Some(text) } else { None };
     let posted = match right {
@@ -294,7 +297,7 @@ async fn run(process: &Process, mut right: Right, client: oneshot::Sender<Reply>
     let is_kept = sim.between(0, 9) > 0;
     let body = text.clone().into_bytes();
     let answer = is_kept.then(|| Answer { status, fields: HeaderMap::new(), body });
-    drop(client.send(Reply::Answer(text)));
+    drop(client.send(Reply::Answer));
     sim.pause().await;
     posted.delivered(outcome, answer, sim.clock());
 }
@@ -306,7 +309,7 @@ async fn handler(sim: &Sim, payment: PaymentId) -> Option<Ended> {
         sim.sleep(sim.millis(1_000, 400_000)).await;
     }
     if sim.fault(Fault::HandlerDies) {
-        sim.with(|state| state.ended(payment, Ended::Died));
+        sim.with(|state| state.ended(payment, &Ended::Died));
         return None;
     }
     sim.pause().await;
@@ -349,7 +352,7 @@ async fn give_back(process: &Process, story: &Story) {
     let reference = format!("case {}", sim.between(1, 3));
     let ask = RefundAsk { way, reference, reason: "a complaint".to_owned(), ..ask };
     let made = process.till.refund(&ask, &process.limits, sim.clock()).await;
-    sim.note(format!("{} an operator gives back: {:?}", ask.payment.id, made.map(|it| it.1)));
+    sim.note(&format!("{} an operator gives back: {:?}", ask.payment.id, made.map(|it| it.1)));
 }
 
 async fn pay_out(process: &Process, story: &Story) {
@@ -371,7 +374,7 @@ async fn pay_out(process: &Process, story: &Story) {
         }
     };
     let entered = process.till.store.enter(entry, sim.clock()).await;
-    sim.note(format!("{} an operator enters: {entered:?}", story.payment.id));
+    sim.note(&format!("{} an operator enters: {entered:?}", story.payment.id));
 }
 
 /// What is open, as the book says it.

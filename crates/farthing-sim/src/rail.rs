@@ -129,7 +129,7 @@ impl SimRail {
         let token = text(&held.presented().payload, "token").unwrap_or_default().to_owned();
         let payment = held.key();
         self.sim.with(|state| {
-            state.note(format!("{payment} is sent to the rail"));
+            state.note(&format!("{payment} is sent to the rail"));
             state.truth.token_of.insert(payment, token.clone());
             let it = state.truth.tokens.entry(token.clone()).or_default();
             if std::mem::replace(&mut it.has_left, true) {
@@ -254,7 +254,7 @@ impl Rail for SimRail {
     fn settle<'a>(&'a self, held: &'a Held) -> BoxFuture<'a, Result<Settled, SettleError>> {
         Box::pin(async {
             let answer = self.settled(held).await;
-            self.sim.note(format!("{} the rail says {answer:?}", held.key()));
+            self.sim.note(&format!("{} the rail says {answer:?}", held.key()));
             answer
         })
     }

@@ -46,6 +46,8 @@ pub(crate) struct State {
     pub(crate) process: Option<Arc<Process>>,
     /// Which process it is, counting from 1.
     pub(crate) life: u64,
+    /// Nothing goes wrong any more.
+    pub(crate) is_calm: bool,
     /// The store has stopped: the process is about to.
     pub(crate) is_stopping: bool,
     pub(crate) steps: u64,
@@ -72,6 +74,7 @@ impl Sim {
             auditor: Auditor::default(),
             process: None,
             life: 0,
+            is_calm: false,
             is_stopping: false,
             steps: 0,
             serial: 0,
@@ -94,7 +97,7 @@ impl Sim {
         self.with(|state| state.planted == Some(planted))
     }
 
-    pub(crate) fn note(&self, line: String) {
+    pub(crate) fn note(&self, line: &str) {
         self.with(|state| state.note(line));
     }
 
@@ -185,12 +188,12 @@ impl State {
         if happens {
             let count = self.counts.entry(fault).or_default();
             *count = count.saturating_add(1);
-            self.note(format!("fault: {fault:?}"));
+            self.note(&format!("fault: {fault:?}"));
         }
         happens
     }
 
-    pub(crate) fn note(&mut self, line: String) {
+    pub(crate) fn note(&mut self, line: &str) {
         let at = self.now.since(START);
         self.trace.push_back(format!("{:>6} {:>12.6}s  {line}", self.steps, at.as_secs_f64()));
         if self.trace.len() > TRACE_MAX {
@@ -230,7 +233,7 @@ impl State {
     }
 
     pub(crate) fn breaks(&mut self, invariant: Invariant, what: String) {
-        self.note(format!("broken: {invariant:?}: {what}"));
+        self.note(&format!("broken: {invariant:?}: {what}"));
         self.broken.get_or_insert((invariant, what));
     }
 

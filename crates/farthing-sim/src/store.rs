@@ -118,7 +118,9 @@ impl Store for SimStore {
                 return Err(ClaimError::Unavailable);
             };
             grant.into_iter().for_each(Grant::keep);
-            self.sim.note(format!("{payment} claimed: {claim:?}"));
+            if !matches!(claim, Ok(Claim::Pending(_))) {
+                self.sim.note(&format!("{payment} claimed: {claim:?}"));
+            }
             if claim == Ok(Claim::Fresh) {
                 self.sim.with(|state| state.acknowledged(Ack::Claimed(payment)));
             }
@@ -201,7 +203,7 @@ impl Store for SimStore {
             let told = self.ask(Input::Refund(Box::new(request), now)).await;
             let told = told.ok_or(RefundError::Unavailable)?;
             let Output::Refund(ordered) = told.output else { return Err(RefundError::Unavailable) };
-            self.sim.note(format!("{payment} refund {reference}: {ordered:?}"));
+            self.sim.note(&format!("{payment} refund {reference}: {ordered:?}"));
             if ordered.is_ok() {
                 self.sim.with(|state| state.acknowledged(Ack::Refunded(payment, refund)));
             }
@@ -303,7 +305,9 @@ impl Life {
                 Deed::Committed => {
                     for record in written.get(committed..).unwrap_or_default() {
                         image.apply(Line::Record(record.clone()));
-                        claimed_proofs(record).iter().for_each(|(proof, _)| book.shelve(proof));
+                        for (proof, _) in claimed_proofs(record) {
+                            book.shelve(&proof);
+                        }
                     }
                     committed = written.len();
                 }
@@ -380,7 +384,7 @@ impl Writer {
             let more = (0..batch_max).map_while(|_| queue.try_recv().ok());
             let batch: Vec<Asked> = std::iter::once(first).chain(more).collect();
             if self.work(batch).await.is_none() {
-                self.sim.note("the book stops".to_owned());
+                self.sim.note("the book stops");
                 self.sim.with(|state| state.is_stopping = true);
                 return;
             }
@@ -396,11 +400,11 @@ impl Writer {
             }
             self.life.iter_mut().for_each(|it| it.deeds.push(Deed::Decided(input.clone())));
             let decided = self.sim.with(|state| decide(&mut self.book, &state.disk.image, input));
-            let mut record = decided.record;
-            if self.sim.is_planted(Planted::WritesAnotherTime) {
-                record.iter_mut().for_each(|it| it.at = self.sim.clock());
-            }
-            if let Some(record) = record {
+            let record = decided.record;
+            if let Some(mut record) = record {
+                if self.sim.is_planted(Planted::WritesAnotherTime) {
+                    record.at = self.sim.clock();
+                }
                 self.life.iter_mut().for_each(|it| it.written.push(record.to_json()));
                 proofs.extend(claimed_proofs(&record));
                 lines.push(Line::Record(record));
@@ -424,7 +428,9 @@ impl Writer {
                 self.book.shelve(&proof);
             }
         }
-        replies.into_iter().for_each(|reply| self.reply(reply));
+        for reply in replies {
+            self.reply(reply);
+        }
         if self.unsaved > 40 {
             self.unsaved = 0;
             let snapshot = Line::Snapshot(Box::new(self.book.snapshot()), self.now);

@@ -90,7 +90,7 @@ impl State {
             return Err(SettleError::Declined);
         }
         it.moved = 1;
-        self.note(format!("{payment} money moves by {token}"));
+        self.note(&format!("{payment} money moves by {token}"));
         if self.auditor.is_voided(payment) {
             self.breaks(Invariant::Agreed, format!("{payment} was given up, and its money moves"));
         }
@@ -113,7 +113,7 @@ impl State {
             it if it.has_left => Err(SettleError::Unknown),
             _ => Err(SettleError::Unsent),
         };
-        self.note(format!("{payment} the rail is asked and says {answer:?}"));
+        self.note(&format!("{payment} the rail is asked and says {answer:?}"));
         answer
     }
 
@@ -131,7 +131,7 @@ impl State {
         }
         it.moved = 1;
         let refund = it.refund;
-        self.note(format!("{refund} money moves back by {order}"));
+        self.note(&format!("{refund} money moves back by {order}"));
         let moved = self.truth.orders.values().filter(|it| it.refund == refund && it.moved > 0);
         if moved.count() > 1 {
             self.breaks(Invariant::RefundedOnce, format!("{refund} moved twice"));
@@ -147,13 +147,13 @@ impl State {
     pub(crate) fn disown(&mut self, token: &str) {
         if let Some(it) = self.truth.tokens.get_mut(token).filter(|it| it.moved > 0) {
             (it.moved, it.is_refused, it.is_disowned) = (0, true, true);
-            self.note(format!("the rail disowns {token}"));
+            self.note(&format!("the rail disowns {token}"));
         }
     }
 
     /// A handler begins.
     pub(crate) fn begun(&mut self, payment: PaymentId) {
-        self.note(format!("{payment} handler begins"));
+        self.note(&format!("{payment} handler begins"));
         let life = self.life;
         let may_repeat = self.auditor.is_repeatable(payment);
         let runs = self.truth.runs.entry(payment).or_default();
@@ -168,15 +168,17 @@ impl State {
     }
 
     /// A handler ends.
-    pub(crate) fn ended(&mut self, payment: PaymentId, ended: Ended) {
-        self.note(format!("{payment} handler ends: {ended:?}"));
+    pub(crate) fn ended(&mut self, payment: PaymentId, ended: &Ended) {
+        self.note(&format!("{payment} handler ends: {ended:?}"));
         let run = self.truth.runs.get_mut(&payment).and_then(|runs| runs.last_mut());
-        run.into_iter().for_each(|run| run.ended = Some(ended.clone()));
+        if let Some(run) = run {
+            run.ended = Some(ended.clone());
+        }
     }
 
     /// Somebody is given an answer.
     pub(crate) fn told(&mut self, payment: PaymentId, answer: &str) {
-        self.note(format!("{payment} is answered: {answer}"));
+        self.note(&format!("{payment} is answered: {answer}"));
         self.audit();
         if !self.auditor.is_paid(payment) {
             self.breaks(Invariant::PaidFirst, format!("{payment} is answered and not paid"));

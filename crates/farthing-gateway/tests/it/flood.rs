@@ -72,7 +72,7 @@ async fn forgeries_reach_neither_book_nor_upstream() {
     let object: serde_json::Value = serde_json::from_slice(&object).unwrap();
     let forged = |at: usize| {
         let mut object = object.clone();
-        if at % 2 == 0 {
+        if at.is_multiple_of(2) {
             // As good as any id to somebody who cannot compute it.
             let id = object["challenge"]["id"].as_str().unwrap();
             let fresh = format!("{at:08}{}", &id[8..]);

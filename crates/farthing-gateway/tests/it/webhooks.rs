@@ -9,7 +9,7 @@ use farthing_gate::{Clock, SystemClock};
 use farthing_gateway::{EventId, EventKind, Gateway};
 use farthing_ledger::{
     Account, ClaimRequest, Earned, Entry, Finding, Outcome, RefundId, RefundRequest, Settlement,
-    VoidReason, Way,
+    Story, VoidReason, Way,
 };
 use farthing_money::Amount;
 use farthing_store_sqlite::Reader;
@@ -115,8 +115,6 @@ async fn live(store: &dyn Store) {
     let now = SystemClock.now();
     let request = elsewhere("whole");
     let (id, trace) = (request.payment.id, request.payment.trace);
-    let payee = request.payment.payee.clone();
-    let earned = Earned { payment: id, trace, payee, given_back: 0 };
     let settled = |reference: &str| Settlement::new(reference.to_owned(), now);
     store.claim(request.clone(), now).await.unwrap();
     store.post(id, settled("0xpaid"), now).await.unwrap();
@@ -129,6 +127,8 @@ async fn live(store: &dyn Store) {
     store.reconcile(id, Finding::Missing, now).await.unwrap();
     let enter = async |entry| assert_eq!(store.enter(entry, now).await, Ok(true));
     enter(Entry::Resolve { payment: id, note: "the bank was asked".into() }).await;
+    let story = Story::tell(&store.story(trace).await.unwrap()).unwrap();
+    let earned = Earned::of(&story);
     enter(Entry::HoldPayout { payment: earned.clone(), reason: "look".into() }).await;
     enter(Entry::ReleasePayout { payment: earned.clone(), reason: "seen".into() }).await;
     let amount = Amount::new(request.payment.amount.asset().clone(), 20);

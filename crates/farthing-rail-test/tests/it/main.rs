@@ -27,7 +27,7 @@ farthing_testkit::rail_suite!(railway());
 
 /// The same stories, with the account in the hands of somebody else.
 mod by_teller {
-    use super::{Arc, Dial, Railway, TcpListener, TestRail, assets, on, teller};
+    use super::{Dial, Railway, TcpListener, TestRail, assets, on, teller};
 
     fn railway() -> Railway {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -121,7 +121,7 @@ impl Stores for Sqlite {
     }
 }
 
-/// R-05, C-01: the same requests make the same answers and the same journal, byte for byte, in memory, in a
+/// C-01: the same requests make the same answers and the same journal, byte for byte, in memory, in a
 /// file and in the database.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn every_store_writes_the_same_bytes() {

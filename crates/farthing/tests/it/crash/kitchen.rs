@@ -72,7 +72,7 @@ impl Kitchen {
     /// A connection that ends drops whoever is held on it.
     async fn hold(&self) {
         self.held.fetch_add(1, Ordering::SeqCst);
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     pub(crate) fn hold_at(&self, route: &str, hold: Hold) {

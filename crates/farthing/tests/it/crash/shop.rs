@@ -401,7 +401,13 @@ impl Shop {
             Fate::Served if net == 0 => Fate::ServedAndRefunded,
             Fate::Refunded if one.was_answered => Fate::ServedAndRefunded,
             Fate::Served if done == 0 => Fate::Lost,
-            fate => fate,
+            Fate::Served
+            | Fate::Refunded
+            | Fate::NotCharged
+            | Fate::Listed
+            | Fate::ServedAndRefunded
+            | Fate::Lost
+            | Fate::Double => outcome,
         }
     }
 
@@ -417,7 +423,12 @@ impl Shop {
             // What the book says, the client is told, with a challenge to buy again.
             let told: &[&str] = match fate {
                 Fate::Refunded => &["was given back"],
-                _ => &["was declined", "was answered before"],
+                Fate::Served
+                | Fate::NotCharged
+                | Fate::Listed
+                | Fate::ServedAndRefunded
+                | Fate::Lost
+                | Fate::Double => &["was declined", "was answered before"],
             };
             (status == 402 && told.iter().any(|it| body.contains(it))).then_some(fate)
         })
@@ -476,7 +487,36 @@ impl Shop {
             })
             .map(|it| it.payment.amount.atoms())
             .sum();
-        assert_eq!(moved - back, rail + unheard, "and so it is on the rail outside");
+        // Ordered, and not sent before it was stopped: the next gateway sends it.
+        let given_back = self.dial.given_back();
+        let unsent: u128 = records
+            .iter()
+            .filter_map(|it| match &it.event {
+                Event::Refunded { refund, settlement: None }
+                    if !given_back.contains_key(&refund.id) =>
+                {
+                    Some(refund.amount.atoms())
+                }
+                Event::Opened { .. }
+                | Event::KeyAttached { .. }
+                | Event::KeyDetached { .. }
+                | Event::Funded { .. }
+                | Event::Claimed { .. }
+                | Event::Posted { .. }
+                | Event::Voided { .. }
+                | Event::Failed { .. }
+                | Event::Resumed { .. }
+                | Event::Delivered { .. }
+                | Event::Refunded { .. }
+                | Event::RefundPosted { .. }
+                | Event::RefundVoided { .. }
+                | Event::Reconciled { .. }
+                | Event::PayoutHeld { .. }
+                | Event::PayoutReleased { .. }
+                | Event::PaidOut { .. } => None,
+            })
+            .sum();
+        assert_eq!(moved - back, rail + unheard + unsent, "and so it is on the rail outside");
         self.tally
     }
 }
