@@ -19,6 +19,7 @@ const PASSWORD: &str = "a well-known development password";
 /// more, however that came.
 const KEEPER: &str = r#"
 folder=$1; shift
+trap : INT TERM
 "$@" >"$folder/log" 2>&1 &
 server=$!
 echo $server
@@ -41,7 +42,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// The server that all tests of a process share, with a database of this name. It does not sync:
+    /// The server that all tests of a process share. It does not sync:
     /// nobody pulls the plug on it.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Cluster> = OnceLock::new();
