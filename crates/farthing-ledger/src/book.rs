@@ -650,11 +650,13 @@ impl Book {
     /// Remembers a proof from the store's index.
     pub fn remember(&mut self, proof: Proof, payment: PaymentId) {
         let known = self.proofs.insert(proof.fingerprint, payment);
-        if let Some(keep_until) = proof.keep_until
-            && self.outdated.insert((keep_until, proof.fingerprint))
-            && known.is_some()
-        {
-            self.renewed.insert(proof.fingerprint, keep_until);
+        let Some(keep_until) = proof.keep_until else { return };
+        let is_new = self.outdated.insert((keep_until, proof.fingerprint));
+        // The index and the journal may tell of the same claims, in whatever order.
+        let is_renewed = is_new || self.renewed.contains_key(&proof.fingerprint);
+        if known.is_some() && is_renewed {
+            let until = self.renewed.entry(proof.fingerprint).or_default();
+            *until = keep_until.max(*until);
         }
     }
 

@@ -457,14 +457,22 @@ fn an_idempotency_key_that_is_used_again_holds_again() {
     assert_eq!(desk.claim(keyed("monday", desk.now)), Ok(Claim::Fresh));
     desk.run("wait 90000");
     assert_eq!(desk.claim(purchase("b", Money::Rail)), Ok(Claim::Fresh), "which forgets");
-    assert_eq!(desk.claim(keyed("tuesday", desk.now)), Ok(Claim::Fresh));
+    let tuesday = keyed("tuesday", desk.now);
+    assert_eq!(desk.claim(tuesday.clone()), Ok(Claim::Fresh));
+    // A store tells the book of what still matters first, and then of the journal.
+    let mut book = Book::default();
+    book.remember(tuesday.idempotency.unwrap(), tuesday.payment.id);
+    desk.journal.iter().for_each(|record| book.replay(record).unwrap());
+    desk.book = book;
+    assert_eq!(desk.claim(purchase("x", Money::Rail)), Ok(Claim::Fresh), "which forgets");
+    assert_eq!(desk.claim(keyed("at once", desk.now)), Err(ClaimError::Duplicate));
     desk.restart();
     assert_eq!(desk.claim(purchase("c", Money::Rail)), Ok(Claim::Fresh), "which forgets");
     assert_eq!(desk.claim(keyed("again", desk.now)), Err(ClaimError::Duplicate));
     desk.run("wait 90000");
     assert_eq!(desk.claim(purchase("d", Money::Rail)), Ok(Claim::Fresh), "which forgets");
     assert_eq!(desk.claim(keyed("wednesday", desk.now)), Ok(Claim::Fresh));
-    assert_eq!(audit(&desk.journal).unwrap().claimed, 6);
+    assert_eq!(audit(&desk.journal).unwrap().claimed, 7);
 }
 
 #[test]
