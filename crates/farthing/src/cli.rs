@@ -82,7 +82,7 @@ pub(crate) enum Store {
     Copy {
         #[command(flatten)]
         at: Gateway,
-        /// The configuration whose [store] is a database
+        /// The configuration whose `[store]` is a database
         #[arg(long)]
         to: PathBuf,
     },
@@ -336,7 +336,7 @@ pub(crate) enum Ledger {
     },
     /// Sign what the journal is now: publish it, and nothing before it can be rewritten unnoticed
     Checkpoint {
-        /// A gateway's configuration, with keys in [receipts]
+        /// A gateway's configuration, with keys in `[receipts]`
         #[arg(short, long, default_value = "farthing.toml")]
         config: PathBuf,
     },
@@ -363,7 +363,7 @@ pub(crate) enum Evidence {
 #[derive(Args)]
 #[command(group = clap::ArgGroup::new("of").required(true).args(["payment", "from", "party"]))]
 pub(crate) struct Export {
-    /// A gateway's configuration, with keys in [receipts]
+    /// A gateway's configuration, with keys in `[receipts]`
     #[arg(short, long, default_value = "farthing.toml")]
     pub(crate) config: PathBuf,
     /// One payment: a trace, a payment (`pay_…`) or a challenge
@@ -402,14 +402,14 @@ pub(crate) enum Receipt {
         #[arg(long)]
         issuer: Option<String>,
     },
-    /// Make a key for [receipts], in a file that only its owner can read
+    /// Make a key for `[receipts]`, in a file that only its owner can read
     NewKey {
         /// The file, which must not exist
         file: PathBuf,
     },
     /// Print the public keys of a configuration, as a JWK set or for other tools
     Keys {
-        /// A gateway's configuration, with keys in [receipts]
+        /// A gateway's configuration, with keys in `[receipts]`
         #[arg(short, long, default_value = "farthing.toml")]
         config: PathBuf,
         /// As tools for C2SP signed notes read them, to check checkpoints with
