@@ -24,7 +24,9 @@ fn table(shell: &Shell, head: &str, tests: &[&str]) -> Result<()> {
     let run = cmd!(shell, "cargo test --quiet {tests...} --nocapture");
     let output = run.ignore_status().output()?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let mut rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| ")).collect();
+    // A row may follow a mark of the test runner's on the same line.
+    let rows = text.lines().filter_map(|line| line.find("| ").and_then(|at| line.get(at..)));
+    let mut rows: Vec<&str> = rows.collect();
     rows.sort_unstable();
     println!("{head}\n|{}", "---|".repeat(head.matches('|').count().saturating_sub(1)));
     for row in rows {

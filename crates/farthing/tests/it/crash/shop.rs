@@ -460,7 +460,14 @@ impl Shop {
 
     /// Stops, and holds everything against everything: what clients have paid by the book, what the
     /// rail outside says it moved, and what was bought.
-    pub(crate) fn close(mut self) -> Tally {
+    pub(crate) async fn close(mut self) -> Tally {
+        let is_under_way = |story: &Story| story.lifecycle.pay == Pay::Refunding;
+        let stories =
+            || self.bought.iter().filter_map(|(one, _)| self.story(&one.order)).collect::<Vec<_>>();
+        until("an end of every refund", async || {
+            (!stories().iter().any(is_under_way)).then_some(())
+        })
+        .await;
         let (code, log) = self.serving.take().unwrap().stop();
         assert_eq!(code, 0, "{log}");
         self.world.farthing(&["ledger", "verify"]).ok();
