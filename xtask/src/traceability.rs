@@ -198,7 +198,6 @@ const GROUPS: &[Group] = &[
             ("R-01", "one credential, many times at once"),
             ("R-02", "one credential at two processes"),
             ("R-06", "one credential later, up to and past its expiry, and after a restart"),
-            ("R-07", "what is remembered of used proofs is bounded"),
             ("R-10", "one `Idempotency-Key`, other bodies and other credentials"),
             ("R-11", "the control: two honest payments at once are two payments"),
         ],

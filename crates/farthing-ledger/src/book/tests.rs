@@ -581,33 +581,3 @@ proptest! {
         prop_assert_eq!(desk.book.snapshot().difference(&replayed.snapshot()), None);
     }
 }
-
-/// what the book holds of used proofs is what can still be presented, however many were used before:
-/// the state levels off, and none that can still be presented is forgotten.
-#[test]
-fn what_is_remembered_levels_off() {
-    let (mut book, window, step) =
-        (Book::default(), Duration::from_mins(1), Duration::from_millis(50));
-    let shelf = Shelf::default();
-    book.open(START);
-    let name = |at: u32| Fingerprint::of("challenge", &[at.to_string().as_bytes()]);
-    let mut held = Vec::new();
-    for at in 0..10_000_u32 {
-        let now = START.after(step * at);
-        let mut request = purchase(&at.to_string(), Money::Rail);
-        request.proofs[0].keep_until = Some(now.after(window));
-        request.payment.expires_at = now.after(window);
-        let id = request.payment.id;
-        assert_eq!(book.claim(request, &shelf, now).unwrap().0, Claim::Fresh);
-        book.post(id, Settlement::new(at.to_string(), now), now);
-        book.deliver(id, Outcome { status: 200 }, now);
-        if at % 1_200 == 1_199 {
-            held.push((0..=at).filter(|it| book.knows(&name(*it))).count());
-            let recent = at.saturating_sub(1_199)..=at;
-            assert!(recent.into_iter().all(|it| book.knows(&name(it))), "none is forgotten early");
-        }
-    }
-    let most = held.iter().max().unwrap();
-    assert!(*most <= 2 * 1_200, "a window's worth, and not {held:?}");
-    assert!(held.last() <= held.get(1), "{held:?}");
-}
