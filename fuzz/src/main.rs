@@ -178,7 +178,7 @@ fn gateway_config(data: &[u8]) {
     if let Err(error) = Config::parse(text(data), folder, &secret) {
         assert!(!error.to_string().is_empty());
     }
-    drop(BookConfig::parse(text(data), folder));
+    drop(BookConfig::parse(text(data), folder, &secret));
 }
 
 /// Records in any order: a book takes them or refuses them, and always balances.

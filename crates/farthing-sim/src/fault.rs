@@ -102,8 +102,9 @@ impl Fault {
             Self::Day => 12,
             Self::ClockJump => 30,
             Self::SyncFails | Self::DiskFull => 150,
-            Self::QueueFull | Self::Unreadable | Self::Cut => 400,
+            Self::QueueFull | Self::Cut => 400,
             Self::CrashAtStart
+            | Self::Unreadable
             | Self::Unsent
             | Self::Declined
             | Self::Lost

@@ -179,7 +179,7 @@ impl Simulation {
 
     /// Clients come, and things go wrong.
     fn live(&mut self) {
-        let every = self.sim.between(10, 120);
+        let every = self.sim.between(8, 60);
         let subscribes = self.sim.between(0, 2) == 0;
         if subscribes {
             self.sim.spawn(Side::World, client::subscribe(self.sim.clone()));

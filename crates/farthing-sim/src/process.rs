@@ -331,7 +331,7 @@ pub(crate) async fn operate(process: Arc<Process>) {
     let Some(story) = story(&process, trace).await else { return };
     // An operator thinks before acting, and the payment may go on meanwhile.
     sim.sleep(sim.millis(0, 500)).await;
-    if sim.between(0, 1) == 0 {
+    if sim.between(0, 2) > 0 {
         give_back(&process, &story).await;
     } else {
         pay_out(&process, &story).await;

@@ -90,11 +90,7 @@ impl Stores for Postgres {
     }
 
     fn journal(&self) -> Vec<Record> {
-        let reader = self.reader();
-        // Whatever the story, the book is what was written, to whoever looks much later.
-        let later = farthing_testkit::store::START.after(Duration::from_hours(24 * 365));
-        reader.verify(Vec::new(), later).unwrap();
-        reader.journal().unwrap()
+        self.reader().journal().unwrap()
     }
 }
 
