@@ -19,7 +19,7 @@ fn holds(seed: u64) -> farthing_sim::Run {
 #[test]
 fn every_invariant_holds_whatever_goes_wrong() {
     let (mut payments, mut faults) = (0, std::collections::BTreeMap::new());
-    for seed in 1..=150 {
+    for seed in 1..=300 {
         let run = holds(seed);
         payments += run.payments;
         for (fault, count) in run.faults {
