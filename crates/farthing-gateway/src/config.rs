@@ -27,7 +27,7 @@ mod raw;
 mod tempo;
 mod webhooks;
 
-pub use tempo::{SponsorConfig, SponsorSigner, Sponsoring, TempoConfig};
+pub use tempo::{SponsorConfig, SponsorSigner, TempoConfig};
 pub use webhooks::WebhookConfig;
 
 #[cfg(test)]

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use farthing_gate::{Clock as _, SystemClock};
 use farthing_gateway::{
-    BookReadError, BookReader, Config, PostgresConfig, Sponsoring, StoreConfig, TempoConfig,
-    TlsConfig, UpstreamConfig, check_tls, secret_files,
+    BookReadError, BookReader, Config, PostgresConfig, StoreConfig, TempoConfig, TlsConfig,
+    UpstreamConfig, check_tls, secret_files,
 };
 use farthing_rail_tempo::Nodes;
 use farthing_store_postgres::Problem;
@@ -24,6 +24,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::cli::Doctor;
 use crate::failure::{Done, Failure};
+use crate::rail::SponsorStatus;
 use crate::serve::read_config;
 use crate::wallet::print_json;
 
@@ -129,7 +130,7 @@ async fn examine(path: &Path, config: &Config, found: &mut Findings) {
     admin(config, found);
     for rail in &config.rails {
         if let Some(tempo) = rail.tempo() {
-            nodes(tempo, found).await;
+            nodes(tempo, config, found).await;
         } else if rail.method() == "test" {
             found.odd("rails", "[rails.test] gives everything away: it moves no money");
         } else {
@@ -346,7 +347,7 @@ fn admin(config: &Config, found: &mut Findings) {
     }
 }
 
-async fn nodes(tempo: &TempoConfig, found: &mut Findings) {
+async fn nodes(tempo: &TempoConfig, config: &Config, found: &mut Findings) {
     let nodes = match Nodes::new(tempo.chain_id, tempo.nodes.clone(), tempo.node_timeout) {
         Ok(nodes) => nodes,
         Err(error) => return found.ill("tempo", error),
@@ -380,11 +381,14 @@ async fn nodes(tempo: &TempoConfig, found: &mut Findings) {
         found.odd("tempo", "one node serves the chain: a second stands in when it fails");
     }
     let Some(sponsor) = &tempo.sponsor else { return };
-    match Sponsoring::look(sponsor, &nodes).await {
-        Sponsoring::Relay => found.well("tempo", "fees are paid by a relay"),
-        Sponsoring::Unknown => found.odd("tempo", "nobody says what the sponsor's account holds"),
-        Sponsoring::Low => found.ill("tempo", "the sponsor's account is low: fund it"),
-        Sponsoring::Enough => found.well("tempo", "the sponsor's account holds enough"),
+    let status = SponsorStatus::ask(sponsor, &nodes, config).await;
+    match (&status.account, &status.balance) {
+        (None, _) => found.well("tempo", "fees are paid by a relay"),
+        (Some(_), None) => found.odd("tempo", "nobody says what the sponsor's account holds"),
+        (Some(_), Some(_)) if status.is_low => {
+            found.ill("tempo", "the sponsor's account is low: fund it");
+        }
+        (Some(_), Some(_)) => found.well("tempo", "the sponsor's account holds enough"),
     }
 }
 

@@ -82,17 +82,17 @@ async fn status(path: &Path, json: bool) -> Done {
 
 /// Who pays the network's fees, and whether there is enough for it.
 #[derive(Serialize)]
-struct SponsorStatus {
+pub(crate) struct SponsorStatus {
     /// The account; nothing where a relay pays.
-    account: Option<String>,
+    pub(crate) account: Option<String>,
     /// What it holds; nothing where nobody says.
-    balance: Option<String>,
+    pub(crate) balance: Option<String>,
     balance_min: String,
-    is_low: bool,
+    pub(crate) is_low: bool,
 }
 
 impl SponsorStatus {
-    async fn ask(sponsor: &SponsorConfig, nodes: &Nodes, config: &Config) -> Self {
+    pub(crate) async fn ask(sponsor: &SponsorConfig, nodes: &Nodes, config: &Config) -> Self {
         let account = match &sponsor.signer {
             SponsorSigner::Key(key) => Address::of_secret(key),
             SponsorSigner::Relay(_) => None,

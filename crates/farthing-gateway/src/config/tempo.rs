@@ -6,7 +6,7 @@ use std::time::Duration;
 use farthing_ledger::Holder;
 use farthing_money::{Asset, AssetId, Assets};
 use farthing_rail_tempo::{
-    Address, MalformedAddress, Nodes, Split, SponsorLimits, Token, Tokens, Url, parse_node,
+    Address, MalformedAddress, Split, SponsorLimits, Token, Tokens, Url, parse_node,
 };
 use toml::Spanned;
 use zeroize::Zeroizing;
@@ -206,34 +206,5 @@ impl Reader<'_> {
         let found = if hidden { self.secret(text)? } else { text.get_ref().clone() };
         let url = parse_node(&found);
         url.ok_or_else(|| self.fault(text, "a node is an http or https URL, or env:NAME of one"))
-    }
-}
-
-/// Whether there is enough for what a sponsor undertakes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sponsoring {
-    /// A relay pays from an account of its own.
-    Relay,
-    /// The account holds at least the configured minimum.
-    Enough,
-    /// It does not, and nothing is sponsored.
-    Low,
-    /// No node says what it holds.
-    Unknown,
-}
-
-impl Sponsoring {
-    /// Asks what the sponsor's account holds.
-    pub async fn look(sponsor: &SponsorConfig, nodes: &Nodes) -> Self {
-        let account = match &sponsor.signer {
-            SponsorSigner::Key(key) => Address::of_secret(key),
-            SponsorSigner::Relay(_) => None,
-        };
-        let Some(account) = account else { return Self::Relay };
-        match nodes.balance(sponsor.token.address, account).await {
-            Ok(balance) if balance < sponsor.limits.balance_min => Self::Low,
-            Ok(_) => Self::Enough,
-            Err(_) => Self::Unknown,
-        }
     }
 }
