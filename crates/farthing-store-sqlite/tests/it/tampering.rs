@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use farthing_core::Store;
-use farthing_ledger::{Published, Verified};
+use farthing_ledger::{Fingerprint, Published, Verified};
 use farthing_store_sqlite::{OpenError, Options, Reader, SqliteStore, VerifyError};
 use farthing_testkit::store::{START, Stores, Story, payment, purchase, rail_purchase};
 use rusqlite::Connection;
@@ -66,7 +66,23 @@ fn altered(stores: &Sqlite, sql: &str) -> (TempDir, PathBuf) {
         attacker.execute_batch(&format!("DROP TRIGGER {trigger}")).unwrap();
     }
     attacker.execute_batch("PRAGMA ignore_check_constraints = ON").unwrap();
+    // The digest over a snapshot keeps no secret: who alters one alters the other.
+    attacker
+        .execute_batch("UPDATE snapshot SET body = substr(body, instr(body, char(10)) + 1)")
+        .unwrap();
     attacker.execute_batch(sql).unwrap();
+    let bodies: Vec<(i64, String)> = attacker
+        .prepare("SELECT seq, body FROM snapshot")
+        .unwrap()
+        .query_map((), |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    for (seq, body) in bodies {
+        let digest = Fingerprint::of("snapshot", &[body.as_bytes()]);
+        let signed = "UPDATE snapshot SET body = ? WHERE seq = ?";
+        attacker.execute(signed, (format!("{digest}\n{body}"), seq)).unwrap();
+    }
     (folder, path)
 }
 
