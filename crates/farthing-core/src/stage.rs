@@ -254,7 +254,10 @@ impl Reserved {
         let store = held.right.store().ok_or(StoreError)?;
         let settlement = Settlement::new(held.payment.id.to_string(), now);
         store.post(held.key(), settlement.clone(), now).await?;
-        Ok(Posted::new(held.into_payment(), settlement, store))
+        let mut posted = Posted::new(held.into_payment(), settlement, store);
+        // Its handler has run.
+        posted.begin();
+        Ok(posted)
     }
 
     /// Gives the money free, since the handler has failed.
@@ -347,6 +350,25 @@ impl Posted {
         if let Some(store) = self.right.use_up() {
             store.deliver(self.payment.id, outcome, answer, now);
         }
+    }
+
+    /// Notes that the answer will be given, and waits until that is durable. What must not happen twice is
+    /// answered only then: whatever dies afterwards, the book knows that nothing is owed.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; the answer must not be given. The delivery counts as interrupted, unless it was
+    /// noted after all.
+    pub async fn recorded(
+        mut self,
+        outcome: Outcome,
+        answer: Option<Answer>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let store = self.right.store().ok_or(StoreError)?;
+        store.record_delivery(self.payment.id, outcome, answer, now).await?;
+        self.right.use_up();
+        Ok(())
     }
 
     /// Notes that the handler failed: the answer is still owed.

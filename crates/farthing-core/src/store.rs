@@ -87,6 +87,19 @@ pub trait Store: Send + Sync {
     /// undelivered, and an honest retry is answered once more rather than never.
     fn deliver(&self, payment: PaymentId, outcome: Outcome, answer: Option<Answer>, now: Timestamp);
 
+    /// As [`Store::deliver`], for an answer that has not been given yet: it may be once this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; the answer must not be given. Whether it was noted is not known.
+    fn record_delivery(
+        &self,
+        payment: PaymentId,
+        outcome: Outcome,
+        answer: Option<Answer>,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<(), StoreError>>;
+
     /// Notes that the handler failed: the answer is still owed, and the same credential may try again
     /// at once. Does not wait.
     fn fail(&self, payment: PaymentId, outcome: Outcome, now: Timestamp);

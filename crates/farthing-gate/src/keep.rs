@@ -1,7 +1,7 @@
 //! Keeping an answer while it is given, so that it can be given again.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
 use farthing_core::{Answer, Posted};
@@ -9,18 +9,30 @@ use farthing_ledger::Outcome;
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
+use tokio::task::JoinHandle;
 
 use crate::{Body, BodyError, Gate};
 
 /// A body on its way to the client, and a copy of it on its way to the books. The delivery is noted
 /// when the body has ended.
 ///
+/// Of what must not happen twice, the client gets the end only once that is durable: whenever the machine
+/// stops, whoever has the whole answer is not given the money back as well.
+///
 /// A client that goes away does not stop it: what is left of the body is read to its end, as far as it
 /// is kept, and the client finds it when it comes again.
 pub(crate) struct Kept {
     body: Body,
     delivery: Option<Delivery>,
+    recording: Option<JoinHandle<bool>>,
+    /// The end of the body, while the delivery is being recorded.
+    last: Option<Frame<Bytes>>,
 }
+
+/// The delivery could not be written down.
+#[derive(Debug, thiserror::Error)]
+#[error("the store does not answer; present the same credential again")]
+struct Unrecorded;
 
 /// A delivery that has begun.
 struct Delivery {
@@ -44,7 +56,7 @@ impl Kept {
     ) -> Self {
         let copy = (bytes_max > 0).then(Vec::new);
         let delivery = Delivery { gate, posted, status, fields, copy, bytes_max };
-        let mut kept = Self { body, delivery: Some(delivery) };
+        let mut kept = Self { body, delivery: Some(delivery), recording: None, last: None };
         // An empty body may never be asked for anything.
         if kept.body.is_end_stream() {
             kept.end();
@@ -52,10 +64,21 @@ impl Kept {
         kept
     }
 
-    /// The body has ended: the answer was given.
+    /// Waits until the head may be given. `false`: it must not be.
+    pub(crate) async fn may_begin(&mut self) -> bool {
+        match self.recording.take() {
+            Some(recording) => recording.await.unwrap_or(false),
+            None => true,
+        }
+    }
+
+    /// The body has ended: the answer was given, but for its end.
     fn end(&mut self) {
-        if let Some(delivery) = self.delivery.take() {
+        let Some(delivery) = self.delivery.take() else { return };
+        if delivery.posted.payment().terms.repeatable {
             delivery.end();
+        } else {
+            self.recording = Some(tokio::spawn(delivery.record()));
         }
     }
 
@@ -85,6 +108,16 @@ impl Delivery {
         gate.joins().wake(payment);
     }
 
+    /// As [`Delivery::end`], to its end. `false`: the answer must not be given.
+    async fn record(self) -> bool {
+        let Self { gate, posted, status, fields, copy, .. } = self;
+        let answer = copy.map(|body| Answer { status, fields, body });
+        let payment = posted.payment().id;
+        let recorded = posted.recorded(Outcome { status }, answer, gate.clock().now()).await;
+        gate.joins().wake(payment);
+        recorded.is_ok()
+    }
+
     fn break_off(self) {
         let Self { gate, posted, status, .. } = self;
         let payment = posted.payment().id;
@@ -101,29 +134,45 @@ impl http_body::Body for Kept {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
-        match &polled {
-            Poll::Ready(Some(Ok(frame))) => {
-                if let (Some(delivery), Some(data)) = (&mut self.delivery, frame.data_ref()) {
-                    delivery.copy(data);
+        if self.recording.is_none() {
+            match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+                Some(Ok(frame)) => {
+                    if let (Some(delivery), Some(data)) = (&mut self.delivery, frame.data_ref()) {
+                        delivery.copy(data);
+                    }
+                    if self.body.is_end_stream() {
+                        self.end();
+                    }
+                    if self.recording.is_none() {
+                        return Poll::Ready(Some(Ok(frame)));
+                    }
+                    self.last = Some(frame);
                 }
-                if self.body.is_end_stream() {
-                    self.end();
+                Some(Err(error)) => {
+                    self.break_off();
+                    return Poll::Ready(Some(Err(error)));
                 }
+                None => self.end(),
             }
-            Poll::Ready(Some(Err(_))) => self.break_off(),
-            Poll::Ready(None) => self.end(),
-            Poll::Pending => {}
         }
-        polled
+        if let Some(recording) = &mut self.recording {
+            let recorded = ready!(Pin::new(recording).poll(context));
+            self.recording = None;
+            if !recorded.unwrap_or(false) {
+                self.last = None;
+                return Poll::Ready(Some(Err(BodyError::new(Unrecorded))));
+            }
+        }
+        Poll::Ready(self.last.take().map(Ok))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.recording.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        // Of its last frame nobody knows how long the whole body is, and nobody asks.
+        if self.last.is_some() { SizeHint::default() } else { self.body.size_hint() }
     }
 }
 

@@ -221,7 +221,7 @@ where
     right.begin();
     let response = inner.call(request).await?.map(boxed);
     Ok(match right {
-        Right::Posted(posted) => deliver(&gate, posted, response, sold),
+        Right::Posted(posted) => deliver(&gate, posted, response, sold).await,
         Right::Reserved(reserved) => capture(&gate, reserved, response, sold).await,
     })
 }
@@ -238,7 +238,7 @@ async fn capture(
     let now = gate.clock().now();
     if status.is_success() || status.is_redirection() {
         if let Ok(posted) = reserved.settle(now).await {
-            return deliver(gate, Box::new(posted), response, sold);
+            return deliver(gate, Box::new(posted), response, sold).await;
         }
         gate.joins().wake(payment);
         return problem::refused(Refusal::TryAgain).response();
@@ -383,7 +383,7 @@ where
 ///
 /// A server error is not an answer: the payment stays undelivered, and the same credential can be
 /// presented again (§5.3: no receipt on an error).
-fn deliver(
+async fn deliver(
     gate: &Gate,
     posted: Box<Posted>,
     mut response: Response<Body>,
@@ -409,8 +409,13 @@ fn deliver(
         write_signed_receipt(gate, &facts, sold.digest.as_ref(), response.headers_mut());
     }
     let bytes_max = sold.bytes_max;
-    let head = (status.as_u16(), response.headers().clone());
-    response.map(|body| Kept::new(gate.clone(), posted, head, body, bytes_max).boxed_unsync())
+    let kept_head = (status.as_u16(), response.headers().clone());
+    let (head, body) = response.into_parts();
+    let mut kept = Kept::new(gate.clone(), posted, kept_head, body, bytes_max);
+    if !kept.may_begin().await {
+        return problem::refused(Refusal::TryAgain).response();
+    }
+    Response::from_parts(head, kept.boxed_unsync())
 }
 
 /// Adds the receipt that anybody can check, where somebody signs such. It is kept with the answer, and

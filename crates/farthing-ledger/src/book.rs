@@ -775,7 +775,15 @@ impl Book {
     fn again(&mut self, request: &ClaimRequest, now: Timestamp) -> Claim {
         let epoch = self.epoch;
         if self.is_given_back(&request.payment) {
-            return Claim::GivenBack;
+            if !self.is_refunding(request.payment.id) {
+                return Claim::GivenBack;
+            }
+            // Money on its way back may come to nothing yet, and whoever is told that it is back buys anew.
+            // What was answered is answered again meanwhile.
+            let live = self.live.get(&request.payment.id);
+            if !live.is_some_and(|live| matches!(live.standing, Standing::Delivered(..))) {
+                return Claim::Pending(request.payment.id);
+            }
         }
         let Some(live) = self.live.get_mut(&request.payment.id) else { return Claim::Spent };
         if live.credential != request.payment.credential {

@@ -24,6 +24,8 @@ pub(crate) enum Ack {
     Posted(PaymentId),
     /// It is not pending any more.
     Finished(PaymentId),
+    /// Its answer may be given.
+    Delivered(PaymentId),
     /// The refund stands in the journal.
     Refunded(PaymentId, RefundId),
     /// It is not pending any more.
@@ -44,6 +46,8 @@ pub(crate) struct Auditor {
     days: BTreeMap<(String, u64), u128>,
     /// Why money that is owed could not be given back, the last time it was tried.
     refusals: BTreeMap<PaymentId, RefundRefusal>,
+    /// Whose clients were given what they bought.
+    told: BTreeSet<PaymentId>,
 }
 
 /// A payment, as its records tell it.
@@ -184,6 +188,9 @@ impl Auditor {
             Ack::Posted(payment) => (payment, self.is_paid(payment)),
             Ack::Finished(payment) => {
                 (payment, self.entry(payment).is_some_and(|it| it.came != Came::Claimed))
+            }
+            Ack::Delivered(payment) => {
+                (payment, self.entry(payment).is_some_and(|it| it.came == Came::Delivered))
             }
             Ack::Refunded(payment, refund) => {
                 (payment, self.entry(payment).is_some_and(|it| it.refunds.contains_key(&refund)))
@@ -356,11 +363,21 @@ impl Auditor {
         }
     }
 
+    /// The client has what it bought.
+    pub(crate) fn told(&mut self, payment: PaymentId) {
+        self.told.insert(payment);
+    }
+
     fn give_back(&mut self, refund: &Refund, has_moved: bool) -> Check {
+        let is_told = self.told.contains(&refund.payment);
         let it = self.known(refund.payment)?;
         let by_itself = refund.reference.starts_with("remedy ");
         expect(!(by_itself && it.came == Came::Delivered), Invariant::OwedOnly, || {
             format!("{} was delivered, and is given back by itself", refund.payment)
+        })?;
+        let told = is_told && !it.facts.terms.repeatable;
+        expect(!(by_itself && told), Invariant::OwedOnly, || {
+            format!("{} was answered, and is given back by itself", refund.payment)
         })?;
         let standing = if has_moved { Standing::Posted } else { Standing::Pending };
         let atoms = refund.amount.atoms();

@@ -73,9 +73,11 @@ pub(crate) fn decide(book: &mut Book, cold: &impl Cold, input: Input) -> Decided
         },
         Input::Deliver(payment, outcome, answer, now) => {
             let record = book.deliver(payment, outcome, now);
-            let answered = record.as_ref().and_then(|_| book.answered(payment));
+            let answered = book.answered(payment);
+            let is_noted = Output::Said(record.is_some() || answered.is_some());
+            let answered = answered.filter(|_| record.is_some());
             let answered = answered.map(|answered| (answered, answer));
-            Decided { answered, ..Decided::new(Output::Done, record) }
+            Decided { answered, ..Decided::new(is_noted, record) }
         }
         Input::Fail(payment, outcome, now) => {
             Decided::new(Output::Done, book.fail(payment, outcome, now))

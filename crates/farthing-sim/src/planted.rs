@@ -18,6 +18,8 @@ pub enum Planted {
     WritesAnotherTime,
     /// An answer is given before its money has moved.
     AnswersBeforeSettling,
+    /// An answer that must not be given twice is given before that is written down.
+    AnswersBeforeRecording,
     /// A handler begins and nobody says so.
     ForgetsToBegin,
     /// An unknown outcome is taken for one that was never sent.
@@ -36,12 +38,13 @@ pub enum Planted {
 
 impl Planted {
     /// Every planted bug.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::AnswersBeforeSync,
         Self::ForgetsProofs,
         Self::SkipsARecord,
         Self::WritesAnotherTime,
         Self::AnswersBeforeSettling,
+        Self::AnswersBeforeRecording,
         Self::ForgetsToBegin,
         Self::SendsUnknownAgain,
         Self::GivesUpUnknown,
@@ -60,6 +63,7 @@ impl Planted {
             Self::SkipsARecord => "skips-a-record",
             Self::WritesAnotherTime => "writes-another-time",
             Self::AnswersBeforeSettling => "answers-before-settling",
+            Self::AnswersBeforeRecording => "answers-before-recording",
             Self::ForgetsToBegin => "forgets-to-begin",
             Self::SendsUnknownAgain => "sends-unknown-again",
             Self::GivesUpUnknown => "gives-up-unknown",
@@ -85,6 +89,7 @@ impl Planted {
             Self::SkipsARecord => Invariant::Gapless,
             Self::WritesAnotherTime => Invariant::Replayable,
             Self::AnswersBeforeSettling => Invariant::PaidFirst,
+            Self::AnswersBeforeRecording => Invariant::OwedOnly,
             Self::ForgetsToBegin => Invariant::BegunOnce,
             Self::SendsUnknownAgain => Invariant::SentOnce,
             Self::GivesUpUnknown => Invariant::Agreed,

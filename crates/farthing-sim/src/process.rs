@@ -292,11 +292,19 @@ async fn run(process: &Process, mut right: Right, client: oneshot::Sender<Reply>
         posted.failed(outcome, sim.clock());
         return drop(client.send(Reply::Failed));
     };
-    // The answer is on its way before the book knows of it.
-    sim.with(|state| state.told(payment, &text));
     let is_kept = sim.between(0, 9) > 0;
     let body = text.clone().into_bytes();
     let answer = is_kept.then(|| Answer { status, fields: HeaderMap::new(), body });
+    let in_haste = sim.is_planted(Planted::AnswersBeforeRecording);
+    if !posted.payment().terms.repeatable && !in_haste {
+        if posted.recorded(outcome, answer, sim.clock()).await.is_err() {
+            return drop(client.send(Reply::Failed));
+        }
+        sim.with(|state| state.told(payment, &text));
+        return drop(client.send(Reply::Answer));
+    }
+    // The answer is on its way before the book knows of it.
+    sim.with(|state| state.told(payment, &text));
     drop(client.send(Reply::Answer));
     sim.pause().await;
     posted.delivered(outcome, answer, sim.clock());

@@ -180,6 +180,24 @@ impl Store for SimStore {
         self.send(Input::Deliver(payment, outcome, answer.map(Box::new), now));
     }
 
+    fn record_delivery(
+        &self,
+        payment: PaymentId,
+        outcome: Outcome,
+        answer: Option<Answer>,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        let input = Input::Deliver(payment, outcome, answer.map(Box::new), now);
+        Box::pin(async move {
+            let told = self.ask(input).await.ok_or(StoreError)?;
+            if !matches!(told.output, Output::Said(true)) {
+                return Err(StoreError);
+            }
+            self.sim.with(|state| state.acknowledged(Ack::Delivered(payment)));
+            Ok(())
+        })
+    }
+
     fn fail(&self, payment: PaymentId, outcome: Outcome, now: Timestamp) {
         self.send(Input::Fail(payment, outcome, now));
     }

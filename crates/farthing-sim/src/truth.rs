@@ -180,6 +180,7 @@ impl State {
     pub(crate) fn told(&mut self, payment: PaymentId, answer: &str) {
         self.note(&format!("{payment} is answered: {answer}"));
         self.audit();
+        self.auditor.told(payment);
         if !self.auditor.is_paid(payment) {
             self.breaks(Invariant::PaidFirst, format!("{payment} is answered and not paid"));
         }

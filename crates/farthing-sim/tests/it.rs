@@ -83,6 +83,7 @@ planted! {
     a_journal_that_skips_a_record_is_found: SkipsARecord;
     a_record_that_cannot_be_made_again_is_found: WritesAnotherTime;
     an_answer_before_its_money_is_found: AnswersBeforeSettling;
+    an_answer_before_its_record_is_found: AnswersBeforeRecording;
     a_handler_that_begins_in_silence_is_found: ForgetsToBegin;
     an_unknown_outcome_sent_again_is_found: SendsUnknownAgain;
     an_unknown_outcome_given_up_is_found: GivesUpUnknown;

@@ -186,6 +186,20 @@ impl Store for MemoryStore {
         state.write(record);
     }
 
+    fn record_delivery(
+        &self,
+        payment: PaymentId,
+        outcome: Outcome,
+        answer: Option<Answer>,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            self.deliver(payment, outcome, answer, now);
+            let is_noted = lock(&self.state).book.answered(payment).is_some();
+            if is_noted { Ok(()) } else { Err(StoreError) }
+        })
+    }
+
     fn fail(&self, payment: PaymentId, outcome: Outcome, now: Timestamp) {
         let mut state = lock(&self.state);
         let record = state.book.fail(payment, outcome, now);

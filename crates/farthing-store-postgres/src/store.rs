@@ -174,8 +174,12 @@ impl Shared {
                         if let Some(payment) = right.filter(|_| said.gives_right()) {
                             self.rights().insert(payment, session);
                         }
-                        if let (Ask::Void(payment, ..), Said::Voided(true)) = (&ask, &said) {
-                            self.rights().remove(payment);
+                        match (&ask, &said) {
+                            (Ask::Void(payment, ..), Said::Voided(true))
+                            | (Ask::Deliver(payment, ..), Said::Known(true)) => {
+                                self.rights().remove(payment);
+                            }
+                            _ => {}
                         }
                         return Some(said);
                     }

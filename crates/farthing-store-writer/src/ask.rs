@@ -131,7 +131,7 @@ pub enum Said {
     Done,
     /// Whether the payment was given up by this very request, and every right to it with it.
     Voided(bool),
-    /// Whether a proof was claimed.
+    /// Whether a proof was claimed, or a delivery stands in the book.
     Known(bool),
     /// Whether the payment was taken up.
     TakenUp(bool),

@@ -302,6 +302,17 @@ macro_rules! store_that_asks {
                     Asks::tell(self, Ask::Deliver(payment, outcome, answer.map(Box::new), now));
                 }
 
+                fn record_delivery(
+                    &self,
+                    payment: PaymentId,
+                    outcome: Outcome,
+                    answer: Option<Answer>,
+                    now: Timestamp,
+                ) -> BoxFuture<'_, Result<(), StoreError>> {
+                    asked!(self, Ask::Deliver(payment, outcome, answer.map(Box::new), now),
+                        Said::Known(true) => Ok(()), StoreError)
+                }
+
                 fn fail(&self, payment: PaymentId, outcome: Outcome, now: Timestamp) {
                     Asks::tell(self, Ask::Fail(payment, outcome, now));
                 }

@@ -254,11 +254,14 @@ impl<J: Journal> Writer<J> {
             }
             Ask::Deliver(payment, outcome, answer, now) => {
                 let record = book.deliver(payment, outcome, now);
-                if let (Some(_), Some(answered)) = (&record, book.answered(payment)) {
+                let answered = book.answered(payment);
+                // Somebody may have given the money back meanwhile.
+                let is_noted = record.is_some() || answered.is_some();
+                if let (Some(_), Some(answered)) = (&record, answered) {
                     batch.kept.push(Kept { answered, answer });
                 }
                 batch.extend(record);
-                Said::Done
+                Said::Known(is_noted)
             }
             Ask::Fail(payment, outcome, now) => {
                 batch.extend(book.fail(payment, outcome, now));

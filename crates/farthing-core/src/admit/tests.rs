@@ -473,6 +473,19 @@ impl Store for FakeStore {
         *self.answer.lock().unwrap() = answer;
     }
 
+    fn record_delivery(
+        &self,
+        id: PaymentId,
+        outcome: Outcome,
+        answer: Option<Answer>,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            self.deliver(id, outcome, answer, now);
+            Ok(())
+        })
+    }
+
     fn fail(&self, _: PaymentId, _: Outcome, _: Timestamp) {}
 
     fn answer(&self, _: PaymentId) -> BoxFuture<'_, Result<Option<Answer>, StoreError>> {

@@ -262,13 +262,17 @@ impl Book {
         !self.refunds.of(payment.id).is_empty() && self.refunds.left(payment) == 0
     }
 
+    /// Whether money of a payment is on its way back, and may still come to nothing.
+    pub(super) fn is_refunding(&self, payment: PaymentId) -> bool {
+        self.refunds.of(payment).iter().any(|known| known.refund.is_some())
+    }
+
     /// A payment whose money is back is finished, if its answer was owed.
     pub(super) fn close_if_given_back(&mut self, payment: PaymentId) {
         let is_owed = |live: &&super::Live| matches!(live.standing, Standing::Posted(_));
         let Some(live) = self.live.get(&payment).filter(is_owed) else { return };
         let Some(facts) = live.payment.as_deref() else { return };
-        let pending = self.refunds.of(payment).iter().any(|known| known.refund.is_some());
-        if self.is_given_back(facts) && !pending {
+        if self.is_given_back(facts) && !self.is_refunding(payment) {
             self.live.remove(&payment);
         }
     }

@@ -39,7 +39,7 @@ fn a_refund_on_a_rail_waits_for_the_rail() {
     );
     let desk = check(
         "rail; post; fail; order; rail; lost; rail; return; order; sent; rail",
-        "fresh; done; done; new pending; givenback; done; undelivered; -; new pending; done; givenback",
+        "fresh; done; done; new pending; pending; done; undelivered; -; new pending; done; givenback",
     );
     assert_eq!(desk.book.unfinished(), 0);
 }
