@@ -146,9 +146,12 @@ const GROUPS: &[Group] = &[
             ("F-05", "a handler that is done, and a payment that fails"),
             ("F-06", "a client that goes away after it has paid"),
             ("F-11", "one authorisation at two counters"),
+            ("F-12", "an asset that is none, and a success that moves nothing"),
+            ("R-07", "what is remembered grows with what is open, not with history"),
             ("R-12", "a handler that fails after the payment"),
             ("U-02", "no receipt for what failed, and a record of it"),
             ("U-04", "receipts, ledger and rail agree in sum"),
+            ("U-06", "what clients say of people is not kept"),
         ],
     },
     Group {
@@ -177,6 +180,7 @@ const GROUPS: &[Group] = &[
             ("K-04", "a clock that jumps opens no window for a replay"),
             ("K-05", "a challenge that expires while its request runs"),
             ("K-06", "rotated secrets verify during the overlap only"),
+            ("C-09", "refusing an id takes as long wherever it is wrong"),
         ],
     },
     Group {

@@ -582,3 +582,46 @@ proptest! {
         prop_assert_eq!(desk.book.snapshot().difference(&replayed.snapshot()), None);
     }
 }
+
+/// what has to be remembered is what can still be presented: over 200,000 purchases, 500 a second for
+/// 400 seconds, of challenges that live for 60, the book stops growing after the first minute. Nothing is
+/// accepted twice meanwhile, neither while the book knows it nor when only the index does.
+#[test]
+fn the_registry_grows_with_what_is_open_and_not_with_history() {
+    const PER_SECOND: usize = 500;
+    const LIFE_SECS: u64 = 60;
+    let mut book = Book::default();
+    let mut shelf = Shelf::default();
+    let fund =
+        Entry::Fund { holder: holder("alice"), amount: usd(5_000_000), reference: "first".into() };
+    for entry in [Entry::AttachKey { key: key("alice"), holder: holder("alice") }, fund] {
+        book.enter(entry, &shelf, START).unwrap();
+    }
+    let at = |second: u64| START.after(Duration::from_secs(second));
+    let request = |second: u64, number: usize| {
+        let mut request = purchase(&format!("{second} {number}"), Money::Book);
+        request.payment.expires_at = at(second + LIFE_SECS);
+        request.proofs[0].keep_until = Some(at(second + LIFE_SECS));
+        request
+    };
+    let mut sizes = Vec::new();
+    for second in 0..400 {
+        let now = at(second);
+        for number in 0..PER_SECOND {
+            let request = request(second, number);
+            let (id, proof) = (request.payment.id, request.proofs[0]);
+            assert_eq!(book.claim(request, &shelf, now).unwrap().0, Claim::Fresh);
+            book.deliver(id, Outcome { status: 200 }, now).unwrap();
+            shelf.0.insert(proof.fingerprint);
+        }
+        for ago in [0, 1, LIFE_SECS - 1, LIFE_SECS + 1, 3 * LIFE_SECS] {
+            let Some(then) = second.checked_sub(ago) else { continue };
+            let again = book.claim(request(then, 7), &shelf, now).unwrap().0;
+            assert!(matches!(again, Claim::Delivered(..) | Claim::Spent), "{again:?}");
+        }
+        sizes.push(book.proofs.len().max(book.live.len()));
+    }
+    let open = PER_SECOND * usize::try_from(LIFE_SECS + 2).unwrap();
+    assert!(sizes[30] > open / 3, "it remembers what is open: {sizes:?}");
+    assert!(sizes.iter().all(|size| *size <= open), "and not what is over: {sizes:?}");
+}

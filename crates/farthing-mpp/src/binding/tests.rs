@@ -148,6 +148,64 @@ fn weak_secrets_are_refused() {
     assert!(Secret::new("q7Jx0v2mZk9TtY5cRbW3nLhE8sUaPdGf".into()).is_ok());
 }
 
+/// C-09: how long it takes to refuse an id says nothing of where it is wrong: no significant difference
+/// between a wrong first and a wrong last character (Welch's t below 4.5), where the same measurement sees
+/// a comparison that stops early. What is there to be seen is seen every time, and noise is not.
+#[test]
+fn a_wrong_first_byte_takes_as_long_as_a_wrong_last_one() {
+    const ATTEMPTS: usize = 3;
+    let secrets = Secrets::new(secret(1), vec![]);
+    let issued = secrets.bind(terms());
+    assert_eq!(secrets.verify(&issued), Ok(()), "the control");
+    let wrong_at = |at: usize| {
+        let mut id = issued.id.clone().into_bytes();
+        id[at] = if id[at] == b'A' { b'B' } else { b'A' };
+        crate::Challenge { id: String::from_utf8(id).unwrap(), ..issued.clone() }
+    };
+    let forged = [wrong_at(0), wrong_at(issued.id.len() - 1)];
+    let guarded = |which: usize| secrets.verify(std::hint::black_box(&forged[which])).is_ok();
+    let careless = |which: usize| {
+        let mut pairs = issued.id.bytes().zip(std::hint::black_box(&forged[which]).id.bytes());
+        pairs.all(|(a, b)| std::hint::black_box(a) == b)
+    };
+    let leaks = |check: &dyn Fn(usize) -> bool| {
+        (0..ATTEMPTS).all(|attempt| welch(check, u64::try_from(attempt).unwrap()).abs() >= 4.5)
+    };
+    assert!(leaks(&careless), "the measurement sees what there is to be seen");
+    assert!(!leaks(&guarded));
+}
+
+/// Welch's t of how long `check` takes for its two cases, in an order that neither can guess. The slowest
+/// twentieth, when the machine did something else, is left out.
+fn welch(check: &dyn Fn(usize) -> bool, seed: u64) -> f64 {
+    const SAMPLES: usize = 300_000;
+    let mut times = [Vec::with_capacity(SAMPLES), Vec::with_capacity(SAMPLES)];
+    let mut random = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    for _ in 0..SAMPLES {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let which = usize::from(random & 1 == 1);
+        #[expect(clippy::disallowed_methods, reason = "time is what is measured")]
+        let begun = std::time::Instant::now();
+        assert!(!check(which));
+        times[which].push(u32::try_from(begun.elapsed().as_nanos()).unwrap_or(u32::MAX));
+    }
+    let mut all: Vec<u32> = times.iter().flatten().copied().collect();
+    all.sort_unstable();
+    let slow = all[all.len() * 19 / 20];
+    let of = |times: &[u32]| {
+        let kept: Vec<f64> =
+            times.iter().filter(|it| **it < slow).map(|it| f64::from(*it)).collect();
+        let count = f64::from(u32::try_from(kept.len()).unwrap());
+        let mean = kept.iter().sum::<f64>() / count;
+        let variance = kept.iter().map(|it| (it - mean).powi(2)).sum::<f64>() / (count - 1.0);
+        (mean, variance / count)
+    };
+    let ((a, a_error), (b, b_error)) = (of(&times[0]), of(&times[1]));
+    (a - b) / (a_error + b_error).sqrt()
+}
+
 proptest! {
     #[test]
     fn verification_answers_exactly_for_what_was_bound(realm in "[a-z.|]{1,9}", request in "[A-Za-z0-9_-]{0,9}", flip in 0_usize..43) {

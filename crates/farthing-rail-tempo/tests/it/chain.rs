@@ -7,7 +7,7 @@ use farthing_core::{Paid, Presented, Recovered, Refusal, Rejection};
 use farthing_ledger::Holder;
 use farthing_rail_tempo::{Settings, Split, TempoRail};
 use farthing_testkit::chain::{ALPHA_USD, DEVELOPMENT_ACCOUNTS, PATH_USD};
-use farthing_testkit::rail::{Counter, Railway, present};
+use farthing_testkit::rail::{Counter, Railway, assets, present};
 use farthing_testkit::store::START;
 use serde_json::json;
 
@@ -290,6 +290,37 @@ async fn a_status_is_not_a_payment() {
     let presented = railway.pay(&railway.invite("a")).await;
     assert_eq!(counter.take(&presented).await, Err(Refusal::TryAgain));
     assert_eq!((counter.audit().pending, counter.earned()), (1, 0));
+}
+
+/// F-12: what succeeds on the chain and moves nothing is no payment: a token's address at which there is no
+/// token, and contracts that answer whatever they are asked, `false` or a large number, and do nothing.
+#[tokio::test]
+async fn an_asset_that_is_none_pays_nothing() {
+    let Some(world) = World::start().await else { return };
+    // PUSH3 answer, MSTORE, RETURN: a contract that gives every call the same answer.
+    let always = |answer: &str| format!("0x62{answer}60005260206000f3");
+    let (nobody, says_no) = ("0x00000000000000000000000000000000000f0001", always("000000"));
+    let (refuses, agrees) = ("0x00000000000000000000000000000000000f0002", always("ffffff"));
+    let pretends = "0x00000000000000000000000000000000000f0003";
+    for (address, code) in [(refuses, says_no), (pretends, agrees)] {
+        world.ask("anvil_setCode", json!([address, code])).await;
+    }
+    for address in [nobody, refuses, pretends] {
+        let token = farthing_rail_tempo::Token {
+            asset: assets().get(&"usd".parse().unwrap()).unwrap().clone(),
+            address: address.parse().unwrap(),
+        };
+        let tokens = farthing_rail_tempo::Tokens::new(vec![token]);
+        let rail = TempoRail::new(world.nodes(), Settings { tokens, ..settings() });
+        let railway = world.railway_with(rail);
+        let counter = Counter::new(&railway.rail, &[]).await;
+        let presented = shown(&world, &railway, "a", (address, 1, 2_500, &[7; 32])).await;
+        assert_eq!(counter.take(&presented).await, Err(Refusal::Declined), "{address}");
+        assert_eq!(counter.earned(), 0);
+    }
+    let railway = world.railway();
+    let counter = Counter::new(&railway.rail, &[]).await;
+    assert_eq!(counter.take(&railway.pay(&railway.invite("a")).await).await, Ok(()), "the control");
 }
 
 /// With one node down, or on another chain, the next one is asked; with none, nothing was sent.

@@ -209,6 +209,55 @@ async fn nothing_secret_is_ever_written() {
     }
 }
 
+/// U-06: what a client says of people, wherever it says it, is not in the books, not in the log and not in
+/// the metrics: of a request they keep digests. The names are made up.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_clients_say_of_people_is_not_kept() {
+    const CORPUS: [&str; 12] = [
+        "Erika.Mustermann@example.org",
+        "Jane-Q-Public",
+        "+49-30-5550123",
+        "DE89370400440532013000",
+        "4111111111111111",
+        "078-05-1120",
+        "1985-04-12",
+        "221b-baker-street",
+        "203.0.113.77",
+        "passport-C01X00T47",
+        "diagnosis-J45-asthma",
+        "mrn-000-314-159",
+    ];
+    let upstream = echo().await;
+    let world = World::set_up(upstream);
+    let admin = "\n[admin]\nlisten = \"127.0.0.1:0\"\ntoken = \"env:TOKEN\"\n";
+    let text = gateway_toml(upstream, "").replace("\n[store]", &format!("{admin}\n[store]"));
+    world.write("farthing.toml", &text);
+    let shop = world.serve_with(&["--log", "trace"]);
+    for said in CORPUS {
+        let url = shop.url(&format!("/quote?about={said}"));
+        let name = format!("Idempotency-Key: {said}");
+        let note = format!("X-About: {said}");
+        let paid = world.pay(&["-X", "POST", "-d", said, "-H", &name, "-H", &note, &url]);
+        assert_eq!(paid.code, 0, "{}", paid.err);
+    }
+    let metrics = format!("http://{}/metrics", shop.admin.as_ref().unwrap());
+    let metrics = reqwest::get(metrics).await.unwrap().text().await.unwrap();
+    let (_, log) = shop.stop();
+    let book = farthing_store_sqlite::Reader::open(&world.path("book.db")).unwrap();
+    let journal = book.journal().unwrap();
+    let sold =
+        journal.iter().filter(|it| matches!(it.event, farthing_ledger::Event::Claimed { .. }));
+    assert_eq!(sold.count(), CORPUS.len());
+    let journal: String = journal.iter().map(farthing_ledger::Record::to_json).collect();
+    for said in CORPUS {
+        for (place, text) in [("journal", &journal), ("log", &log), ("metrics", &metrics)] {
+            assert!(!text.contains(said), "the {place} contains {said}");
+        }
+    }
+    // The control: what is meant to be there is found in the same way.
+    assert!(journal.contains("agent-inc") && log.contains("\"route\""), "{log}");
+}
+
 trait JsonBody {
     fn json_body(self, text: &'static str) -> Self;
 }
