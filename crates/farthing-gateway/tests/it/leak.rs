@@ -191,30 +191,40 @@ const ROUTES: &str = r#"
 name = "sold"
 methods = ["GET"]
 path = "/sold/{what}"
-upstream = "up"
+upstream = "patient"
 price = "0.01 usd"
 
 [[routes]]
 name = "dear"
 methods = ["GET"]
 path = "/dear"
-upstream = "up"
+upstream = "patient"
 price = "1.00 usd"
 
 [[routes]]
 name = "scarce"
 methods = ["GET"]
 path = "/scarce"
-upstream = "up"
+upstream = "patient"
 price = "0.01 usd"
 settle = "after"
 "#;
+
+/// A shop before an upstream that is waited for: a thousand at once take their time.
+async fn open() -> Shop {
+    open_before(Upstream::start().await).await
+}
+
+async fn open_before(upstream: Upstream) -> Shop {
+    let patient = format!("{ROUTES}\n[upstreams.patient]\nurl = \"http://{}\"\n", upstream.address);
+    Shop::open_before(upstream, "", &patient).await
+}
 
 /// R-01, B-01: one payment, used many times at once: the naive gate serves all of them, and ours one,
 /// whose answer the others are given. Nothing leaks, and the handler runs once for each payment.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn one_payment_many_uses() {
-    let (clients, shop) = (clients(), Shop::open_with("", ROUTES).await);
+    let (clients, shop) = (clients(), open().await);
     let (naive_at, naive) = Naive::open().await;
     for (uses, usual) in [(20, 5), (50, 3), (248, 2), (1_000, 1)] {
         let rounds = rounds(usual);
@@ -257,7 +267,7 @@ fn failures(shop: &Shop) -> usize {
 /// used by the resource, as published, and serves all four. Ours serves the one that was paid for.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_payment_four_siblings() {
-    let (clients, shop) = (clients(), Shop::open_with("", ROUTES).await);
+    let (clients, shop) = (clients(), open().await);
     let (naive_at, _naive) = Naive::open().await;
     let rounds = rounds(5);
     let siblings = ["/sold/a", "/sold/b", "/sold/c", "/sold/d"];
@@ -322,7 +332,7 @@ async fn one_allowance_many_spenders() {
     let mut leak = Leak { rounds, ..Leak::default() };
     for _ in 0..rounds {
         // The account holds ten; five of it are spent first.
-        let shop = Shop::open_with("", ROUTES).await;
+        let shop = open().await;
         for _ in 0..allowed {
             assert_eq!(shop.pay("GET /dear", "").await.status, 200);
         }
@@ -380,7 +390,7 @@ async fn more_clients_than_room() {
     denied.served = settled.load(Ordering::SeqCst);
     assert_eq!(denied.unpaid() * 4, denied.served * 3, "paid and not served");
     denied.print("F4: room for 3, 12 clients (paid, not served)", "naive", 1);
-    let shop = Shop::open_before(Upstream::at(scarce(honest).await), "", ROUTES).await;
+    let shop = open_before(Upstream::at(scarce(honest).await)).await;
     let mut denied = Leak { rounds, ..Leak::default() };
     for _ in 0..rounds {
         let mut asked = Vec::new();
