@@ -72,7 +72,8 @@ pub(crate) fn decide(book: &mut Book, cold: &impl Cold, input: Input) -> Decided
             Err(error) => Decided::new(Output::Entered(Err(error)), None),
         },
         Input::Deliver(payment, outcome, answer, now) => {
-            let record = book.deliver(payment, outcome, now);
+            let kept = Answer::digest(answer.as_deref());
+            let record = book.deliver_kept(payment, outcome, Some(kept), now);
             let answered = record.as_ref().and_then(|_| book.answered(payment));
             let answered = answered.map(|answered| (answered, answer));
             Decided { answered, ..Decided::new(Output::Done, record) }

@@ -61,7 +61,7 @@ impl Desk {
         let event = Event::Claimed { payment: Box::new(payment), proofs, settlement };
         self.write(Some(trace), event, vec![transfer]);
         let outcome = Outcome { status };
-        self.write(Some(trace), Event::Delivered { payment: id, outcome }, Vec::new());
+        self.write(Some(trace), Event::Delivered { payment: id, outcome, kept: None }, Vec::new());
     }
 
     fn rows(&self) -> Vec<Row> {
