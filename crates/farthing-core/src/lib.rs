@@ -49,7 +49,7 @@ pub use recover::{
 pub use refund::{RefundAsk, RefundRefusal};
 pub use refusal::{Refusal, Rejection};
 pub use stage::{Checked, Held, Posted, Presented, Reserved, Settled, identity};
-pub use store::{Answer, Ordered, Store, StoreError};
+pub use store::{Answer, Ordered, Store, StoreError, write_fields};
 
 /// Tells the time. Roles hold one; everything below them is told.
 pub trait Clock: Send + Sync {

@@ -86,6 +86,7 @@ impl From<RefundError> for RefundRefusal {
             | RefundError::OverLimit
             | RefundError::Short
             | RefundError::ReferenceTaken
+            | RefundError::Erased
             | RefundError::Malformed
             | RefundError::Unavailable => Self::Book(error),
         }

@@ -1,9 +1,9 @@
 //! The port to memory.
 
 use farthing_ledger::{
-    Claim, ClaimError, ClaimRequest, Entry, EntryError, Finding, Fingerprint, Outcome, PaymentId,
-    Record, RefundError, RefundId, RefundRequest, RefundStanding, Settlement, TraceId, VoidReason,
-    Work,
+    Claim, ClaimError, ClaimRequest, Entry, EntryError, EraseError, Erased, Erasure, Finding,
+    Fingerprint, Outcome, PaymentId, Record, RefundError, RefundId, RefundRequest, RefundStanding,
+    Settlement, TraceId, VoidReason, Work, answer_digest,
 };
 use farthing_money::Timestamp;
 use http::HeaderMap;
@@ -176,6 +176,18 @@ pub trait Store: Send + Sync {
     /// An [`EntryError`]; nothing is written, and entering again is safe.
     fn enter(&self, entry: Entry, now: Timestamp) -> BoxFuture<'_, Result<bool, EntryError>>;
 
+    /// Erases somebody's personal data: what is kept of it is written anew with pseudonyms, and a record
+    /// says so.
+    ///
+    /// # Idempotency
+    ///
+    /// What was erased is not found again: nothing more is written.
+    ///
+    /// # Errors
+    ///
+    /// An [`EraseError`]; nothing is written, and erasing again is safe.
+    fn erase(&self, erasure: Erasure, now: Timestamp) -> BoxFuture<'_, Result<Erased, EraseError>>;
+
     /// The records from place `from` on, at most `limit`, in order. Only what is durable.
     ///
     /// # Errors
@@ -229,6 +241,27 @@ pub struct Answer {
     pub fields: HeaderMap,
     /// The whole body.
     pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// The digest of what is kept: what a store records where the answer was delivered.
+    #[must_use]
+    pub fn digest(answer: Option<&Self>) -> Fingerprint {
+        let fields = answer.map(|it| write_fields(&it.fields)).unwrap_or_default();
+        answer_digest(answer.map(|it| (it.status, &*fields, &*it.body)))
+    }
+}
+
+/// Header fields as HTTP/1.1 writes them, and as stores keep them.
+#[must_use]
+pub fn write_fields(fields: &HeaderMap) -> Vec<u8> {
+    let mut text = Vec::new();
+    for (name, value) in fields {
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            text.extend_from_slice(part);
+        }
+    }
+    text
 }
 
 /// The store cannot answer: it is full, stopped, or out of reach. Ours to fix.

@@ -8,7 +8,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use farthing_ledger::merkle::{self, Forest, Hash};
-use farthing_ledger::{Event, Outcome, Payment, PaymentId, Record, Row, Settlement, TraceId};
+use farthing_ledger::{
+    ErasedRow, Event, Leaves, Outcome, Payment, PaymentId, Record, Row, Settlement, TraceId,
+    Unexplained,
+};
 use farthing_money::{AssetId, Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -24,6 +27,9 @@ mod tests;
 
 /// The version of the file.
 const VERSION: u8 = 1;
+
+/// The version of a file in which records stand as an erasure has left them.
+const VERSION_ERASED: u8 = 2;
 
 /// What the signature under a manifest is one of.
 const TYP: &str = "farthing-evidence+jws";
@@ -51,7 +57,7 @@ pub enum Selection {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pack {
-    /// The version of the file: 1.
+    /// The version of the file: 1, or 2 where personal data of its records was erased.
     pub farthing_evidence: u8,
     /// Which records it is about.
     pub selection: Selection,
@@ -78,6 +84,10 @@ pub struct Proven {
     pub seq: u64,
     /// The line, as it stands in the journal.
     pub line: String,
+    /// The hash of the line that was sealed, where this one stands there since personal data was erased;
+    /// the pack has the record that says so. It is the leaf of the proof then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<Hash>,
     /// The proof that it stands there (RFC 6962 §2.1.1), from the leaf up.
     pub inclusion: Vec<Hash>,
 }
@@ -199,7 +209,11 @@ pub fn export(
         }
         records.push(record);
     }
-    let forest: Forest = journal.iter().map(|row| Hash::leaf(row.line.as_bytes())).collect();
+    let erased = erased_rows(&records);
+    let leaf = |row: &Row| {
+        erased.get(&row.seq).map_or_else(|| Hash::leaf(row.line.as_bytes()), |it| it.sealed)
+    };
+    let forest: Forest = journal.iter().map(leaf).collect();
     let size = forest.size();
     let chosen = selection.chosen(&records);
     let chosen: Vec<(&Row, &Record)> =
@@ -210,6 +224,7 @@ pub fn export(
     let proven = |(row, _): &(&Row, &Record)| Proven {
         seq: row.seq,
         line: row.line.clone(),
+        sealed: erased.get(&row.seq).map(|it| it.sealed),
         inclusion: forest.inclusion(row.seq.saturating_sub(1), size).unwrap_or_default(),
     };
     let earlier = |note: &String| {
@@ -227,10 +242,11 @@ pub fn export(
         evidence.receipt = claims(notary.realm(), evidence).map(|claims| claims.sign(notary));
     }
     let root = forest.root(size).unwrap_or_else(Hash::empty);
+    let proven: Vec<Proven> = chosen.iter().map(proven).collect();
     let mut pack = Pack {
-        farthing_evidence: VERSION,
+        farthing_evidence: version(&proven),
         selection,
-        records: chosen.iter().map(proven).collect(),
+        records: proven,
         checkpoint: Checkpoint::new(notary, size, root).sign(notary),
         published: published.iter().map(earlier).collect::<Result<_, _>>()?,
         manifest: Manifest {
@@ -249,8 +265,23 @@ pub fn export(
     Ok(pack)
 }
 
+/// The version of a file with these records.
+fn version(records: &[Proven]) -> u8 {
+    if records.iter().any(|it| it.sealed.is_some()) { VERSION_ERASED } else { VERSION }
+}
+
+/// The rows that were erased, as the last record of each says.
+fn erased_rows(records: &[Record]) -> BTreeMap<u64, ErasedRow> {
+    records.iter().flat_map(erased).map(|row| (row.seq, *row)).collect()
+}
+
+fn erased(record: &Record) -> &[ErasedRow] {
+    if let Event::Erased { rows, .. } = &record.event { rows } else { &[] }
+}
+
 impl Selection {
-    /// The places of the records it chooses.
+    /// The places of the records it chooses, and those of the records that say that one of them was
+    /// erased.
     fn chosen(&self, records: &[Record]) -> BTreeSet<u64> {
         let by_itself: BTreeSet<u64> =
             records.iter().filter(|it| self.chooses(it)).map(|it| it.seq).collect();
@@ -263,7 +294,11 @@ impl Selection {
             Some(trace) => stories.contains(trace),
             None => by_itself.contains(&record.seq),
         };
-        records.iter().filter(belongs).map(|it| it.seq).collect()
+        let mut chosen: BTreeSet<u64> = records.iter().filter(belongs).map(|it| it.seq).collect();
+        let says = |record: &&Record| erased(record).iter().any(|row| chosen.contains(&row.seq));
+        let erasures: Vec<u64> = records.iter().filter(says).map(|it| it.seq).collect();
+        chosen.extend(erasures);
+        chosen
     }
 
     /// Whether a record is chosen for what it says itself.
@@ -332,7 +367,8 @@ fn stories(records: &[&Record]) -> Vec<PaymentEvidence> {
             | Event::Reconciled { .. }
             | Event::PayoutHeld { .. }
             | Event::PayoutReleased { .. }
-            | Event::PaidOut { .. } => {}
+            | Event::PaidOut { .. }
+            | Event::Erased { .. } => {}
         }
     }
     stories
@@ -388,6 +424,8 @@ pub struct PackReport {
     pub checkpoint: Checkpoint,
     /// The sizes of the published checkpoints that it continues.
     pub continues: Vec<u64>,
+    /// The places of its records from which personal data was erased since they were sealed.
+    pub erased: Vec<u64>,
 }
 
 /// Verifies a pack with nothing but the file and the seller's public keys.
@@ -398,7 +436,9 @@ pub struct PackReport {
 pub fn verify(file: &[u8], keys: &TrustedKeys) -> Result<PackReport, PackFault> {
     let pack: Pack = serde_json::from_slice(file)
         .map_err(|error| PackFault::Unreadable { line: error.line(), column: error.column() })?;
-    if pack.farthing_evidence != VERSION {
+    if ![VERSION, VERSION_ERASED].contains(&pack.farthing_evidence)
+        || pack.farthing_evidence != version(&pack.records)
+    {
         return Err(PackFault::Version(pack.farthing_evidence));
     }
     if pack.to_json().as_bytes() != file {
@@ -417,25 +457,40 @@ pub fn verify(file: &[u8], keys: &TrustedKeys) -> Result<PackReport, PackFault> 
     }
     check_payments(&pack, &records.iter().collect::<Vec<_>>(), keys)?;
     check_manifest(&pack, &records, keys)?;
-    Ok(PackReport { pack, checkpoint, continues })
+    let erased = pack.records.iter().filter(|it| it.sealed.is_some()).map(|it| it.seq).collect();
+    Ok(PackReport { pack, checkpoint, continues, erased })
 }
 
 /// Every line stands at its place in the journal that was signed.
 fn check_records(proven: &[Proven], checkpoint: &Checkpoint) -> Result<Vec<Record>, PackFault> {
     let (size, root) = (checkpoint.size, &checkpoint.root);
     let mut records: Vec<Record> = Vec::with_capacity(proven.len());
-    for Proven { seq, line, inclusion } in proven {
-        let leaf = Hash::leaf(line.as_bytes());
+    let mut leaves = Leaves::default();
+    for Proven { seq, line, sealed, inclusion } in proven {
+        // What the proof is of was sealed, if the proof holds.
+        let sealed = sealed.unwrap_or_else(|| Hash::leaf(line.as_bytes()));
+        let leaf = leaves.line(*seq, Some(sealed), line);
         let index = seq.checked_sub(1);
         let stands = index.is_some_and(|at| merkle::includes(root, size, at, &leaf, inclusion));
         let record = Record::from_json(line.as_bytes()).ok().filter(|it| it.seq == *seq);
         let after = records.last().is_none_or(|last| last.seq < *seq);
         match record {
-            Some(record) if stands && after => records.push(record),
+            Some(record) if stands && after => {
+                leaves.record(&record);
+                records.push(record);
+            }
             Some(_) | None => return Err(PackFault::Record { seq: *seq }),
         }
     }
-    Ok(records)
+    // Records of erasures name rows of others too, which are not here.
+    let is_here = |seq: u64| proven.iter().any(|it| it.seq == seq);
+    let unexplained = leaves.unexplained().into_iter().map(|it| match it {
+        Unexplained::Edited { seq, .. } | Unexplained::NotErased { seq, .. } => seq,
+    });
+    match unexplained.into_iter().find(|seq| is_here(*seq)) {
+        Some(seq) => Err(PackFault::Erased { seq }),
+        None => Ok(records),
+    }
 }
 
 /// The journal that was signed continues what was published before.
@@ -517,7 +572,9 @@ pub enum PackFault {
         column: usize,
     },
     /// A version that is not known here.
-    #[error("the pack is of version {0}, and this program reads version 1")]
+    #[error(
+        "the pack is of version {0}, or of another than its records are; this program reads versions 1 and 2"
+    )]
     Version(u8),
     /// Spelled otherwise than packs are.
     #[error(
@@ -538,6 +595,14 @@ pub enum PackFault {
         "record {seq} does not stand at its place in the journal that was signed: the line, its place or its proof was altered"
     )]
     Record {
+        /// Its place.
+        seq: u64,
+    },
+    /// A record is not as an erasure has left it.
+    #[error(
+        "record {seq} is not the line that was sealed, and the pack has no record of an erasure that left it so"
+    )]
+    Erased {
         /// Its place.
         seq: u64,
     },

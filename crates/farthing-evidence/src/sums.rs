@@ -76,7 +76,7 @@ impl<'a> Adding<'a> {
                 }
                 self.moved(*payment, record, |it| matches!(it.phase, Phase::Post(_)));
             }
-            Event::Delivered { payment, outcome } => {
+            Event::Delivered { payment, outcome, .. } => {
                 if let Some(seen) = self.payments.get_mut(payment) {
                     seen.receipted = (200..300).contains(&outcome.status);
                 }
@@ -99,7 +99,8 @@ impl<'a> Adding<'a> {
             | Event::Reconciled { .. }
             | Event::PayoutHeld { .. }
             | Event::PayoutReleased { .. }
-            | Event::PaidOut { .. } => {}
+            | Event::PaidOut { .. }
+            | Event::Erased { .. } => {}
         }
     }
 

@@ -289,6 +289,8 @@ pub struct BookConfig {
     pub receipt_keys: Vec<String>,
     /// The names of the endpoints that are told what happened to payments.
     pub webhooks: Vec<String>,
+    /// How many days personal data is kept, as `farthing store erase --outdated` counts them.
+    pub retention_days: Option<u32>,
 }
 
 impl BookConfig {
@@ -314,6 +316,7 @@ impl BookConfig {
             realm: raw.gateway.realm.get_ref().clone(),
             receipt_keys: raw.receipts.iter().flat_map(places).collect(),
             webhooks: raw.webhooks.iter().map(|it| it.get_ref().name.get_ref().clone()).collect(),
+            retention_days: raw.retention.as_ref().map(|it| it.days.get()),
         })
     }
 

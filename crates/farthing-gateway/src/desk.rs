@@ -132,6 +132,7 @@ impl DeskError {
                     | RefundError::TooMuch
                     | RefundError::OverLimit
                     | RefundError::Short
+                    | RefundError::Erased
                     | RefundError::ReferenceTaken,
                 )
                 | RefundRefusal::InProgress => 409,

@@ -20,6 +20,7 @@ mod config;
 mod connection;
 mod desk;
 mod discovery;
+mod erasure;
 mod gateway;
 mod management;
 mod metrics;
@@ -36,6 +37,7 @@ pub use config::{
     look_up, secret_files,
 };
 pub use desk::{Desk, DeskError, PayoutKind, PayoutStep, RefundMade, RefundOrder, Resolution};
+pub use erasure::{ErasureOrder, ErasureOrderError};
 pub use gateway::{Gateway, ReloadError, StartError, check_prices, desk, webhook_desk};
 pub use management::{AdminToken, FundRequest, KeyRequest, Made, WeakToken};
 pub use path::{CanonicalPath, OddPath, canonical_path};

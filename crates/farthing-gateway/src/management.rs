@@ -17,6 +17,7 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::desk::{Desk, DeskError, PayoutStep, RefundOrder, Resolution};
+use crate::erasure::{ErasureOrder, ErasureOrderError};
 use crate::metrics::Metrics;
 use crate::store::OpenStore;
 use crate::webhooks::{EnableOrder, Postman, ReplayOrder, WebhookError};
@@ -111,6 +112,7 @@ pub(crate) fn router(office: Office) -> axum::Router {
         .route("/v1/refunds", post(refund))
         .route("/v1/payments/resolve", post(resolve))
         .route("/v1/payouts", post(payout))
+        .route("/v1/erasures", post(erase))
         .route("/v1/webhooks", get(webhooks))
         .route("/v1/webhooks/{name}/dead", get(dead_letters))
         .route("/v1/webhooks/replay", post(replay))
@@ -197,6 +199,28 @@ async fn payout(
 ) -> Response {
     let made = |desk: Desk, now| async move { desk.payout(step, now).await.map(Made::new) };
     office.decide(&fields, made).await
+}
+
+async fn erase(
+    State(office): State<Office>,
+    fields: HeaderMap,
+    Json(order): Json<ErasureOrder>,
+) -> Response {
+    if !office.admits(&fields) {
+        return stranger();
+    }
+    let now = SystemClock.now();
+    let erased = async {
+        let erasure = order.erasure(now)?;
+        Ok::<_, ErasureOrderError>(office.store.port().erase(erasure, now).await?)
+    };
+    match erased.await {
+        Ok(erased) => Json(erased).into_response(),
+        Err(error) => {
+            let status = StatusCode::from_u16(error.status());
+            refusal(status.unwrap_or(StatusCode::CONFLICT), &error.to_string())
+        }
+    }
 }
 
 async fn webhooks(State(office): State<Office>, fields: HeaderMap) -> Response {

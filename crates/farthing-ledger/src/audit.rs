@@ -102,9 +102,10 @@ impl Auditor {
 
     fn follow(&mut self, record: &Record) -> Result<(), What> {
         match &record.event {
-            Event::Opened { .. } | Event::KeyAttached { .. } | Event::KeyDetached { .. } => {
-                expect(record.transfers.is_empty(), What::StrayTransfer)
-            }
+            Event::Opened { .. }
+            | Event::KeyAttached { .. }
+            | Event::KeyDetached { .. }
+            | Event::Erased { .. } => expect(record.transfers.is_empty(), What::StrayTransfer),
             Event::Funded { .. } => {
                 expect(record.transfers.iter().all(|it| it.phase == Phase::Posted), What::Phase)
             }

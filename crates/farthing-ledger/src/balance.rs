@@ -112,6 +112,25 @@ impl Balances {
         self.pending.values()
     }
 
+    /// Gives accounts other names. Two that get the same one become one.
+    pub(crate) fn rename(&mut self, name: &impl Fn(&Account) -> Account) {
+        let accounts = std::mem::take(&mut self.accounts);
+        for (account, balance) in accounts {
+            let sum = self.accounts.entry(name(&account)).or_default();
+            for (sum, more) in [
+                (&mut sum.debits_pending, balance.debits_pending),
+                (&mut sum.debits_posted, balance.debits_posted),
+                (&mut sum.credits_pending, balance.credits_pending),
+                (&mut sum.credits_posted, balance.credits_posted),
+            ] {
+                *sum = sum.saturating_add(more);
+            }
+        }
+        for transfer in self.pending.values_mut() {
+            (transfer.debit, transfer.credit) = (name(&transfer.debit), name(&transfer.credit));
+        }
+    }
+
     /// Applies transfers, all or none.
     ///
     /// # Errors

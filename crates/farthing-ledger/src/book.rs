@@ -12,10 +12,12 @@ use crate::{
     SpendingKey, Standing, Story, TraceId, Transfer, TransferError, TransferId, VoidReason,
 };
 
+mod erasing;
 mod matching;
 mod payouts;
 mod refunds;
 
+pub(crate) use erasing::Sought;
 pub use matching::Expected;
 use matching::Unmatched;
 use refunds::Refunds;
@@ -578,10 +580,21 @@ impl Book {
         outcome: Outcome,
         now: Timestamp,
     ) -> Option<Record> {
+        self.deliver_kept(payment, outcome, None, now)
+    }
+
+    /// The same, with the digest of what is `kept` to be given again.
+    pub fn deliver_kept(
+        &mut self,
+        payment: PaymentId,
+        outcome: Outcome,
+        kept: Option<Fingerprint>,
+        now: Timestamp,
+    ) -> Option<Record> {
         let live = self.live.get(&payment);
         let live = live.filter(|live| matches!(live.standing, Standing::Posted(_)))?;
         let trace = live.trace;
-        Some(self.commit(now, trace, Event::Delivered { payment, outcome }, Vec::new()))
+        Some(self.commit(now, trace, Event::Delivered { payment, outcome, kept }, Vec::new()))
     }
 
     /// Gives the right to settle or to deliver back. The payment can be claimed again at once; where
@@ -976,7 +989,7 @@ impl Book {
         Ok(Some(self.write(now, None, event, vec![transfer])))
     }
 
-    fn enter_event(&mut self, now: Timestamp, event: Event) -> Record {
+    pub(crate) fn enter_event(&mut self, now: Timestamp, event: Event) -> Record {
         self.note(&event, &[], None);
         self.write(now, None, event, Vec::new())
     }
@@ -1048,7 +1061,7 @@ impl Book {
             Event::Voided { payment, .. } => {
                 self.live.remove(payment);
             }
-            Event::Delivered { payment, outcome } => {
+            Event::Delivered { payment, outcome, .. } => {
                 let Some(live) = self.live.get_mut(payment) else { return };
                 if let Standing::Posted(settlement) = &live.standing {
                     live.standing = Standing::Delivered(settlement.clone(), *outcome);
@@ -1076,6 +1089,11 @@ impl Book {
             Event::PaidOut { payment, .. } => {
                 let proof = payouts::paid_out(*payment);
                 self.remember(proof, *payment);
+            }
+            Event::Erased { payments, .. } => {
+                for payment in payments {
+                    self.forget_answer(*payment);
+                }
             }
         }
     }
@@ -1118,7 +1136,8 @@ pub fn claimed_proofs(record: &Record) -> Vec<(Proof, PaymentId)> {
         | Event::RefundVoided { .. }
         | Event::Reconciled { .. }
         | Event::PayoutHeld { .. }
-        | Event::PayoutReleased { .. } => Vec::new(),
+        | Event::PayoutReleased { .. }
+        | Event::Erased { .. } => Vec::new(),
         Event::PaidOut { payment, .. } => vec![(payouts::paid_out(*payment), *payment)],
     }
 }

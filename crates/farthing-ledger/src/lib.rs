@@ -12,6 +12,8 @@
 //! was written cannot be altered unnoticed: each commit ends with a [`Seal`] over the whole journal, and
 //! [`Verification`] holds everything that a store keeps against them.
 //!
+//! What was sealed stays so when personal data is erased from it: [`Erasure`].
+//!
 //! Words keep their accounting meaning. A transfer *debits* one account and *credits* another. It
 //! is *posted* at once, or *pending* until a later transfer *posts* or *voids* it. A payment is
 //! *claimed* when its proof is taken, and *delivered* when the seller has answered.
@@ -28,6 +30,7 @@ mod account;
 mod audit;
 mod balance;
 mod book;
+mod erase;
 mod id;
 mod lifecycle;
 pub mod merkle;
@@ -45,11 +48,15 @@ pub use book::{
     Answered, Book, Cap, ClaimError, ClaimRequest, Cold, Earned, Entry, EntryError, Expected, Leg,
     Money, Open, Snapshot, Unfinished, Work, claimed_proofs,
 };
+pub use erase::{
+    ERASED, ERASED_ROWS_MAX, EraseError, Erased, ErasedRow, Erasure, ErasureKey, Leaves, Plan,
+    Rewritten, StillOpen, Survey, Unexplained, Whose, is_pseudonym,
+};
 pub use id::{Fingerprint, ParseIdError, PaymentId, RefundId, SpendingKey, TraceId, TransferId};
 pub use lifecycle::{Delivery, Finding, Lifecycle, Matching, OutOfOrder, Pay, Payout};
 pub use payment::{
     Capture, Claim, Outcome, Payment, Proof, Remedy, Settlement, Source, Standing, Terms,
-    VoidReason,
+    VoidReason, answer_digest,
 };
 pub use record::{Event, Record};
 pub use refund::{

@@ -225,7 +225,8 @@ impl Lifecycle {
             | Event::Opened { .. }
             | Event::KeyAttached { .. }
             | Event::KeyDetached { .. }
-            | Event::Funded { .. } => return Err(OutOfOrder),
+            | Event::Funded { .. }
+            | Event::Erased { .. } => return Err(OutOfOrder),
         };
         Ok(next.derived())
     }

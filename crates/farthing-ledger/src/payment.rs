@@ -164,6 +164,18 @@ pub struct Outcome {
     pub status: u16,
 }
 
+/// The digest of an answer that is kept to be given again: its status, its header fields and its body,
+/// as they are kept. Of nothing where none is.
+#[must_use]
+pub fn answer_digest(answer: Option<(u16, &[u8], &[u8])>) -> Fingerprint {
+    match answer {
+        Some((status, fields, body)) => {
+            Fingerprint::of("answer", &[&status.to_be_bytes(), fields, body])
+        }
+        None => Fingerprint::of("answer", &[]),
+    }
+}
+
 /// Why a pending payment was given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -4,8 +4,8 @@ use farthing_money::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Finding, Holder, Outcome, Payment, PaymentId, Proof, Refund, RefundId, Settlement, SpendingKey,
-    TraceId, Transfer, VoidReason,
+    ErasedRow, Finding, Fingerprint, Holder, Outcome, Payment, PaymentId, Proof, Refund, RefundId,
+    Settlement, SpendingKey, TraceId, Transfer, VoidReason,
 };
 
 /// One line of the journal: something that happened, and the transfers it consists of.
@@ -121,6 +121,10 @@ pub enum Event {
         payment: PaymentId,
         /// How it went.
         outcome: Outcome,
+        /// The digest of what is kept to be given again, as [`answer_digest`](crate::answer_digest)
+        /// makes it; nothing in books from before there were such digests.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kept: Option<Fingerprint>,
     },
     /// Money of a payment was ordered back, or credited to its payer.
     Refunded {
@@ -173,5 +177,15 @@ pub enum Event {
         payment: PaymentId,
         /// The operator's own reference.
         reference: String,
+    },
+    /// Personal data was erased: these rows were written anew, and stand there instead of what was
+    /// sealed.
+    Erased {
+        /// Why.
+        reason: String,
+        /// The payments among them whose payer is not known any more, and whose answers are not kept.
+        payments: Vec<PaymentId>,
+        /// The rows.
+        rows: Vec<ErasedRow>,
     },
 }

@@ -134,6 +134,9 @@ pub enum RefundError {
     /// The reference was used for another amount or another way.
     #[error("the reference was used for another refund of this payment")]
     ReferenceTaken,
+    /// Nobody knows any more who paid.
+    #[error("who paid was erased, so that there is nobody to give it back to")]
+    Erased,
     /// The request contradicts itself: ours to fix.
     #[error("the refund contradicts itself")]
     Malformed,

@@ -209,7 +209,8 @@ fn follow(payment: &Payment, records: &[Record]) -> Lifecycle {
             | Event::Reconciled { .. }
             | Event::PayoutHeld { .. }
             | Event::PayoutReleased { .. }
-            | Event::PaidOut { .. } => 0,
+            | Event::PaidOut { .. }
+            | Event::Erased { .. } => 0,
         };
         lifecycle = lifecycle.after(&record.event, refunded).unwrap_or(lifecycle);
     }
@@ -254,6 +255,9 @@ pub(crate) fn sentence(event: &Event) -> String {
         Event::PayoutHeld { reason, .. } => format!("payout held: {reason}"),
         Event::PayoutReleased { reason, .. } => format!("payout released: {reason}"),
         Event::PaidOut { reference, .. } => format!("paid out, reference {reference}"),
+        Event::Erased { reason, rows, .. } => {
+            format!("personal data erased in {} records: {reason}", rows.len())
+        }
     }
 }
 

@@ -9,8 +9,8 @@ use crate::book::claimed_proofs;
 use crate::merkle::{Hash, Tree};
 use crate::seal::{self, Seal, SealFault};
 use crate::{
-    Account, Answered, Audit, Book, Event, Fault, Fingerprint, PaymentId, Proof, Record, Snapshot,
-    SpendingKey, TraceId, TransferId,
+    Account, Answered, Audit, Book, Event, Fault, Fingerprint, Leaves, PaymentId, Proof, Record,
+    Snapshot, SpendingKey, TraceId, TransferId, Unexplained,
 };
 
 #[cfg(test)]
@@ -61,8 +61,9 @@ pub struct Verification {
     /// What was sealed, by place; nothing where a seal is missing.
     sealed: Vec<Option<Hash>>,
     seals: u64,
-    /// The journal as it is.
+    /// The journal as it was sealed, and as it is where nothing was.
     tree: Tree,
+    leaves: Leaves,
     next: u64,
     published: VecDeque<Published>,
     auditor: Auditor,
@@ -71,7 +72,8 @@ pub struct Verification {
     book: Option<Book>,
     snapshot: Option<(Snapshot, Tree)>,
     proofs: BTreeMap<Fingerprint, (u64, Indexed)>,
-    answers: BTreeMap<PaymentId, Answered>,
+    /// What was delivered, and the digest of what is kept of it where the journal says one.
+    answers: BTreeMap<PaymentId, (Answered, Option<Fingerprint>)>,
 }
 
 impl Verification {
@@ -90,6 +92,7 @@ impl Verification {
             sealed: sealed(seals),
             seals: u64::try_from(seals.len()).unwrap_or(u64::MAX),
             tree: Tree::default(),
+            leaves: Leaves::default(),
             next: 1,
             published: published.into(),
             auditor: Auditor::default(),
@@ -119,9 +122,11 @@ impl Verification {
     pub fn row(&mut self, row: &Row) {
         self.missing_until(row.seq);
         self.next = row.seq.saturating_add(1);
-        let leaf = Hash::leaf(row.line.as_bytes());
-        self.tree.push(leaf);
-        self.compare_sealed(row.seq, leaf);
+        let sealed = self.sealed_at(row.seq);
+        if sealed.is_none() {
+            self.note(Wrong::Unsealed { seq: row.seq });
+        }
+        self.tree.push(self.leaves.line(row.seq, sealed, &row.line));
         self.compare_published();
         let Ok(record) = Record::from_json(row.line.as_bytes()) else {
             self.book = None;
@@ -156,16 +161,26 @@ impl Verification {
         }
     }
 
-    fn compare_sealed(&mut self, seq: u64, leaf: Hash) {
+    fn sealed_at(&self, seq: u64) -> Option<Hash> {
         let place = usize::try_from(seq).ok().and_then(|seq| seq.checked_sub(1));
-        match place.and_then(|place| self.sealed.get(place)) {
-            Some(Some(sealed)) if *sealed == leaf => {}
-            Some(Some(_)) => {
-                let from = self.sealed.iter().zip(1..).find(|(other, _)| **other == Some(leaf));
-                let from = from.map(|(_, from)| from);
-                self.note(from.map_or(Wrong::Edited { seq }, |from| Wrong::Moved { seq, from }));
-            }
-            Some(None) | None => self.note(Wrong::Unsealed { seq }),
+        place.and_then(|place| self.sealed.get(place)).copied().flatten()
+    }
+
+    /// Names the rows that are not what was sealed, and not what an erasure has left of it.
+    fn compare_sealed(&mut self) {
+        for unexplained in self.leaves.unexplained() {
+            let wrong = match unexplained {
+                Unexplained::NotErased { seq, by } => Wrong::NotErased { seq, by },
+                Unexplained::Edited { seq, .. } if self.wrong.len() >= NAMED_MAX => {
+                    Wrong::Edited { seq }
+                }
+                Unexplained::Edited { seq, stands } => {
+                    let mut from = self.sealed.iter().zip(1..);
+                    let from = from.find(|(other, _)| **other == Some(stands));
+                    from.map_or(Wrong::Edited { seq }, |(_, from)| Wrong::Moved { seq, from })
+                }
+            };
+            self.note(wrong);
         }
     }
 
@@ -180,6 +195,12 @@ impl Verification {
 
     /// Follows a record into the projections.
     fn follow(&mut self, record: &Record) {
+        self.leaves.record(record);
+        if let Event::Erased { payments, .. } = &record.event {
+            for payment in payments {
+                self.answers.remove(payment);
+            }
+        }
         for (proof, payment) in claimed_proofs(record) {
             let indexed = Indexed { proof, payment, trace: record.trace };
             self.proofs.insert(proof.fingerprint, (record.seq, indexed));
@@ -190,10 +211,10 @@ impl Verification {
             self.book = None;
             return;
         }
-        if let Event::Delivered { payment, .. } = &record.event
+        if let Event::Delivered { payment, kept, .. } = &record.event
             && let Some(answered) = book.answered(*payment)
         {
-            self.answers.insert(*payment, answered);
+            self.answers.insert(*payment, (answered, *kept));
         }
         let Some((snapshot, tree)) = self.snapshot.take_if(|it| it.0.seq <= record.seq) else {
             return;
@@ -215,11 +236,16 @@ impl Verification {
         }
     }
 
-    /// Takes an answer that is kept to be given again, as far as the journal knows it.
-    pub fn answer(&mut self, answered: &Answered) {
+    /// Takes an answer that is kept to be given again, as far as the journal knows it, and the digest of
+    /// the rest of it.
+    pub fn answer(&mut self, answered: &Answered, kept: Fingerprint) {
         let payment = answered.payment;
         match self.answers.remove(&payment) {
-            Some(known) if known == *answered => {}
+            Some((known, digest)) if known == *answered => {
+                if digest.is_some_and(|digest| digest != kept) {
+                    self.note(Wrong::AnswerForged { payment });
+                }
+            }
             Some(_) => self.note(Wrong::AnswerEdited { payment }),
             None => self.note(Wrong::AnswerInserted { payment }),
         }
@@ -239,6 +265,7 @@ impl Verification {
     ) -> Result<Verified, AllWrong> {
         let sealed = u64::try_from(self.sealed.len()).unwrap_or(u64::MAX);
         self.missing_until(sealed.saturating_add(1));
+        self.compare_sealed();
         let records = self.tree.size();
         for published in std::mem::take(&mut self.published) {
             self.note(Wrong::Cut { size: published.size, records });
@@ -251,7 +278,7 @@ impl Verification {
                 self.note(Wrong::ProofMissing { proof, seq });
             }
         }
-        for (payment, answered) in std::mem::take(&mut self.answers) {
+        for (payment, (answered, _)) in std::mem::take(&mut self.answers) {
             if answered.kept_until >= answers_from {
                 self.note(Wrong::AnswerMissing { payment });
             }
@@ -262,7 +289,8 @@ impl Verification {
         };
         match audit {
             Ok(audit) if self.wrong.is_empty() => {
-                Ok(Verified { audit, seals: self.seals, root: self.tree.root() })
+                let (seals, root, erased) = (self.seals, self.tree.root(), self.leaves.erased());
+                Ok(Verified { audit, seals, root, erased })
             }
             Ok(_) => Err(AllWrong { named: self.wrong, more: self.more }),
             Err(fault) => {
@@ -299,8 +327,10 @@ pub struct Verified {
     pub audit: Audit,
     /// How many seals there are.
     pub seals: u64,
-    /// The root over the whole journal.
+    /// The root over the whole journal, as it was sealed.
     pub root: Hash,
+    /// How many records stand there as an erasure has left them.
+    pub erased: u64,
 }
 
 /// Everything that is wrong with a book.
@@ -335,6 +365,14 @@ pub enum Wrong {
     Edited {
         /// Its place.
         seq: u64,
+    },
+    /// A record of an erasure names a row that it did not erase, or that was altered since.
+    #[error("record {by} says that record {seq} was erased, and that is not what stands there")]
+    NotErased {
+        /// The row's place.
+        seq: u64,
+        /// The record of the erasure.
+        by: u64,
     },
     /// A record was sealed at another place.
     #[error("record {seq} was sealed as record {from}: records were moved")]
@@ -451,6 +489,12 @@ pub enum Wrong {
     /// What is kept about an answer is not what the journal says.
     #[error("what is kept about the answer for {payment} is not what the journal says")]
     AnswerEdited {
+        /// The payment.
+        payment: PaymentId,
+    },
+    /// The answer that is kept is not the one that was given.
+    #[error("the answer kept for {payment} is not the one that was given: it was edited")]
+    AnswerForged {
         /// The payment.
         payment: PaymentId,
     },

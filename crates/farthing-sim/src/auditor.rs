@@ -272,7 +272,8 @@ impl Auditor {
             | Event::KeyDetached { .. }
             | Event::Funded { .. }
             | Event::PayoutHeld { .. }
-            | Event::PayoutReleased { .. } => Ok(()),
+            | Event::PayoutReleased { .. }
+            | Event::Erased { .. } => Ok(()),
             Event::Claimed { payment, proofs, settlement } => {
                 for proof in proofs {
                     let before = self.proofs.insert(proof.fingerprint, proof.keep_until);

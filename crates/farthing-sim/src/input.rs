@@ -72,7 +72,8 @@ pub(crate) fn decide(book: &mut Book, cold: &impl Cold, input: Input) -> Decided
             Err(error) => Decided::new(Output::Entered(Err(error)), None),
         },
         Input::Deliver(payment, outcome, answer, now) => {
-            let record = book.deliver(payment, outcome, now);
+            let kept = Answer::digest(answer.as_deref());
+            let record = book.deliver_kept(payment, outcome, Some(kept), now);
             let answered = book.answered(payment);
             let is_noted = Output::Said(record.is_some() || answered.is_some());
             let answered = answered.filter(|_| record.is_some());

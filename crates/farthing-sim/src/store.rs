@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use farthing_core::{Answer, BoxFuture, Ordered, Store, StoreError};
 use farthing_ledger::{
-    Book, Claim, ClaimError, ClaimRequest, Entry, EntryError, Finding, Fingerprint, Outcome,
-    PaymentId, Record, RefundError, RefundId, RefundRequest, Settlement, TraceId, VoidReason, Work,
-    claimed_proofs,
+    Book, Claim, ClaimError, ClaimRequest, Entry, EntryError, EraseError, Erased, Erasure, Finding,
+    Fingerprint, Outcome, PaymentId, Record, RefundError, RefundId, RefundRequest, Settlement,
+    TraceId, VoidReason, Work, claimed_proofs,
 };
 use farthing_money::Timestamp;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
@@ -106,6 +106,11 @@ impl SimStore {
 }
 
 impl Store for SimStore {
+    /// Nobody is erased in the simulator: its auditor knows every payer by name.
+    fn erase(&self, _: Erasure, _: Timestamp) -> BoxFuture<'_, Result<Erased, EraseError>> {
+        Box::pin(async { Err(EraseError::Unavailable) })
+    }
+
     fn claim(
         &self,
         request: ClaimRequest,

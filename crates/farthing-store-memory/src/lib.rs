@@ -10,10 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use farthing_core::{Answer, BoxFuture, Ordered, Store, StoreError};
+use farthing_ledger::merkle::Tree;
 use farthing_ledger::{
-    Book, Claim, ClaimError, ClaimRequest, Cold, Entry, EntryError, Finding, Fingerprint, Outcome,
-    PaymentId, Proof, Record, RefundError, RefundId, RefundRequest, Seal, Sealer, Settlement,
-    TraceId, VoidReason, Work, claimed_proofs,
+    Book, Claim, ClaimError, ClaimRequest, Cold, Entry, EntryError, EraseError, Erased, Erasure,
+    Finding, Fingerprint, Leaves, Outcome, PaymentId, Proof, Record, RefundError, RefundId,
+    RefundRequest, Seal, Sealer, Settlement, Survey, TraceId, VoidReason, Work, claimed_proofs,
 };
 use farthing_money::Timestamp;
 
@@ -77,12 +78,17 @@ impl MemoryStore {
     pub fn open(paper: Paper, now: Timestamp) -> Self {
         let (book, sealer, index) = Default::default();
         let mut state = State { book, sealer, index, paper };
-        for record in state.paper.records() {
-            let replayed = state.book.replay(&record);
+        let (mut leaves, mut tree) = (Leaves::default(), Tree::default());
+        for (record, seal) in state.paper.records().iter().zip(state.paper.seals()) {
+            let replayed = state.book.replay(record);
             assert_eq!(replayed, Ok(()), "paper is only ever written by a book");
-            state.index.note(&record);
-            state.sealer.seal([record.to_json()]);
+            state.index.note(record);
+            let sealed = seal.leaves.first().copied();
+            tree.push(leaves.line(record.seq, sealed, &record.to_json()));
+            leaves.record(record);
+            state.sealer = Sealer::after(tree.clone(), seal.chain);
         }
+        assert_eq!(leaves.unexplained(), Vec::new(), "paper is only ever written by a book");
         let opened = state.book.open(now);
         state.write(Some(opened));
         Self { state: Mutex::new(state) }
@@ -124,7 +130,42 @@ impl State {
     }
 }
 
+impl State {
+    /// Writes rows anew, and their records.
+    fn erase(&mut self, erasure: Erasure, now: Timestamp) -> Result<Erased, EraseError> {
+        let mut survey = Survey::begin(erasure);
+        let mut records = self.paper.records();
+        for record in &records {
+            survey.take(record);
+        }
+        let plan = survey.end(&self.book)?;
+        let mut rows = Vec::new();
+        for record in &mut records {
+            if let Some(row) = plan.rewrite(record.seq, &record.to_json())? {
+                // What was just written is a record.
+                *record = Record::from_json(row.line.as_bytes())
+                    .map_err(|_| EraseError::Damaged(record.seq))?;
+                rows.push(row);
+            }
+        }
+        *lock(&self.paper.records) = records;
+        for (before, after) in rows.iter().flat_map(|row| &row.proofs) {
+            self.index.0.remove(&before.fingerprint);
+            self.index.0.insert(after.fingerprint);
+        }
+        lock(&self.paper.answers).retain(|payment, _| !plan.payments().contains(payment));
+        for record in self.book.erase(&plan, &rows, now) {
+            self.write(Some(record));
+        }
+        Ok(Erased { wiped: true, ..plan.counts(&rows) })
+    }
+}
+
 impl Store for MemoryStore {
+    fn erase(&self, erasure: Erasure, now: Timestamp) -> BoxFuture<'_, Result<Erased, EraseError>> {
+        Box::pin(async move { lock(&self.state).erase(erasure, now) })
+    }
+
     fn claim(
         &self,
         request: ClaimRequest,
@@ -175,7 +216,8 @@ impl Store for MemoryStore {
         now: Timestamp,
     ) {
         let mut state = lock(&self.state);
-        let record = state.book.deliver(payment, outcome, now);
+        let kept = Answer::digest(answer.as_ref());
+        let record = state.book.deliver_kept(payment, outcome, Some(kept), now);
         if let (Some(answer), Some(_)) = (answer, &record) {
             let mut answers = lock(&state.paper.answers);
             answers.insert(payment, answer);

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use farthing_ledger::merkle::Hash;
-use farthing_ledger::{PaymentId, Seal};
+use farthing_ledger::{Leaves, PaymentId, Seal};
 use farthing_store_writer::{Batch, Journal as _, Source};
 
 use crate::address::Address;
@@ -33,6 +33,8 @@ pub struct Copied {
     pub records: u64,
     /// Answers that are kept.
     pub answers: u64,
+    /// Notes of those who follow the book, such as how far each webhook has come.
+    pub notes: u64,
 }
 
 /// Copies a book from `source` into the database, as the book called `name`, which must not be there yet;
@@ -60,6 +62,9 @@ fn copy_here<S: Source>(
     let mut copied = Copied::default();
     records(source, &mut journal, &mut copied)?;
     answers(source, &mut journal, &mut copied)?;
+    let notes = source.notes().map_err(CopyError::Source)?;
+    copied.notes = u64::try_from(notes.len()).unwrap_or(u64::MAX);
+    journal.commit(&Batch { notes, ..Batch::default() })?;
     compare(source, &Reader::open(address, name)?)?;
     journal.hand_over()?;
     Ok(copied)
@@ -104,6 +109,7 @@ fn records<S: Source>(
     journal: &mut PgJournal,
     copied: &mut Copied,
 ) -> Result<(), CopyError<S::Error>> {
+    let mut standing = Leaves::default();
     loop {
         let seals = source.seals(copied.records, SEALS).map_err(CopyError::Source)?;
         let Some(last) = seals.last() else { break };
@@ -124,15 +130,20 @@ fn records<S: Source>(
                 batch.write(record);
             }
         }
-        if !batch.lines.iter().map(|line| Hash::leaf(line.json.as_bytes())).eq(leaves(&seals)) {
+        if batch.lines.len() != leaves(&seals).count() {
             return Err(CopyError::NotSealed);
+        }
+        for (line, sealed) in batch.lines.iter().zip(leaves(&seals)) {
+            standing.line(line.record.seq, Some(sealed), &line.json);
+            standing.record(&line.record);
         }
         batch.seals = seals;
         journal.commit(&batch)?;
     }
     let next = copied.records.saturating_add(1);
     let beyond = source.records(next, 1).map_err(CopyError::Source)?;
-    if beyond.is_empty() { Ok(()) } else { Err(CopyError::NotSealed) }
+    let is_sealed = beyond.is_empty() && standing.unexplained().is_empty();
+    if is_sealed { Ok(()) } else { Err(CopyError::NotSealed) }
 }
 
 fn leaves(seals: &[Seal]) -> impl Iterator<Item = Hash> {
@@ -165,6 +176,9 @@ fn compare<S: Source>(source: &S, there: &Reader) -> Result<(), CopyError<S::Err
         }
         let Some(last) = here.last() else { break };
         next = last.seq.saturating_add(1);
+    }
+    if source.notes().map_err(CopyError::Source)? != there.notes()? {
+        return Err(CopyError::NotesDiffer);
     }
     let mut after: Option<PaymentId> = None;
     loop {
@@ -204,6 +218,9 @@ pub enum CopyError<E> {
     /// What was written is not what was read.
     #[error("the answers that are kept differ; somebody has written to the source meanwhile")]
     AnswersDiffer,
+    /// What was written is not what was read.
+    #[error("the notes differ; somebody has written to the source meanwhile")]
+    NotesDiffer,
     /// The source cannot be read.
     #[error("the source cannot be read: {0}")]
     Source(#[source] E),

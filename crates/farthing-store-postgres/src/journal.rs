@@ -55,6 +55,15 @@ const ANSWER: &str = "
 SELECT status, fields, body FROM farthing.answer
 WHERE book = $1 AND payment = $2 AND body IS NOT NULL";
 
+const LINES: &str = "
+SELECT seq, body FROM farthing.journal WHERE book = $1 AND seq > $2 ORDER BY seq LIMIT $3";
+
+const LINES_AT: &str = "
+SELECT seq, body FROM farthing.journal WHERE book = $1 AND seq = ANY($2::bigint[]) ORDER BY seq";
+
+/// How many lines are read at once, between two looks at the lease.
+const LINES_PAGE: i64 = 5_000;
+
 /// The last record's place; 0 where there is none.
 pub(crate) const LAST: &str =
     "SELECT coalesce(max(seq), 0)::bigint FROM farthing.journal WHERE book = $1";
@@ -146,6 +155,9 @@ impl Session {
             self.write_answers(book, &batch.kept),
             self.write_notes(book, &batch.notes),
         )?;
+        if let Some(erasing) = &batch.erasing {
+            crate::erasing::write(&self.client, book, erasing).await?;
+        }
         Ok(self.client.batch_execute("COMMIT").await?)
     }
 
@@ -389,7 +401,9 @@ impl Journal for PgJournal {
         let last = batch.last_seq().unwrap_or(self.written);
         loop {
             let sent_at = Instant::now();
-            let written = self.try_on(self.bound(), async |session, setting, epoch| {
+            // Nobody can acquire the lease before the transaction is over.
+            let bound = if batch.erasing.is_some() { SAVE_WAIT } else { self.bound() };
+            let written = self.try_on(bound, async |session, setting, epoch| {
                 session.write(setting, epoch, batch).await
             });
             match written {
@@ -470,9 +484,6 @@ impl Journal for PgJournal {
 
     fn save(&mut self, book: &Book, tree: &Tree, now: Timestamp) -> Result<(), WriteError> {
         let snapshot = book.snapshot();
-        // In-memory data with string keys always serialises.
-        let body = serde_json::to_string(&snapshot).unwrap_or_default();
-        let (seq, edge) = (snapshot.seq.cast_signed(), Hash::write_all(tree.edge()));
         let outdated = bucket(Some(now.before(PROOFS_KEPT)));
         let over = now.as_micros().cast_signed();
         let saved = self.try_on(SAVE_WAIT, async |session, setting, epoch| {
@@ -480,12 +491,7 @@ impl Journal for PgJournal {
             let book = &*setting.book;
             client.batch_execute("BEGIN").await?;
             session.fence(setting, epoch).await?;
-            let insert = "INSERT INTO farthing.snapshot (book, seq, body, edge)
-                VALUES ($1, $2, $3, $4)
-                ON CONFLICT (book, seq) DO UPDATE SET body = excluded.body, edge = excluded.edge";
-            client.execute(insert, &[&book, &seq, &body, &edge]).await?;
-            let older = "DELETE FROM farthing.snapshot WHERE book = $1 AND seq < $2";
-            client.execute(older, &[&book, &seq]).await?;
+            crate::erasing::keep_snapshot(client, book, &snapshot, tree).await?;
             let proofs =
                 "DELETE FROM farthing.proof WHERE book = $1 AND bucket > 0 AND bucket < $2";
             client.execute(proofs, &[&book, &outdated]).await?;
@@ -501,6 +507,38 @@ impl Journal for PgJournal {
             }
             saved => saved,
         }
+    }
+
+    fn each_line(&mut self, each: &mut dyn FnMut(u64, &str)) -> Result<(), WriteError> {
+        let (book, mut after) = (Arc::clone(&self.setting.book), 0_i64);
+        loop {
+            let rows = self.rows(LINES, &[&&*book, &after, &LINES_PAGE])?;
+            for row in &rows {
+                after = row.try_get(0)?;
+                each(after.cast_unsigned(), row.try_get(1)?);
+            }
+            if i64::try_from(rows.len()).is_ok_and(|rows| rows < LINES_PAGE) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn lines_at(&mut self, seqs: &[u64]) -> Result<Vec<(u64, String)>, WriteError> {
+        let (book, mut lines) = (Arc::clone(&self.setting.book), Vec::with_capacity(seqs.len()));
+        let page = usize::try_from(LINES_PAGE).unwrap_or(usize::MAX);
+        for seqs in seqs.chunks(page) {
+            let seqs: Vec<i64> = seqs.iter().map(|seq| seq.cast_signed()).collect();
+            for row in self.rows(LINES_AT, &[&&*book, &seqs])? {
+                lines.push((row.try_get::<_, i64>(0)?.cast_unsigned(), row.try_get(1)?));
+            }
+        }
+        Ok(lines)
+    }
+
+    /// Old versions of rows are for the database to clear away, which it does beside the writer: whoever
+    /// waited for it could lose the lease.
+    fn wipe(&mut self) -> bool {
+        crate::erasing::wipe(Arc::clone(&self.setting.address))
     }
 
     fn close(&mut self, book: &Book, tree: &Tree, now: Timestamp) -> Result<(), WriteError> {

@@ -33,6 +33,7 @@ mod address;
 mod check;
 mod connection;
 mod copy;
+mod erasing;
 mod journal;
 mod lease;
 mod link;

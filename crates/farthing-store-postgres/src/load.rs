@@ -2,10 +2,10 @@
 
 use farthing_ledger::merkle::{Hash, Tree};
 use farthing_ledger::{
-    Book, Fingerprint, PaymentId, Proof, Record, Sealer, Snapshot, claimed_proofs,
+    Book, Fingerprint, Leaves, PaymentId, Proof, Record, Sealer, Snapshot, claimed_proofs,
 };
 use farthing_money::Timestamp;
-use farthing_store_writer::{REMEMBERED, bucket};
+use farthing_store_writer::{REMEMBERED, Sealed, bucket};
 use tokio_postgres::Row;
 
 use crate::journal::{PgJournal, WriteError, bytes};
@@ -25,6 +25,9 @@ WHERE book = $1 AND (bucket, key) > ($2, $3) ORDER BY bucket, key LIMIT $4";
 
 const TAIL: &str = "
 SELECT seq, body FROM farthing.journal WHERE book = $1 AND seq > $2 ORDER BY seq LIMIT $3";
+
+const SEALED: &str = "
+SELECT size, leaves FROM farthing.seal WHERE book = $1 AND size > $2 ORDER BY size LIMIT $3";
 
 const ANSWERED: &str = "
 SELECT payment, answered FROM farthing.answer
@@ -115,23 +118,43 @@ fn replay(
     book: &mut Book,
     tree: &mut Tree,
 ) -> Result<(), LoadError> {
+    let (sealed, mut leaves) = (sealed_since(journal, name, book.seq())?, Leaves::default());
     loop {
         let rows = journal.rows(TAIL, &[&name, &book.seq().cast_signed(), &PAGE])?;
         for row in &rows {
             let record = record(row)?;
             let body: &str = row.try_get(1).map_err(WriteError::from)?;
-            tree.push(Hash::leaf(body.as_bytes()));
+            tree.push(leaves.line(record.seq, sealed.at(record.seq), body));
             let damaged = LoadError::Damaged { seq: record.seq };
             let follows = book.seq().checked_add(1) == Some(record.seq);
             if !follows || book.replay(&record).is_err() {
                 return Err(damaged);
             }
+            leaves.record(&record);
             for (proof, _) in claimed_proofs(&record) {
                 book.shelve(&proof);
             }
         }
         if is_last(&rows) {
-            return Ok(());
+            let is_whole = leaves.unexplained().is_empty();
+            return if is_whole { Ok(()) } else { Err(LoadError::NotSealed) };
+        }
+    }
+}
+
+/// What was sealed of the records behind `from`.
+fn sealed_since(journal: &mut PgJournal, name: &str, from: u64) -> Result<Sealed, LoadError> {
+    let (mut sealed, mut after) = (Sealed::default(), from.cast_signed());
+    loop {
+        let rows = journal.rows(SEALED, &[&name, &after, &PAGE])?;
+        for row in &rows {
+            after = row.try_get(0).map_err(WriteError::from)?;
+            let leaves: &[u8] = row.try_get(1).map_err(WriteError::from)?;
+            // What is no hash seals nothing.
+            sealed.add(after.cast_unsigned(), Hash::read_all(leaves).unwrap_or_default());
+        }
+        if is_last(&rows) {
+            return Ok(sealed);
         }
     }
 }

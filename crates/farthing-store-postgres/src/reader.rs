@@ -25,6 +25,8 @@ const OF_TRACE: &str =
 
 const NOTED: &str = "SELECT body FROM farthing.note WHERE book = $1 AND name = $2";
 
+const NOTES: &str = "SELECT name, body FROM farthing.note WHERE book = $1 ORDER BY name";
+
 /// A payment's id is the head of its first proof's key.
 const TRACE_OF: &str = "
 SELECT trace FROM farthing.proof
@@ -169,6 +171,11 @@ impl Source for Reader {
         let after = after.map(|after| after.to_bytes().to_vec()).unwrap_or_default();
         let rows = self.rows(KEPT, &[&self.book, &after, &i64::from(limit)])?;
         rows.iter().map(kept).collect()
+    }
+
+    fn notes(&self) -> Result<Vec<(String, String)>, ReadError> {
+        let rows = self.rows(NOTES, &[&self.book])?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
     }
 }
 

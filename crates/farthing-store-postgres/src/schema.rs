@@ -11,7 +11,7 @@ use crate::connection::{ConnectError, connect_to_write, told};
 use crate::wait::Waiter;
 
 /// The schema that this code reads and writes.
-pub const SCHEMA_VERSION: u32 = 2;
+pub const SCHEMA_VERSION: u32 = 3;
 
 /// How long one step of a migration may be idle, or wait for somebody else's.
 const STEP_WAIT: Duration = Duration::from_secs(30);
@@ -31,7 +31,7 @@ struct Step {
 ///
 /// `proof` is ordered by the moment at which a proof stops mattering, so that commits touch the same few
 /// pages again and again although fingerprints are random.
-const STEPS: [Step; 2] = [
+const STEPS: [Step; 3] = [
     Step {
         up: "
 CREATE TABLE farthing.journal (
@@ -121,6 +121,52 @@ CREATE TRIGGER seal_is_never_changed BEFORE UPDATE OR DELETE ON farthing.seal
 FOR EACH ROW EXECUTE FUNCTION farthing.refuse();
 CREATE TRIGGER seal_is_never_emptied BEFORE TRUNCATE ON farthing.seal
 FOR EACH STATEMENT EXECUTE FUNCTION farthing.refuse();",
+    },
+    Step {
+        // What lets a row be written anew under the record of an erasure, and in no other way. The commit
+        // that fills it empties it, so that nobody else ever sees a row in it.
+        up: "
+CREATE TABLE farthing.erasing (
+    book text   NOT NULL,
+    seq  bigint NOT NULL,
+    PRIMARY KEY (book, seq)
+);",
+        down: "
+DO $down$ BEGIN
+    IF EXISTS (SELECT 1 FROM pg_proc WHERE proname = 'refuse'
+               AND pronamespace = 'farthing'::regnamespace) THEN
+        CREATE OR REPLACE FUNCTION farthing.refuse() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'the journal is append-only'; END $$;
+    END IF;
+END $down$;
+DROP FUNCTION IF EXISTS farthing.is_recorded() CASCADE;
+DROP TABLE farthing.erasing;",
+        guards: "
+CREATE OR REPLACE FUNCTION farthing.refuse() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN
+    IF TG_OP = 'UPDATE' AND TG_TABLE_NAME = 'journal' THEN
+        IF NEW.book = OLD.book AND NEW.seq = OLD.seq AND NEW.at = OLD.at
+           AND NEW.trace IS NOT DISTINCT FROM OLD.trace
+           AND EXISTS (SELECT 1 FROM farthing.erasing AS it
+                       WHERE it.book = OLD.book AND it.seq = OLD.seq) THEN
+            RETURN NEW;
+        END IF;
+    END IF;
+    RAISE EXCEPTION 'the journal is append-only';
+END $$;
+CREATE FUNCTION farthing.is_recorded() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN
+    IF EXISTS (SELECT 1 FROM (SELECT DISTINCT book FROM put) AS of
+               WHERE NOT EXISTS (SELECT 1 FROM farthing.journal AS last WHERE last.book = of.book
+                   AND last.seq = (SELECT max(seq) FROM farthing.journal AS it
+                                   WHERE it.book = of.book)
+                   AND strpos(left(last.body, 200), '\"event\":{\"is\":\"erased\"') > 0)) THEN
+        RAISE EXCEPTION 'rows are written anew under a record of it';
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER erasing_is_recorded AFTER INSERT ON farthing.erasing
+REFERENCING NEW TABLE AS put FOR EACH STATEMENT EXECUTE FUNCTION farthing.is_recorded();",
     },
 ];
 

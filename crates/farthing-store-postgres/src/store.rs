@@ -26,6 +26,9 @@ use crate::reader::Reads;
 use crate::schema::{Guards, SCHEMA_VERSION, SchemaError, bring, version};
 use crate::wait;
 
+/// How long an erasure may take before nobody waits for it any longer.
+const ERASING: Duration = Duration::from_mins(10);
+
 /// How the store behaves.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -142,7 +145,9 @@ impl Shared {
     async fn ask(&self, ask: Ask, tried: Option<u64>) -> Option<Said> {
         let patience = {
             let _runtime = self.handle.enter();
-            tokio::time::sleep(self.patience)
+            // To erase, the whole journal is looked through.
+            let is_long = matches!(ask, Ask::Erase(..));
+            tokio::time::sleep(if is_long { self.patience.max(ERASING) } else { self.patience })
         };
         tokio::select! {
             biased;
@@ -214,7 +219,8 @@ impl Shared {
             | Ask::VoidRefund(..)
             | Ask::Reconcile(..)
             | Ask::TakeUp(_)
-            | Ask::Note(..) => false,
+            | Ask::Note(..)
+            | Ask::Erase(..) => false,
         }
     }
 

@@ -1,12 +1,11 @@
 //! Recomputing a book from its journal, and the journal from its seals.
 
-use farthing_ledger::merkle::{Hash, Tree};
 use farthing_ledger::{
-    AllWrong, Answered, Fingerprint, Indexed, PaymentId, Proof, Published, Row as Line, Seal,
-    Snapshot, TraceId, Verification, Verified, Wrong,
+    AllWrong, Fingerprint, Indexed, PaymentId, Proof, Published, Row as Line, Seal, TraceId,
+    Verified,
 };
 use farthing_money::Timestamp;
-use farthing_store_writer::{PROOFS_KEPT, bucket};
+use farthing_store_writer::{KeptRow, LastSnapshot, Rows};
 use tokio_postgres::Row;
 
 use crate::journal::bytes;
@@ -24,8 +23,11 @@ SELECT bucket, key, until, payment, trace FROM farthing.proof
 WHERE book = $1 AND (bucket, key) > ($2, $3) ORDER BY bucket, key LIMIT $4";
 
 const ANSWERED: &str = "
-SELECT payment, kept_until, answered FROM farthing.answer
+SELECT payment, kept_until, answered, status, fields, body FROM farthing.answer
 WHERE book = $1 AND payment > $2 ORDER BY payment LIMIT $3";
+
+/// How many answers are read at once, bodies and all.
+const ANSWERS_PAGE: u32 = 500;
 
 /// Everything that follows is read as it stands at one moment.
 const ONE_MOMENT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
@@ -37,9 +39,12 @@ impl Reader {
     ///
     /// A [`ReadError`].
     pub fn lines(&self) -> Result<Vec<Line>, ReadError> {
-        let mut lines = Vec::new();
-        self.each_line(|line| lines.push(line), |seq| Err(ReadError::Damaged { seq }))?;
-        Ok(lines)
+        let (mut lines, mut damaged) = (Vec::new(), None);
+        self.each_line(&mut |line, is_whole| {
+            damaged = damaged.or((!is_whole).then_some(line.seq));
+            lines.push(line);
+        })?;
+        damaged.map_or(Ok(lines), |seq| Err(ReadError::Damaged { seq }))
     }
 
     /// Recomputes everything from the journal, and the journal from its seals: what is wrong with the
@@ -56,59 +61,55 @@ impl Reader {
         now: Timestamp,
     ) -> Result<Verified, VerifyError> {
         self.execute(ONE_MOMENT)?;
-        let checked = self.check(published);
+        let checked = farthing_store_writer::verify(self, published, now);
         self.execute("COMMIT")?;
-        Ok(checked?.finish(now.before(PROOFS_KEPT), now)?)
+        Ok(checked??)
+    }
+}
+
+impl Rows for Reader {
+    type Error = ReadError;
+
+    fn each_seal(&self, each: &mut dyn FnMut(u64, Option<Seal>)) -> Result<(), ReadError> {
+        let mut after = 0_i64;
+        loop {
+            let row: Row1<'_> = &[&self.book, &after, &i64::from(PAGE)];
+            let rows = self.rows(SEALS, row)?;
+            for row in &rows {
+                after = row.try_get(0)?;
+                let (size, seal) = seal(row)?;
+                each(size, seal);
+            }
+            if is_last(&rows) {
+                return Ok(());
+            }
+        }
     }
 
-    fn check(&self, published: Vec<Published>) -> Result<Verification, ReadError> {
-        let mut unread = Vec::new();
-        let seals = self.all_seals(&mut unread)?;
-        let snapshot = self.last_snapshot(&mut unread)?;
-        let mut check = Verification::begin(&seals, snapshot, published);
-        for wrong in unread {
-            check.note(wrong);
-        }
-        let mut odd = Vec::new();
-        self.each_line(
-            |line| check.row(&line),
-            |seq| {
-                odd.push(Wrong::Column { seq, column: "trace" });
-                Ok(())
-            },
-        )?;
-        for wrong in odd {
-            check.note(wrong);
-        }
-        self.check_proofs(&mut check)?;
-        self.check_answers(&mut check)?;
-        Ok(check)
+    fn last_snapshot(&self) -> Result<Option<LastSnapshot>, ReadError> {
+        let rows = self.rows(SNAPSHOT, &[&self.book])?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        let seq = row.try_get::<_, i64>(0)?.cast_unsigned();
+        let snapshot = serde_json::from_str(row.try_get(1)?).ok();
+        Ok(Some(LastSnapshot::read(seq, snapshot, row.try_get(2)?)))
     }
 
-    /// Reads the journal line by line; `odd` is told the place of a row whose columns are none.
-    fn each_line(
-        &self,
-        mut each: impl FnMut(Line),
-        mut odd: impl FnMut(u64) -> Result<(), ReadError>,
-    ) -> Result<(), ReadError> {
+    fn each_line(&self, each: &mut dyn FnMut(Line, bool)) -> Result<(), ReadError> {
         let mut after = 0_i64;
         loop {
             let row: Row1<'_> = &[&self.book, &after, &i64::from(PAGE)];
             let rows = self.rows(LINES, row)?;
             for row in &rows {
                 after = row.try_get(0)?;
-                let seq = after.cast_unsigned();
                 let trace: Option<&[u8]> = row.try_get(2)?;
                 let known = trace.and_then(|trace| trace.try_into().ok());
-                if trace.is_some() && known.is_none() {
-                    odd(seq)?;
-                }
-                each(Line {
-                    seq,
+                let line = Line {
+                    seq: after.cast_unsigned(),
                     at: Timestamp::from_micros(row.try_get::<_, i64>(1)?.cast_unsigned()),
                     trace: known.map(TraceId::from_bytes),
                     line: row.try_get(3)?,
-                });
+                };
+                each(line, trace.is_some() == known.is_some());
             }
             if is_last(&rows) {
                 return Ok(());
@@ -116,57 +117,14 @@ impl Reader {
         }
     }
 
-    fn all_seals(&self, unread: &mut Vec<Wrong>) -> Result<Vec<Seal>, ReadError> {
-        let (mut after, mut seals) = (0_i64, Vec::new());
-        loop {
-            let row: Row1<'_> = &[&self.book, &after, &i64::from(PAGE)];
-            let rows = self.rows(SEALS, row)?;
-            for row in &rows {
-                after = row.try_get(0)?;
-                match seal(row)? {
-                    (_, Some(seal)) => seals.push(seal),
-                    (size, None) => unread.push(Wrong::SealUnreadable { size }),
-                }
-            }
-            if is_last(&rows) {
-                return Ok(seals);
-            }
-        }
-    }
-
-    fn last_snapshot(
-        &self,
-        unread: &mut Vec<Wrong>,
-    ) -> Result<Option<(Snapshot, Tree)>, ReadError> {
-        let rows = self.rows(SNAPSHOT, &[&self.book])?;
-        let Some(row) = rows.first() else { return Ok(None) };
-        let seq = row.try_get::<_, i64>(0)?.cast_unsigned();
-        let (body, edge): (&str, &[u8]) = (row.try_get(1)?, row.try_get(2)?);
-        let snapshot = serde_json::from_str::<Snapshot>(body).ok().filter(|it| it.seq == seq);
-        let tree = Hash::read_all(edge).and_then(|edge| Tree::from_edge(seq, edge));
-        let says = snapshot.zip(tree);
-        if says.is_none() {
-            unread.push(Wrong::SnapshotUnreadable { seq });
-        }
-        Ok(says)
-    }
-
-    fn check_proofs(&self, check: &mut Verification) -> Result<(), ReadError> {
+    fn each_proof(&self, each: &mut dyn FnMut(i64, Option<Indexed>)) -> Result<(), ReadError> {
         let (mut lies_in, mut key) = (i64::MIN, Vec::<u8>::new());
         loop {
             let row: Row1<'_> = &[&self.book, &lies_in, &key, &i64::from(PAGE)];
             let rows = self.rows(PROOFS, row)?;
             for row in &rows {
                 (lies_in, key) = (row.try_get(0)?, row.try_get(1)?);
-                match indexed(row)? {
-                    // Nobody looks for a proof in another bucket than its own: there it is as good as
-                    // deleted.
-                    Some(indexed) if lies_in == bucket(indexed.proof.keep_until) => {
-                        check.proof(&indexed);
-                    }
-                    Some(_) => {}
-                    None => check.note(Wrong::RowUnreadable { table: "proof" }),
-                }
+                each(lies_in, indexed(row)?);
             }
             if is_last(&rows) {
                 return Ok(());
@@ -174,23 +132,33 @@ impl Reader {
         }
     }
 
-    fn check_answers(&self, check: &mut Verification) -> Result<(), ReadError> {
+    fn each_answer(&self, each: &mut dyn FnMut(&KeptRow<'_>)) -> Result<(), ReadError> {
         let mut after = Vec::<u8>::new();
         loop {
-            let row: Row1<'_> = &[&self.book, &after, &i64::from(PAGE)];
+            let row: Row1<'_> = &[&self.book, &after, &i64::from(ANSWERS_PAGE)];
             let rows = self.rows(ANSWERED, row)?;
             for row in &rows {
                 after = row.try_get(0)?;
-                let until = Timestamp::from_micros(row.try_get::<_, i64>(1)?.cast_unsigned());
-                let answered = serde_json::from_str::<Answered>(row.try_get(2)?).ok();
-                let answered =
-                    answered.filter(|it| it.payment.to_bytes() == *after && it.kept_until == until);
-                match answered {
-                    Some(answered) => check.answer(&answered),
-                    None => check.note(Wrong::RowUnreadable { table: "answer" }),
-                }
+                let answered: &str = row.try_get(2)?;
+                let parts: (Option<i32>, Option<&[u8]>, Option<&[u8]>) =
+                    (row.try_get(3)?, row.try_get(4)?, row.try_get(5)?);
+                let answer = match parts {
+                    (None, None, None) => None,
+                    (status, fields, body) => Some((
+                        // What is there in part is no answer that was ever given.
+                        i64::from(status.unwrap_or_default()),
+                        fields.unwrap_or_default(),
+                        body.unwrap_or_default(),
+                    )),
+                };
+                each(&KeptRow {
+                    payment: &after,
+                    kept_until: row.try_get(1)?,
+                    answered: answered.as_bytes(),
+                    answer,
+                });
             }
-            if is_last(&rows) {
+            if u32::try_from(rows.len()).is_ok_and(|rows| rows < ANSWERS_PAGE) {
                 return Ok(());
             }
         }

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use farthing_core::Answer;
 use farthing_ledger::merkle::{Hash, Tree};
-use farthing_ledger::{Book, Fingerprint, PaymentId, Proof, Record, Seal, Sealer, Snapshot};
+use farthing_ledger::{
+    Book, Fingerprint, Leaves, PaymentId, Proof, Record, Seal, Sealer, Snapshot,
+};
 use farthing_money::Timestamp;
 use farthing_store_writer::{
-    Kept, Line, PROOFS_KEPT, REMEMBERED, bucket, read_fields, write_fields,
+    Kept, LastSnapshot, Line, PROOFS_KEPT, REMEMBERED, Sealed, bucket, read_fields, write_fields,
 };
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
@@ -19,7 +21,7 @@ use crate::checkpoint::Checkpoint;
 const APPLICATION_ID: i32 = 0x4652_5448;
 
 /// The schema this code writes.
-const SCHEMA_VERSION: i32 = 4;
+const SCHEMA_VERSION: i32 = 5;
 
 /// The journal and what is derived from it.
 ///
@@ -33,8 +35,6 @@ CREATE TABLE journal (
     body  TEXT NOT NULL
 ) STRICT;
 CREATE INDEX journal_trace ON journal (trace) WHERE trace IS NOT NULL;
-CREATE TRIGGER journal_is_never_changed BEFORE UPDATE ON journal
-BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
 CREATE TRIGGER journal_is_never_cut BEFORE DELETE ON journal
 BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
 
@@ -67,6 +67,22 @@ CREATE TABLE snapshot (
     body TEXT NOT NULL,
     edge BLOB NOT NULL CHECK (length(edge) % 32 = 0)
 ) STRICT;
+";
+
+/// What lets a row be written anew under the record of an erasure, and in no other way: its place has to
+/// stand in `erasing`, where nothing can be put unless the journal ends with such a record. The commit
+/// that fills it empties it.
+const ERASING: &str = "
+CREATE TABLE erasing (seq INTEGER PRIMARY KEY) STRICT;
+CREATE TRIGGER erasing_is_recorded BEFORE INSERT ON erasing
+WHEN coalesce((SELECT instr(substr(body, 1, 200), '\"event\":{\"is\":\"erased\"')
+               FROM journal ORDER BY seq DESC LIMIT 1), 0) = 0
+BEGIN SELECT RAISE(ABORT, 'rows are written anew under a record of it'); END;
+DROP TRIGGER IF EXISTS journal_is_never_changed;
+CREATE TRIGGER journal_is_never_changed BEFORE UPDATE ON journal
+WHEN NEW.seq <> OLD.seq OR NEW.at <> OLD.at OR NEW.trace IS NOT OLD.trace
+     OR NOT EXISTS (SELECT 1 FROM erasing WHERE seq = OLD.seq)
+BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
 ";
 
 /// How many records that were written before there were seals one seal is made over.
@@ -116,6 +132,7 @@ pub(crate) fn open(
         "PRAGMA journal_mode = WAL;
          PRAGMA synchronous = FULL;
          PRAGMA wal_autocheckpoint = 0;
+         PRAGMA secure_delete = FAST;
          PRAGMA temp_store = MEMORY;
          PRAGMA trusted_schema = OFF;",
     )?;
@@ -179,7 +196,7 @@ fn migrate(connection: &Connection) -> Result<(), OpenError> {
         (APPLICATION_ID, SCHEMA_VERSION) => Ok(()),
         (0, 0) if is_empty(connection)? => {
             connection.execute_batch(&format!(
-                "BEGIN IMMEDIATE; {SCHEMA} {ANSWERS} {NOTES} {SEALS}
+                "BEGIN IMMEDIATE; {SCHEMA} {ANSWERS} {NOTES} {SEALS} {ERASING}
                  PRAGMA application_id = {APPLICATION_ID};
                  PRAGMA user_version = {SCHEMA_VERSION};
                  COMMIT;"
@@ -189,6 +206,9 @@ fn migrate(connection: &Connection) -> Result<(), OpenError> {
         (APPLICATION_ID, 1) => upgrade(connection, &format!("{ANSWERS} {NOTES}")),
         (APPLICATION_ID, 2) => upgrade(connection, NOTES),
         (APPLICATION_ID, 3) => upgrade(connection, ""),
+        (APPLICATION_ID, 4) => Ok(connection.execute_batch(&format!(
+            "BEGIN IMMEDIATE; {ERASING} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+        ))?),
         (APPLICATION_ID, found) => Err(OpenError::Version { found }),
         _ => Err(OpenError::NotABook),
     }
@@ -214,7 +234,7 @@ fn upgrade(connection: &Connection, tables: &str) -> Result<(), OpenError> {
     }
     drop(rows);
     drop(journal);
-    transaction.execute_batch(&format!("PRAGMA user_version = {SCHEMA_VERSION};"))?;
+    transaction.execute_batch(&format!("{ERASING} PRAGMA user_version = {SCHEMA_VERSION};"))?;
     transaction.commit()?;
     Ok(())
 }
@@ -246,6 +266,7 @@ fn read(connection: &Connection, now: Timestamp) -> Result<(Book, Sealer), OpenE
         };
         book.remember(proof, PaymentId::from_bytes(row.get(2)?));
     }
+    let (sealed_lines, mut leaves) = (sealed_since(connection, book.seq())?, Leaves::default());
     let mut tail =
         connection.prepare("SELECT seq, body FROM journal WHERE seq > ?1 ORDER BY seq")?;
     let mut rows = tail.query([book.seq().cast_signed()])?;
@@ -253,12 +274,13 @@ fn read(connection: &Connection, now: Timestamp) -> Result<(Book, Sealer), OpenE
         let seq = row.get::<_, i64>(0)?.cast_unsigned();
         let body: String = row.get(1)?;
         let damaged = OpenError::Damaged { seq };
-        tree.push(Hash::leaf(body.as_bytes()));
+        tree.push(leaves.line(seq, sealed_lines.at(seq), &body));
         let Ok(record) = Record::from_json(body.as_bytes()) else { return Err(damaged) };
         let follows = record.seq == seq && book.seq().checked_add(1) == Some(seq);
         if !follows || book.replay(&record).is_err() {
             return Err(damaged);
         }
+        leaves.record(&record);
         for (proof, _) in farthing_ledger::claimed_proofs(&record) {
             book.shelve(&proof);
         }
@@ -273,16 +295,11 @@ fn read(connection: &Connection, now: Timestamp) -> Result<(Book, Sealer), OpenE
         }
     }
     book.forgot_until(memory_from);
+    if !leaves.unexplained().is_empty() {
+        return Err(OpenError::NotSealed);
+    }
     let sealer = sealed(connection, tree)?;
     Ok((book, sealer))
-}
-
-/// The last snapshot.
-pub(crate) struct LastSnapshot {
-    /// Its place.
-    pub(crate) seq: u64,
-    /// The book and the tree of its journal, if they can be read.
-    pub(crate) says: Option<(Snapshot, Tree)>,
 }
 
 /// The last snapshot, if there is one.
@@ -291,11 +308,24 @@ pub(crate) fn last_snapshot(connection: &Connection) -> rusqlite::Result<Option<
     let row = |row: &rusqlite::Row<'_>| {
         let seq = row.get::<_, i64>(0)?.cast_unsigned();
         let (body, edge): (String, Vec<u8>) = (row.get(1)?, row.get(2)?);
-        let snapshot = without_digest(&body).filter(|it| it.seq == seq);
-        let tree = Hash::read_all(&edge).and_then(|edge| Tree::from_edge(seq, edge));
-        Ok(LastSnapshot { seq, says: snapshot.zip(tree) })
+        Ok(LastSnapshot::read(seq, without_digest(&body), &edge))
     };
     connection.query_row(last, [], row).optional()
+}
+
+/// What was sealed of the records behind `from`.
+fn sealed_since(connection: &Connection, from: u64) -> rusqlite::Result<Sealed> {
+    let mut seals =
+        connection.prepare("SELECT size, leaves FROM seal WHERE size > ?1 ORDER BY size")?;
+    let mut rows = seals.query([from.cast_signed()])?;
+    let mut sealed = Sealed::default();
+    while let Some(row) = rows.next()? {
+        let leaves: Vec<u8> = row.get(1)?;
+        // What is no hash seals nothing.
+        let leaves = Hash::read_all(&leaves).unwrap_or_default();
+        sealed.add(row.get::<_, i64>(0)?.cast_unsigned(), leaves);
+    }
+    Ok(sealed)
 }
 
 /// What goes on behind the last seal, if that seals the journal whose tree is `tree`.
@@ -409,6 +439,21 @@ fn without_digest(text: &str) -> Option<Snapshot> {
     is_sound.then(|| serde_json::from_str(body).ok()).flatten()
 }
 
+/// Keeps a snapshot and no older one, within the transaction that is open.
+pub(crate) fn keep_snapshot(
+    connection: &Connection,
+    snapshot: &Snapshot,
+    tree: &Tree,
+) -> rusqlite::Result<()> {
+    // In-memory data with string keys always serialises.
+    let body = with_digest(&serde_json::to_string(snapshot).unwrap_or_default());
+    let (seq, edge) = (snapshot.seq.cast_signed(), Hash::write_all(tree.edge()));
+    let insert = "INSERT OR REPLACE INTO snapshot (seq, body, edge) VALUES (?, ?, ?)";
+    connection.execute(insert, params![seq, body, edge])?;
+    connection.execute("DELETE FROM snapshot WHERE seq < ?", [seq])?;
+    Ok(())
+}
+
 /// Writes the book down whole, and drops what nobody can ask for any more.
 pub(crate) fn save(
     connection: &Connection,
@@ -416,16 +461,8 @@ pub(crate) fn save(
     tree: &Tree,
     now: Timestamp,
 ) -> rusqlite::Result<()> {
-    let snapshot = book.snapshot();
-    // In-memory data with string keys always serialises.
-    let body = serde_json::to_string(&snapshot).unwrap_or_default();
-    let body = with_digest(&body);
-    let seq = snapshot.seq.cast_signed();
     let transaction = connection.unchecked_transaction()?;
-    let edge = Hash::write_all(tree.edge());
-    let insert = "INSERT OR REPLACE INTO snapshot (seq, body, edge) VALUES (?, ?, ?)";
-    transaction.execute(insert, params![seq, body, edge])?;
-    transaction.execute("DELETE FROM snapshot WHERE seq < ?", [seq])?;
+    keep_snapshot(&transaction, &book.snapshot(), tree)?;
     let outdated = bucket(Some(now.before(PROOFS_KEPT)));
     transaction.execute("DELETE FROM proof WHERE bucket > 0 AND bucket < ?", [outdated])?;
     let over = now.as_micros().cast_signed();
@@ -450,7 +487,7 @@ pub enum OpenError {
     #[error("the file is not a Farthing book")]
     NotABook,
     /// It was written by another version.
-    #[error("the book has schema version {found}, and this program writes version 4")]
+    #[error("the book has schema version {found}, and this program writes version 5")]
     Version {
         /// Its version.
         found: i32,

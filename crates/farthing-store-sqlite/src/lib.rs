@@ -7,7 +7,8 @@
 //! A second thread copies the write-ahead log into the file beside the writer, and the writer only the
 //! rest, so that nobody waits for a checkpoint.
 //!
-//! The `journal` table is the truth and only ever grows; triggers refuse anything else. Beside it
+//! The `journal` table is the truth and only ever grows; triggers refuse anything else, except that a
+//! row is written anew from which personal data is erased, under a record that says so. Beside it
 //! stand an index of claimed `proof`s and, now and then, a `snapshot` of the book, from which a
 //! start needs to read only the journal's tail. Each commit writes a `seal` over everything so far:
 //! whatever is altered later, [`Reader::verify`] finds and names.
@@ -25,6 +26,7 @@
 
 mod backup;
 mod checkpoint;
+mod erasing;
 mod file;
 mod reader;
 
@@ -208,6 +210,9 @@ impl Journal for BookFile {
         for (name, text) in &batch.notes {
             file::keep_note(&transaction, name, text)?;
         }
+        if let Some(erasing) = &batch.erasing {
+            erasing::write(&transaction, erasing)?;
+        }
         transaction.commit()?;
         self.checkpoint.committed(batch.lines.len(), &self.connection);
         Ok(())
@@ -223,6 +228,25 @@ impl Journal for BookFile {
 
     fn save(&mut self, book: &Book, tree: &Tree, now: Timestamp) -> rusqlite::Result<()> {
         file::save(&self.connection, book, tree, now)
+    }
+
+    fn each_line(&mut self, each: &mut dyn FnMut(u64, &str)) -> rusqlite::Result<()> {
+        let mut all = self.connection.prepare("SELECT seq, body FROM journal ORDER BY seq")?;
+        let mut rows = all.query(())?;
+        while let Some(row) = rows.next()? {
+            each(row.get::<_, i64>(0)?.cast_unsigned(), row.get_ref(1)?.as_str()?);
+        }
+        Ok(())
+    }
+
+    fn lines_at(&mut self, seqs: &[u64]) -> rusqlite::Result<Vec<(u64, String)>> {
+        let mut one = self.connection.prepare("SELECT body FROM journal WHERE seq = ?")?;
+        let line = |seq: &u64| Ok((*seq, one.query_row([seq.cast_signed()], |row| row.get(0))?));
+        seqs.iter().map(line).collect()
+    }
+
+    fn wipe(&mut self) -> bool {
+        erasing::wipe(&self.connection)
     }
 }
 

@@ -5,14 +5,14 @@ use std::path::Path;
 use farthing_core::Answer;
 use farthing_ledger::merkle::Hash;
 use farthing_ledger::{
-    AllWrong, Answered, Fingerprint, Indexed, PaymentId, Proof, Published, Record, Row as Line,
-    Seal, TraceId, Verification, Verified, Wrong,
+    AllWrong, Fingerprint, Indexed, PaymentId, Proof, Published, Record, Row as Line, Seal,
+    TraceId, Verified,
 };
 use farthing_money::Timestamp;
-use farthing_store_writer::{Kept, PROOFS_KEPT, Source, bucket, read_fields};
+use farthing_store_writer::{Kept, KeptRow, LastSnapshot, Rows, Source, read_fields};
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use crate::file::{self, LastSnapshot, OpenError};
+use crate::file::{self, OpenError};
 
 /// Reads the journal of a book; any number of readers beside one writer.
 pub struct Reader {
@@ -58,9 +58,12 @@ impl Reader {
     ///
     /// A [`ReadError`].
     pub fn lines(&self) -> Result<Vec<Line>, ReadError> {
-        let mut lines = Vec::new();
-        self.each_line(|line| lines.push(line), |seq| Err(ReadError::Damaged { seq }))?;
-        Ok(lines)
+        let (mut lines, mut damaged) = (Vec::new(), None);
+        self.each_line(&mut |line, is_whole| {
+            damaged = damaged.or((!is_whole).then_some(line.seq));
+            lines.push(line);
+        })?;
+        damaged.map_or(Ok(lines), |seq| Err(ReadError::Damaged { seq }))
     }
 
     /// Recomputes everything from the journal, and the journal from its seals: what is wrong with the
@@ -77,111 +80,9 @@ impl Reader {
         now: Timestamp,
     ) -> Result<Verified, VerifyError> {
         let moment = self.connection.unchecked_transaction()?;
-        let mut unread = Vec::new();
-        let seals = self.seals(&mut unread)?;
-        let snapshot = match file::last_snapshot(&self.connection)? {
-            Some(LastSnapshot { seq, says: None }) => {
-                unread.push(Wrong::SnapshotUnreadable { seq });
-                None
-            }
-            Some(LastSnapshot { says, .. }) => says,
-            None => None,
-        };
-        let mut check = Verification::begin(&seals, snapshot, published);
-        for wrong in unread {
-            check.note(wrong);
-        }
-        let mut odd = Vec::new();
-        self.each_line(
-            |line| check.row(&line),
-            |seq| {
-                odd.push(Wrong::Column { seq, column: "trace" });
-                Ok(())
-            },
-        )?;
-        for wrong in odd {
-            check.note(wrong);
-        }
-        self.check_proofs(&mut check)?;
-        self.check_answers(&mut check)?;
+        let checked = farthing_store_writer::verify(self, published, now)?;
         moment.finish()?;
-        Ok(check.finish(now.before(PROOFS_KEPT), now)?)
-    }
-
-    /// Reads the journal line by line; `odd` is told the place of a row whose columns are none.
-    fn each_line(
-        &self,
-        mut each: impl FnMut(Line),
-        mut odd: impl FnMut(u64) -> Result<(), ReadError>,
-    ) -> Result<(), ReadError> {
-        let select = "SELECT seq, at, trace, body FROM journal ORDER BY seq";
-        let mut statement = self.connection.prepare(select)?;
-        let mut rows = statement.query(())?;
-        while let Some(row) = rows.next()? {
-            let seq = row.get::<_, i64>(0)?.cast_unsigned();
-            let trace = match row.get::<_, Option<Vec<u8>>>(2)?.map(TryInto::try_into) {
-                Some(Ok(bytes)) => Some(TraceId::from_bytes(bytes)),
-                Some(Err(_)) => {
-                    odd(seq)?;
-                    None
-                }
-                None => None,
-            };
-            let at = Timestamp::from_micros(row.get::<_, i64>(1)?.cast_unsigned());
-            // What is not even text is not what was sealed either.
-            let line = String::from_utf8_lossy(text(row, 3)?).into_owned();
-            each(Line { seq, at, trace, line });
-        }
-        Ok(())
-    }
-
-    fn seals(&self, unread: &mut Vec<Wrong>) -> Result<Vec<Seal>, ReadError> {
-        let select = "SELECT size, root, chain, leaves FROM seal ORDER BY size";
-        let mut statement = self.connection.prepare(select)?;
-        let mut rows = statement.query(())?;
-        let mut seals = Vec::new();
-        while let Some(row) = rows.next()? {
-            match seal(row)? {
-                (_, Some(seal)) => seals.push(seal),
-                (size, None) => unread.push(Wrong::SealUnreadable { size }),
-            }
-        }
-        Ok(seals)
-    }
-
-    fn check_proofs(&self, check: &mut Verification) -> Result<(), ReadError> {
-        let select = "SELECT bucket, key, until, payment, trace FROM proof";
-        let mut statement = self.connection.prepare(select)?;
-        let mut rows = statement.query(())?;
-        while let Some(row) = rows.next()? {
-            let Some((lies_in, indexed)) = indexed(row)? else {
-                check.note(Wrong::RowUnreadable { table: "proof" });
-                continue;
-            };
-            // Nobody looks for a proof in another bucket than its own: there it is as good as deleted.
-            if lies_in == bucket(indexed.proof.keep_until) {
-                check.proof(&indexed);
-            }
-        }
-        Ok(())
-    }
-
-    fn check_answers(&self, check: &mut Verification) -> Result<(), ReadError> {
-        let select = "SELECT payment, kept_until, answered FROM answer";
-        let mut statement = self.connection.prepare(select)?;
-        let mut rows = statement.query(())?;
-        while let Some(row) = rows.next()? {
-            let payment: Vec<u8> = row.get(0)?;
-            let until = Timestamp::from_micros(row.get::<_, i64>(1)?.cast_unsigned());
-            let answered = serde_json::from_slice::<Answered>(text(row, 2)?).ok();
-            let answered =
-                answered.filter(|it| it.payment.to_bytes() == *payment && it.kept_until == until);
-            match answered {
-                Some(answered) => check.answer(&answered),
-                None => check.note(Wrong::RowUnreadable { table: "answer" }),
-            }
-        }
-        Ok(())
+        Ok(checked?)
     }
 
     /// The records of one payment's story, in order.
@@ -246,6 +147,80 @@ impl Reader {
     }
 }
 
+impl Rows for Reader {
+    type Error = ReadError;
+
+    fn each_seal(&self, each: &mut dyn FnMut(u64, Option<Seal>)) -> Result<(), ReadError> {
+        let select = "SELECT size, root, chain, leaves FROM seal ORDER BY size";
+        let mut statement = self.connection.prepare(select)?;
+        let mut rows = statement.query(())?;
+        while let Some(row) = rows.next()? {
+            let (size, seal) = seal(row)?;
+            each(size, seal);
+        }
+        Ok(())
+    }
+
+    fn last_snapshot(&self) -> Result<Option<LastSnapshot>, ReadError> {
+        Ok(file::last_snapshot(&self.connection)?)
+    }
+
+    fn each_line(&self, each: &mut dyn FnMut(Line, bool)) -> Result<(), ReadError> {
+        let select = "SELECT seq, at, trace, body FROM journal ORDER BY seq";
+        let mut statement = self.connection.prepare(select)?;
+        let mut rows = statement.query(())?;
+        while let Some(row) = rows.next()? {
+            let trace = row.get::<_, Option<Vec<u8>>>(2)?;
+            let known = trace.as_deref().and_then(|bytes| bytes.try_into().ok());
+            let is_whole = trace.is_some() == known.is_some();
+            let line = Line {
+                seq: row.get::<_, i64>(0)?.cast_unsigned(),
+                at: Timestamp::from_micros(row.get::<_, i64>(1)?.cast_unsigned()),
+                trace: known.map(TraceId::from_bytes),
+                // What is not even text is not what was sealed either.
+                line: String::from_utf8_lossy(bytes(row, 3)?).into_owned(),
+            };
+            each(line, is_whole);
+        }
+        Ok(())
+    }
+
+    fn each_proof(&self, each: &mut dyn FnMut(i64, Option<Indexed>)) -> Result<(), ReadError> {
+        let select = "SELECT bucket, key, until, payment, trace FROM proof";
+        let mut statement = self.connection.prepare(select)?;
+        let mut rows = statement.query(())?;
+        while let Some(row) = rows.next()? {
+            each(row.get(0)?, indexed(row)?);
+        }
+        Ok(())
+    }
+
+    fn each_answer(&self, each: &mut dyn FnMut(&KeptRow<'_>)) -> Result<(), ReadError> {
+        let select = "SELECT payment, kept_until, answered, status, fields, body FROM answer";
+        let mut statement = self.connection.prepare(select)?;
+        let mut rows = statement.query(())?;
+        while let Some(row) = rows.next()? {
+            let status: Option<i64> = row.get(3)?;
+            let answer = match (status, optional(row, 4)?, optional(row, 5)?) {
+                (None, None, None) => None,
+                (status, fields, body) => Some((
+                    // What is there in part is no answer that was ever given.
+                    status.unwrap_or_default(),
+                    fields.unwrap_or_default(),
+                    body.unwrap_or_default(),
+                )),
+            };
+            each(&KeptRow {
+                payment: bytes(row, 0)?,
+                kept_until: row.get(1)?,
+                answered: bytes(row, 2)?,
+                answer,
+            });
+        }
+        Ok(())
+    }
+}
+
 impl Source for Reader {
     type Error = ReadError;
 
@@ -278,6 +253,12 @@ impl Source for Reader {
         }
         Ok(all)
     }
+
+    fn notes(&self) -> Result<Vec<(String, String)>, ReadError> {
+        let mut statement = self.connection.prepare("SELECT name, body FROM note ORDER BY name")?;
+        let rows = statement.query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
 }
 
 /// A seal and the size it stands for; nothing if it is none.
@@ -305,12 +286,16 @@ fn kept(row: &Row<'_>) -> Result<Kept, ReadError> {
     Ok(Kept { answered, answer })
 }
 
-fn text<'a>(row: &'a Row<'_>, column: usize) -> Result<&'a [u8], ReadError> {
+fn bytes<'a>(row: &'a Row<'_>, column: usize) -> Result<&'a [u8], ReadError> {
     Ok(row.get_ref(column)?.as_bytes().map_err(rusqlite::Error::from)?)
 }
 
-/// An entry of the index of proofs and the bucket it lies in; nothing if it is none.
-fn indexed(row: &Row<'_>) -> Result<Option<(i64, Indexed)>, ReadError> {
+fn optional<'a>(row: &'a Row<'_>, column: usize) -> Result<Option<&'a [u8]>, ReadError> {
+    Ok(row.get_ref(column)?.as_bytes_or_null().map_err(rusqlite::Error::from)?)
+}
+
+/// An entry of the index of proofs, behind its bucket; nothing if it is none.
+fn indexed(row: &Row<'_>) -> Result<Option<Indexed>, ReadError> {
     let (key, payment): (Vec<u8>, Vec<u8>) = (row.get(1)?, row.get(3)?);
     let until: Option<i64> = row.get(2)?;
     let trace = row.get::<_, Option<Vec<u8>>>(4)?.map(TryInto::try_into).transpose();
@@ -325,7 +310,7 @@ fn indexed(row: &Row<'_>) -> Result<Option<(i64, Indexed)>, ReadError> {
         payment: PaymentId::from_bytes(payment),
         trace: trace.map(TraceId::from_bytes),
     };
-    Ok(Some((row.get(0)?, indexed)))
+    Ok(Some(indexed))
 }
 
 fn collect(mut rows: rusqlite::Rows<'_>) -> Result<Vec<Record>, ReadError> {

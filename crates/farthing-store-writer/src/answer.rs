@@ -2,24 +2,12 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use farthing_core::Answer;
+use farthing_core::{Answer, write_fields};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
 #[cfg(test)]
 mod tests;
-
-/// Header fields as HTTP/1.1 writes them.
-#[must_use]
-pub fn write_fields(fields: &HeaderMap) -> Vec<u8> {
-    let mut text = Vec::new();
-    for (name, value) in fields {
-        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
-            text.extend_from_slice(part);
-        }
-    }
-    text
-}
 
 /// The fields that [`write_fields`] wrote. What is no field is left out.
 #[must_use]

@@ -2,8 +2,9 @@
 
 use farthing_core::Answer;
 use farthing_ledger::{
-    Claim, ClaimError, ClaimRequest, Entry, EntryError, Finding, Fingerprint, Outcome, PaymentId,
-    RefundError, RefundId, RefundRequest, RefundStanding, Settlement, VoidReason, Work,
+    Claim, ClaimError, ClaimRequest, Entry, EntryError, EraseError, Erased, Erasure, Finding,
+    Fingerprint, Outcome, PaymentId, RefundError, RefundId, RefundRequest, RefundStanding,
+    Settlement, VoidReason, Work,
 };
 use farthing_money::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,8 @@ pub enum Ask {
     TakeUp(PaymentId),
     /// Notes a text under a name, beside the book; answered by [`Said::Done`].
     Note(String, String),
+    /// Erases personal data; answered by [`Said::Erased`].
+    Erase(Box<Erasure>, Timestamp),
 }
 
 impl Ask {
@@ -68,7 +71,8 @@ impl Ask {
             | Self::PostRefund(..)
             | Self::VoidRefund(..)
             | Self::Reconcile(..)
-            | Self::Note(..) => None,
+            | Self::Note(..)
+            | Self::Erase(..) => None,
         }
     }
 
@@ -92,6 +96,7 @@ impl Ask {
             | Self::VoidRefund(..)
             | Self::Reconcile(..)
             | Self::Note(..)
+            | Self::Erase(..)
             | Self::TakeUp(_) => None,
         }
     }
@@ -116,6 +121,7 @@ impl Ask {
             | Self::Fail(..)
             | Self::GiveBack(..)
             | Self::Refund(..)
+            | Self::Erase(..)
             | Self::TakeUp(_) => false,
         }
     }
@@ -143,6 +149,8 @@ pub enum Said {
     Refund(Result<(RefundStanding, bool), RefundError>),
     /// Whether an entry was new.
     Entered(Result<bool, EntryError>),
+    /// How much was erased.
+    Erased(Result<Erased, EraseError>),
 }
 
 impl Said {
@@ -171,7 +179,8 @@ impl Said {
             | Self::Answer(_)
             | Self::Work(_)
             | Self::Refund(_)
-            | Self::Entered(_) => false,
+            | Self::Entered(_)
+            | Self::Erased(_) => false,
         }
     }
 }

@@ -1,7 +1,10 @@
 //! What one commit contains.
 
 use farthing_core::Answer;
-use farthing_ledger::{Answered, PaymentId, Proof, Record, Seal, claimed_proofs};
+use farthing_ledger::merkle::Tree;
+use farthing_ledger::{
+    Answered, PaymentId, Proof, Record, Rewritten, Seal, Snapshot, claimed_proofs,
+};
 
 /// What one commit contains: all of it is durable afterwards, or none of it happened.
 #[derive(Debug, Default)]
@@ -15,6 +18,21 @@ pub struct Batch {
     pub kept: Vec<Kept>,
     /// Notes: names, and what stands under each from now on.
     pub notes: Vec<(String, String)>,
+    /// What else changes with the records of an erasure.
+    pub erasing: Option<Box<Erasing>>,
+}
+
+/// What an erasure leaves: written after the records and seals of the same commit.
+#[derive(Debug)]
+pub struct Erasing {
+    /// The rows of the journal that are written anew, and the proofs that change in the index with them.
+    pub rows: Vec<Rewritten>,
+    /// The payments whose answers are not kept any longer.
+    pub payments: Vec<PaymentId>,
+    /// The book as it stands then: no older snapshot is kept.
+    pub snapshot: Snapshot,
+    /// The tree over its journal.
+    pub tree: Tree,
 }
 
 /// A record, and what is written of it.

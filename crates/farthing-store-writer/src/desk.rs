@@ -229,8 +229,8 @@ macro_rules! store_that_asks {
         const _: () = {
             use ::farthing_core::{Answer, BoxFuture, Ordered, Store, StoreError};
             use ::farthing_ledger::{
-                Claim, ClaimError, ClaimRequest, Entry, EntryError, Finding, Fingerprint, Outcome,
-                PaymentId, Record, RefundError, RefundId, RefundRequest, Settlement, TraceId,
+                Claim, ClaimError, ClaimRequest, Entry, EntryError, EraseError, Erased, Erasure,
+                Finding, Fingerprint, Outcome, PaymentId, Record, RefundError, RefundId, RefundRequest, Settlement, TraceId,
                 VoidReason, Work,
             };
             use ::farthing_money::Timestamp;
@@ -379,6 +379,15 @@ macro_rules! store_that_asks {
                 ) -> BoxFuture<'_, Result<bool, EntryError>> {
                     asked!(self, Ask::Enter(Box::new(entry), now),
                         Said::Entered(entered) => entered, EntryError::Unavailable)
+                }
+
+                fn erase(
+                    &self,
+                    erasure: Erasure,
+                    now: Timestamp,
+                ) -> BoxFuture<'_, Result<Erased, EraseError>> {
+                    asked!(self, Ask::Erase(Box::new(erasure), now),
+                        Said::Erased(erased) => erased, EraseError::Unavailable)
                 }
 
                 fn records(

@@ -25,15 +25,20 @@ mod ask;
 mod batch;
 mod desk;
 mod index;
+mod sealed;
 mod source;
+mod verify;
 mod writer;
 
-pub use answer::{read_fields, write_fields};
+pub use answer::read_fields;
 pub use ask::{Ask, Said};
-pub use batch::{Batch, Kept, Line};
+pub use batch::{Batch, Erasing, Kept, Line};
 pub use desk::{Asker, Asks, Counts, Desk, GiveBack, Job, Owed, Refused, open, owe};
+pub use farthing_core::write_fields;
 pub use index::{PROOFS_KEPT, REMEMBERED, bucket};
+pub use sealed::Sealed;
 pub use source::Source;
+pub use verify::{KeptRow, LastSnapshot, Rows, verify};
 pub use writer::{Journal, Writer};
 
 /// How a writer behaves under load.

@@ -4,8 +4,8 @@ use farthing_ledger::{PaymentId, Record, Seal};
 
 use crate::Kept;
 
-/// Everything of a book that is not derived from something else. The index of proofs follows from the
-/// records.
+/// Everything of a book that is not derived from something else, and how far those have come who follow
+/// it. The index of proofs follows from the records.
 pub trait Source {
     /// Why it cannot be read.
     type Error: std::error::Error + Send + Sync + 'static;
@@ -30,4 +30,11 @@ pub trait Source {
     ///
     /// It cannot be read.
     fn kept(&self, after: Option<PaymentId>, limit: u32) -> Result<Vec<Kept>, Self::Error>;
+
+    /// Every note, in the order of their names.
+    ///
+    /// # Errors
+    ///
+    /// They cannot be read.
+    fn notes(&self) -> Result<Vec<(String, String)>, Self::Error>;
 }

@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use farthing_core::Answer;
 use farthing_ledger::merkle::Tree;
-use farthing_ledger::{Book, ClaimError, Cold, PaymentId, Proof, Sealer, Standing};
+use farthing_ledger::{
+    Book, ClaimError, Cold, EraseError, Erased, Erasure, PaymentId, Proof, Record, Sealer,
+    Standing, Survey,
+};
 use farthing_money::Timestamp;
 
 use crate::desk::{Asker, Kind};
-use crate::{Ask, Batch, Counts, Job, Kept, Options, Said};
+use crate::{Ask, Batch, Counts, Erasing, Job, Kept, Options, Said};
 
 /// Where a book is written down.
 pub trait Journal {
@@ -80,6 +83,24 @@ pub trait Journal {
     ///
     /// It is not written. The journal itself has everything.
     fn save(&mut self, book: &Book, tree: &Tree, now: Timestamp) -> Result<(), Self::Error>;
+
+    /// Reads every line of the journal, in order.
+    ///
+    /// # Errors
+    ///
+    /// They cannot be read.
+    fn each_line(&mut self, each: &mut dyn FnMut(u64, &str)) -> Result<(), Self::Error>;
+
+    /// Reads the lines at some places, in order.
+    ///
+    /// # Errors
+    ///
+    /// They cannot be read.
+    fn lines_at(&mut self, seqs: &[u64]) -> Result<Vec<(u64, String)>, Self::Error>;
+
+    /// Sees to it that nothing is left of rows that were written anew or deleted, where the journal is
+    /// kept. Whether that is done; what stands in rows does not depend on it.
+    fn wipe(&mut self) -> bool;
 
     /// Called once, when everything that was asked is answered and nothing more can be.
     ///
@@ -181,6 +202,14 @@ impl<J: Journal> Writer<J> {
         let mut replies = Vec::with_capacity(jobs.len());
         for Job(kind) in jobs {
             match kind {
+                Kind::Ask(Ask::Erase(erasure, now), asker) => {
+                    // What is erased is in the journal, whole.
+                    if !batch.is_empty() {
+                        self.commit(&mut std::mem::take(&mut batch))?;
+                    }
+                    let said = Reply::Said(Said::Erased(self.erase(*erasure, now)?));
+                    replies.extend(asker.map(|asker| (asker, said)));
+                }
                 Kind::Ask(ask, asker) => {
                     let reply = self.decide(ask, &mut batch);
                     replies.extend(asker.map(|asker| (asker, reply)));
@@ -253,7 +282,8 @@ impl<J: Journal> Writer<J> {
                 }))
             }
             Ask::Deliver(payment, outcome, answer, now) => {
-                let record = book.deliver(payment, outcome, now);
+                let kept = Answer::digest(answer.as_deref());
+                let record = book.deliver_kept(payment, outcome, Some(kept), now);
                 let answered = book.answered(payment);
                 // Somebody may have given the money back meanwhile.
                 let is_noted = record.is_some() || answered.is_some();
@@ -278,6 +308,8 @@ impl<J: Journal> Writer<J> {
                 batch.notes.push((name, text));
                 Said::Done
             }
+            // Made in a commit of its own, before anything is decided on top of it.
+            Ask::Erase(..) => Said::Erased(Err(EraseError::Unavailable)),
             Ask::Work => Said::Work(Box::new(book.work())),
             Ask::Refund(request, now) => {
                 Said::Refund(book.refund(*request, now).map(|(standing, record)| {
@@ -321,6 +353,57 @@ impl<J: Journal> Writer<J> {
             self.book.shelve(proof);
         }
         Ok(())
+    }
+
+    /// Erases, in one commit of its own.
+    fn erase(
+        &mut self,
+        erasure: Erasure,
+        now: Timestamp,
+    ) -> Result<Result<Erased, EraseError>, J::Error> {
+        self.now = now;
+        let (mut survey, mut damaged) = (Survey::begin(erasure), None);
+        self.journal.each_line(&mut |seq, line| match Record::from_json(line.as_bytes()) {
+            Ok(record) => survey.take(&record),
+            Err(_) => damaged = damaged.or(Some(seq)),
+        })?;
+        if let Some(seq) = damaged {
+            return Ok(Err(EraseError::Damaged(seq)));
+        }
+        let plan = match survey.end(&self.book) {
+            Ok(plan) => plan,
+            Err(error) => {
+                if error == EraseError::Unknown {
+                    // Erased before, perhaps, and not wiped.
+                    self.journal.wipe();
+                }
+                return Ok(Err(error));
+            }
+        };
+        let lines = self.journal.lines_at(&plan.seqs())?;
+        let rewritten = lines.iter().map(|(seq, line)| plan.rewrite(*seq, line));
+        let rows = match rewritten.collect::<Result<Vec<_>, _>>() {
+            Ok(rows) => rows.into_iter().flatten().collect::<Vec<_>>(),
+            Err(error) => return Ok(Err(error)),
+        };
+        let erased = plan.counts(&rows);
+        if !rows.is_empty() {
+            let mut batch = Batch::default();
+            for record in self.book.erase(&plan, &rows, now) {
+                batch.write(record);
+            }
+            batch.seals.push(self.sealer.seal(batch.lines.iter().map(|line| &line.json)));
+            batch.erasing = Some(Box::new(Erasing {
+                rows,
+                payments: plan.payments().to_vec(),
+                snapshot: self.book.snapshot(),
+                tree: self.sealer.tree().clone(),
+            }));
+            self.journal.commit(&batch)?;
+            self.saved_at_seq = self.book.seq();
+        }
+        let wiped = self.journal.wipe();
+        Ok(Ok(Erased { wiped, ..erased }))
     }
 
     fn give(&self, (asker, reply): Waiting) {

@@ -458,7 +458,8 @@ impl Counter {
             | Event::PayoutHeld { .. }
             | Event::PayoutReleased { .. }
             | Event::Resumed { .. }
-            | Event::PaidOut { .. } => None,
+            | Event::PaidOut { .. }
+            | Event::Erased { .. } => None,
         };
         self.store.records().into_iter().filter_map(settled).collect()
     }

@@ -169,11 +169,12 @@ fn print_record(record: &Record, assets: &Assets) {
 
 fn verify(book: &Opened, published: Vec<Published>, json: bool) -> Done {
     let continued = published.len();
-    let Verified { audit, seals, root } = book.verify(published)?;
+    let Verified { audit, seals, root, erased } = book.verify(published)?;
     if json {
         let root = root.to_string();
         return print_json(&json!({
             "sound": true, "audit": audit, "seals": seals, "root": root, "continues": continued,
+            "erased": erased,
         }));
     }
     let Audit { records, claimed, pending, voided, undelivered, delivered, .. } = &audit;
@@ -183,6 +184,9 @@ fn verify(book: &Opened, published: Vec<Published>, json: bool) -> Done {
     );
     print_totals(&audit, &book.assets);
     println!("{seals} seals, root {root}");
+    if erased > 0 {
+        println!("personal data was erased from {erased} records since they were sealed");
+    }
     if continued > 0 {
         println!("continues {continued} published");
     }

@@ -93,6 +93,8 @@ pub(crate) enum Store {
         #[command(flatten)]
         at: Gateway,
     },
+    /// Erase personal data from the book, and keep a record of it; the books stay sound
+    Erase(Erase),
     /// Verify a backup and put it in the place of the book; what is there is moved aside
     Restore {
         /// The backup
@@ -100,6 +102,33 @@ pub(crate) enum Store {
         #[command(flatten)]
         at: Gateway,
     },
+}
+
+/// `farthing store erase`.
+#[derive(Args)]
+#[command(group = clap::ArgGroup::new("whose").required(true).args(["payer", "before", "outdated"]))]
+pub(crate) struct Erase {
+    /// A payer (`did:…`), or the holder of a prepaid account and everybody who has spent it
+    #[arg(long, value_name = "NAME")]
+    pub(crate) payer: Option<String>,
+    /// Whoever has paid, in payments and accounts to which nothing has happened since this moment, such
+    /// as 2019-01-01T00:00:00Z; what is open is passed over
+    #[arg(long, value_name = "TIME")]
+    pub(crate) before: Option<String>,
+    /// The same, for what is older than the `days` of `[retention]`
+    #[arg(long)]
+    pub(crate) outdated: bool,
+    /// Why, in words that name nobody: it stays in the book
+    #[arg(long, required_unless_present = "dry_run")]
+    pub(crate) reason: Option<String>,
+    /// Say what would be erased, and erase nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) at: Gateway,
 }
 
 /// `farthing doctor`.

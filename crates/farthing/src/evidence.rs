@@ -147,7 +147,7 @@ fn payment(book: &Opened, id: &str) -> Result<PaymentId, Failure> {
 }
 
 fn describe(report: &PackReport, json: bool) -> Done {
-    let PackReport { pack, checkpoint, continues } = report;
+    let PackReport { pack, checkpoint, continues, erased } = report;
     let manifest = &pack.manifest;
     if json {
         return print_json(&json!({
@@ -156,6 +156,7 @@ fn describe(report: &PackReport, json: bool) -> Done {
             "manifest": manifest,
             "journal": { "records": checkpoint.size, "root": checkpoint.root },
             "continues": continues,
+            "erased": erased,
         }));
     }
     println!(
@@ -164,6 +165,10 @@ fn describe(report: &PackReport, json: bool) -> Done {
     );
     for size in continues {
         println!("continues the published checkpoint of {size} records");
+    }
+    if !erased.is_empty() {
+        let erased: Vec<String> = erased.iter().map(ToString::to_string).collect();
+        println!("personal data was erased since they were sealed: records {}", erased.join(", "));
     }
     for (asset, sums) in &manifest.totals {
         println!(

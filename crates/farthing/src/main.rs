@@ -9,6 +9,7 @@ mod cli;
 mod conformance;
 mod demo;
 mod doctor;
+mod erase;
 mod evidence;
 mod failure;
 mod home;

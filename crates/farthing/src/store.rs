@@ -9,6 +9,7 @@ use farthing_store_sqlite::{Reader, restore};
 
 use crate::book::read_config;
 use crate::cli::{Gateway, Store};
+use crate::erase;
 use crate::failure::{Done, Failure};
 
 pub(crate) fn run(command: Store) -> Done {
@@ -23,6 +24,7 @@ pub(crate) fn run(command: Store) -> Done {
             Ok(())
         }
         Store::Copy { at, to } => move_to(&at, &to),
+        Store::Erase(args) => crate::concurrently(erase::run(args)),
         Store::Backup { file, at } => {
             let reader = Reader::open(&book_file(&at)?).map_err(Failure::other)?;
             reader.back_up(&file).map_err(|error| named(&file, error))?;
@@ -84,8 +86,10 @@ fn move_to(at: &Gateway, to: &Path) -> Done {
     if verified(&store)? != copied.records {
         return Err(Failure::other("the copy has other records than were copied"));
     }
-    let (records, answers) = (copied.records, copied.answers);
-    println!("{records} records and {answers} answers copied, compared and verified");
+    let farthing_store_postgres::Copied { records, answers, notes } = copied;
+    println!(
+        "{records} records, {answers} answers and {notes} notes copied, compared and verified"
+    );
     Ok(())
 }
 

@@ -407,6 +407,14 @@ impl FakeStore {
 }
 
 impl Store for FakeStore {
+    fn erase(
+        &self,
+        _: farthing_ledger::Erasure,
+        _: Timestamp,
+    ) -> BoxFuture<'_, Result<farthing_ledger::Erased, farthing_ledger::EraseError>> {
+        Box::pin(async { Err(farthing_ledger::EraseError::Unavailable) })
+    }
+
     fn claim(
         &self,
         request: ClaimRequest,

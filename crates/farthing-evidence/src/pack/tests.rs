@@ -1,7 +1,8 @@
 //! A pack proves what it contains to whoever has the seller's keys, and nothing of it can be altered.
 
 use farthing_ledger::{
-    Fingerprint, Holder, Proof, Refund, RefundId, Terms, Transfer, TransferId, Way,
+    Book, Erasure, ErasureKey, Fingerprint, Holder, Proof, Refund, RefundId, Survey, Terms,
+    Transfer, TransferId, Way, Whose,
 };
 use farthing_ledger::{Phase, VoidReason, audit};
 use farthing_money::Amount;
@@ -61,7 +62,7 @@ impl Desk {
         let event = Event::Claimed { payment: Box::new(payment), proofs, settlement };
         self.write(Some(trace), event, vec![transfer]);
         let outcome = Outcome { status };
-        self.write(Some(trace), Event::Delivered { payment: id, outcome }, Vec::new());
+        self.write(Some(trace), Event::Delivered { payment: id, outcome, kept: None }, Vec::new());
     }
 
     fn rows(&self) -> Vec<Row> {
@@ -349,4 +350,86 @@ fn a_failed_payment_has_no_receipt() {
     assert_eq!(pack.payments[0].receipt, None);
     assert_eq!(usd(&pack), Sums::default());
     verify(pack.to_json().as_bytes(), notary().published()).unwrap();
+}
+
+/// The journal before and after alice was erased from it, who had spent all she had.
+fn erased() -> (Vec<Row>, Vec<Row>) {
+    let mut desk = journal();
+    desk.buy("rest", "alice", 82, 200);
+    let before = desk.rows();
+    let erasure = Erasure {
+        whose: Whose::Payer { name: "alice".into(), key: None },
+        reason: "case 17".into(),
+        key: ErasureKey([5; 32]),
+    };
+    let (mut book, mut survey) = (Book::default(), Survey::begin(erasure));
+    for record in &desk.0 {
+        book.replay(record).unwrap();
+        survey.take(record);
+    }
+    let plan = survey.end(&book).unwrap();
+    let (mut rows, mut anew) = (before.clone(), Vec::new());
+    for seq in plan.seqs() {
+        let row = rows.iter_mut().find(|row| row.seq == seq).unwrap();
+        if let Some(rewritten) = plan.rewrite(seq, &row.line).unwrap() {
+            row.line.clone_from(&rewritten.line);
+            anew.push(rewritten);
+        }
+    }
+    for record in book.erase(&plan, &anew, NOW) {
+        let (seq, at, trace) = (record.seq, record.at, record.trace);
+        rows.push(Row { seq, at, trace, line: record.to_json() });
+    }
+    (before, rows)
+}
+
+/// U-03: after an erasure a pack proves what was sealed, says which records were erased, and continues
+/// what was published before; a pack from before is as good as it was. An erasure that is made up is found.
+#[test]
+fn an_erased_record_is_proven_by_what_was_sealed() {
+    let keys = notary().published().clone();
+    let (before, after) = erased();
+    let earlier = [published(&before, 4), published(&before, 14)];
+    let old = export(&notary(), &before, Selection::Party("alice".into()), &earlier, NOW).unwrap();
+    let report = verify(old.to_json().as_bytes(), &keys).unwrap();
+    assert_eq!((report.erased, report.pack.farthing_evidence), (vec![], 1));
+
+    let id = payment("a", "alice", 5).id;
+    let new = || export(&notary(), &after, Selection::Payment(id), &earlier, NOW).unwrap();
+    let report = verify(new().to_json().as_bytes(), &keys).unwrap();
+    assert_eq!((&*report.erased, &*report.continues), (&[4][..], &[4, 14][..]));
+    assert_eq!((seqs(&report.pack), report.pack.farthing_evidence), (vec![4, 5, 15], 2));
+    assert!(!new().to_json().contains("alice"));
+    assert_eq!(usd(&report.pack).settlements, 5);
+    // What nobody erased is proven as ever.
+    let bob = export(&notary(), &after, Selection::Party("bob".into()), &earlier, NOW).unwrap();
+    assert_eq!(verify(bob.to_json().as_bytes(), &keys).unwrap().erased, Vec::<u64>::new());
+
+    let check = |alter: fn(&mut Pack), want: &str| {
+        let mut altered = new();
+        alter(&mut altered);
+        let fault = verify(altered.to_json().as_bytes(), &keys).unwrap_err().to_string();
+        assert!(fault.contains(want), "{want:?} is not {fault:?}");
+    };
+    check(|it| drop(it.records.pop()), "record 4 is not the line that was sealed");
+    check(
+        |it| it.records[0].line = it.records[0].line.replace("\"5\"", "\"6\""),
+        "record 4 is not the line that was sealed",
+    );
+    check(|it| it.records[0].sealed = Some(Hash::empty()), "record 4 does not stand");
+    check(
+        |it| {
+            it.records[1].sealed = Some(Hash::leaf(it.records[1].line.as_bytes()));
+            it.records[1].line = it.records[1].line.replace("200", "404");
+        },
+        "record 5 is not the line that was sealed",
+    );
+    check(|it| it.farthing_evidence = 1, "version 1");
+    check(
+        |it| {
+            it.records[0].sealed = None;
+            it.farthing_evidence = 1;
+        },
+        "record 4 does not stand",
+    );
 }

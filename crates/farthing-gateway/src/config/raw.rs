@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use farthing_mpp::discovery::Docs;
@@ -23,6 +24,7 @@ pub(super) struct Raw {
     pub(super) limits: Option<Limits>,
     pub(super) refunds: Option<Refunds>,
     pub(super) receipts: Option<Receipts>,
+    pub(super) retention: Option<Retention>,
     #[serde(default)]
     pub(super) upstreams: BTreeMap<String, Spanned<Upstream>>,
     #[serde(default)]
@@ -133,6 +135,13 @@ pub(super) struct Seller {
 pub(super) struct Limits {
     pub(super) requests_per_second: u32,
     pub(super) burst: Option<u32>,
+}
+
+/// How long personal data is kept.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Retention {
+    pub(super) days: NonZeroU32,
 }
 
 /// What receipts and checkpoints are signed with.

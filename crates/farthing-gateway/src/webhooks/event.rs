@@ -127,7 +127,8 @@ impl EventKind {
             | Event::KeyAttached { .. }
             | Event::Resumed { .. }
             | Event::KeyDetached { .. }
-            | Event::Funded { .. } => return None,
+            | Event::Funded { .. }
+            | Event::Erased { .. } => return None,
         })
     }
 }
@@ -274,7 +275,8 @@ fn particulars(record: &Record, records: &[Record], assets: &Assets) -> Map<Stri
         | Event::KeyAttached { .. }
         | Event::Resumed { .. }
         | Event::KeyDetached { .. }
-        | Event::Funded { .. } => Map::new(),
+        | Event::Funded { .. }
+        | Event::Erased { .. } => Map::new(),
     }
 }
 

@@ -162,6 +162,9 @@ impl Book {
             let standing = known.standing.clone();
             return if same { Ok((standing, None)) } else { Err(RefundError::ReferenceTaken) };
         }
+        if crate::is_pseudonym(&refund.payer) {
+            return Err(RefundError::Erased);
+        }
         if let Some(live) = self.live.get(&payment) {
             match &live.standing {
                 Standing::Pending => return Err(RefundError::NotPaid),

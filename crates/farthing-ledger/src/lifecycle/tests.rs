@@ -22,7 +22,7 @@ fn events() -> Vec<(&'static str, Event)> {
         ("post", Event::Posted { payment: id, settlement: settlement() }),
         ("void", Event::Voided { payment: id, reason: VoidReason::Declined }),
         ("fail", Event::Failed { payment: id, outcome }),
-        ("deliver", Event::Delivered { payment: id, outcome }),
+        ("deliver", Event::Delivered { payment: id, outcome, kept: None }),
         ("order", Event::Refunded { refund: Box::new(refund.clone()), settlement: None }),
         ("sent", Event::RefundPosted { payment: id, refund: refund.id, settlement: settlement() }),
         ("lost", Event::RefundVoided { payment: id, refund: refund.id }),

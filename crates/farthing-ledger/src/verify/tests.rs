@@ -11,7 +11,7 @@ struct Kept {
     seals: Vec<Seal>,
     snapshot: (Snapshot, Tree),
     proofs: Vec<Indexed>,
-    answers: Vec<Answered>,
+    answers: Vec<(Answered, Fingerprint)>,
     published: Vec<Published>,
 }
 
@@ -26,11 +26,11 @@ fn kept() -> Kept {
         desk.claim(request).unwrap();
         for record in [
             desk.book.post(id, Settlement::new("tx".into(), desk.now), desk.now),
-            desk.book.deliver(id, Outcome { status: 200 }, desk.now),
+            desk.book.deliver_kept(id, Outcome { status: 200 }, digest(name), desk.now),
         ] {
             desk.write(record);
         }
-        answers.extend(desk.book.answered(id));
+        answers.extend(desk.book.answered(id).zip(Some(answer(name))));
     }
     let mut sealer = Sealer::default();
     let (mut seals, mut book) = (Vec::new(), Book::default());
@@ -64,12 +64,22 @@ fn kept() -> Kept {
     }
 }
 
+/// The digest of the answer that is kept for a payment.
+fn answer(name: &str) -> Fingerprint {
+    answer_digest(Some((200, b"", name.as_bytes())))
+}
+
+/// What the journal says of it: nothing of `b`, as before there were such digests.
+fn digest(name: &str) -> Option<Fingerprint> {
+    (name == "a").then(|| answer(name))
+}
+
 fn verify(kept: &Kept) -> Result<Verified, AllWrong> {
     let snapshot = Some(kept.snapshot.clone());
     let mut check = Verification::begin(&kept.seals, snapshot, kept.published.clone());
     kept.rows.iter().for_each(|row| check.row(row));
     kept.proofs.iter().for_each(|proof| check.proof(proof));
-    kept.answers.iter().for_each(|answer| check.answer(answer));
+    kept.answers.iter().for_each(|(answer, digest)| check.answer(answer, *digest));
     check.finish(START, START)
 }
 
@@ -196,8 +206,9 @@ fn an_altered_projection_is_named() {
         "in the index was never claimed",
     );
     check(|kept| drop(kept.answers.remove(0)), "the answer kept for pay_");
-    check(|kept| kept.answers[0].outcome.status = 500, "is not what the journal says");
-    check(|kept| kept.answers[0].payment = PaymentId::from_bytes([1; 16]), "was never delivered");
+    check(|kept| kept.answers[0].0.outcome.status = 500, "is not what the journal says");
+    check(|kept| kept.answers[0].0.payment = PaymentId::from_bytes([1; 16]), "was never delivered");
+    check(|kept| kept.answers[0].1 = answer("b"), "is not the one that was given");
     check(|kept| kept.snapshot.0.seq = 9, "the snapshot at record 9 is not what the journal makes");
     check(|kept| kept.snapshot.1 = Tree::default(), "the hashes of the journal's tree");
     let altered = |alter: fn(&mut serde_json::Value)| {
@@ -226,6 +237,15 @@ fn what_could_be_dropped_is_not_missed() {
     kept.proofs.iter().for_each(|proof| check.proof(proof));
     let later = START.after(std::time::Duration::from_hours(1));
     check.finish(later, later).unwrap();
+}
+
+/// What was kept before the journal said what was kept is not held against anything.
+#[test]
+fn an_answer_from_before_there_were_digests_is_believed() {
+    let mut old = kept();
+    old.answers[1].1 = answer("c");
+    verify(&old).unwrap();
+    assert!(!old.rows[7].line.contains("kept"), "{}", old.rows[7].line);
 }
 
 /// A book that is altered in very many places is not described for ever.

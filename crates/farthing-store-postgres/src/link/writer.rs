@@ -150,7 +150,8 @@ impl Connection {
             | Ask::VoidRefund(..)
             | Ask::Reconcile(..)
             | Ask::TakeUp(_)
-            | Ask::Note(..) => true,
+            | Ask::Note(..)
+            | Ask::Erase(..) => true,
         }
     }
 }

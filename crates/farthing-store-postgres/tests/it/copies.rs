@@ -179,7 +179,7 @@ async fn a_book_is_copied_without_loss() {
     .unwrap();
     let copied = copy(&mut file.reader(), &there.address(), &there.book).unwrap();
     assert_eq!(copied.records, u64::try_from(file.journal().len()).unwrap());
-    assert!(copied.answers > 1, "{copied:?}");
+    assert!(copied.answers > 1 && copied.notes == 1, "{copied:?}");
     assert_eq!(there.journal(), file.journal());
     assert_eq!(there.reader().kept(None, 9_999).unwrap(), file.reader().kept(None, 9_999).unwrap());
 
@@ -190,6 +190,8 @@ async fn a_book_is_copied_without_loss() {
 
     for place in [there, onwards] {
         let store = place.store(START);
+        let noted = store.noted("turns").await.unwrap();
+        assert_eq!(noted.as_deref(), Some("400"), "whoever follows the book goes on");
         let in_use = copy(&mut file.reader(), &place.address(), &place.book);
         assert!(matches!(in_use, Err(CopyError::InUse)), "{in_use:?}");
         let claim = async |request| word(&store.claim(request, START).await.unwrap());

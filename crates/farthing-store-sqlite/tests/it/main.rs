@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod erasing;
 mod file;
 mod tampering;
 

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use farthing_core::Store;
-use farthing_ledger::{Fingerprint, Published, Verified};
+use farthing_core::{Answer, Store};
+use farthing_ledger::{Fingerprint, Outcome, Published, Verified};
 use farthing_store_sqlite::{OpenError, Options, Reader, SqliteStore, VerifyError};
 use farthing_testkit::store::{START, Stores, Story, payment, purchase, rail_purchase};
 use rusqlite::Connection;
@@ -14,13 +14,14 @@ use super::Sqlite;
 
 /// A book with everything in it that can be altered:
 ///
-/// 1 opened, 2 key, 3 funded; 4 and 5 `a` bought and delivered; 6, 7 and 8 `b` claimed, posted and
+/// 1 opened, 2 key, 3 funded; 4 and 5 `a` bought and delivered, its answer kept; 6, 7 and 8 `b` claimed, posted and
 /// delivered; 9 opened again; 10 `c` bought and owed.
-async fn book() -> Sqlite {
+pub(crate) async fn book() -> Sqlite {
     let stores = Sqlite::new(Options::default());
     let mut story = Story::begin(&stores).await;
     assert_eq!(story.claim(purchase("a", 5)).await, "fresh");
-    story.deliver("a");
+    let answer = Answer { status: 200, fields: http::HeaderMap::new(), body: b"sunny".to_vec() };
+    story.store().deliver(payment("a"), Outcome { status: 200 }, Some(answer), START);
     // Whoever is answered knows that what came before is written, in a commit of its own.
     story.store().work().await.unwrap();
     assert_eq!(story.claim(rail_purchase("b", 7)).await, "fresh");
@@ -35,12 +36,12 @@ async fn book() -> Sqlite {
 }
 
 /// Waits until whoever wrote the book has let go of it.
-fn close(stores: &Sqlite) {
+pub(crate) fn close(stores: &Sqlite) {
     let lock = std::fs::File::open(format!("{}.lock", stores.path().display())).unwrap();
     lock.lock().unwrap();
 }
 
-fn verify(path: &Path, published: Vec<Published>) -> Result<Verified, String> {
+pub(crate) fn verify(path: &Path, published: Vec<Published>) -> Result<Verified, String> {
     let reader = Reader::open(path).unwrap();
     reader.verify(published, START).map_err(|error| match error {
         VerifyError::Wrong(wrong) => wrong.to_string(),
@@ -49,7 +50,7 @@ fn verify(path: &Path, published: Vec<Published>) -> Result<Verified, String> {
 }
 
 /// A copy of the book in which somebody who owns the machine has had their way.
-fn altered(stores: &Sqlite, sql: &str) -> (TempDir, PathBuf) {
+pub(crate) fn altered(stores: &Sqlite, sql: &str) -> (TempDir, PathBuf) {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("book.db");
     std::fs::copy(stores.path(), &path).unwrap();
@@ -61,7 +62,7 @@ fn altered(stores: &Sqlite, sql: &str) -> (TempDir, PathBuf) {
         .unwrap()
         .map(Result::unwrap)
         .collect();
-    assert_eq!(triggers.len(), 4);
+    assert_eq!(triggers.len(), 5);
     for trigger in triggers {
         attacker.execute_batch(&format!("DROP TRIGGER {trigger}")).unwrap();
     }
@@ -226,6 +227,15 @@ const ALTERATIONS: &[(&str, &str)] = &[
         "UPDATE answer SET payment = zeroblob(16) WHERE payment = (SELECT max(payment) FROM answer)",
         "a row of the table `answer`",
     ),
+    // What is kept of an answer is covered by its digest; also that nothing is.
+    ("UPDATE answer SET body = CAST('rainy' AS BLOB) WHERE body IS NOT NULL", "is not the one that was given"),
+    ("UPDATE answer SET fields = CAST('a: b' AS BLOB) WHERE body IS NOT NULL", "is not the one that was given"),
+    ("UPDATE answer SET status = 201 WHERE body IS NOT NULL", "is not the one that was given"),
+    ("UPDATE answer SET body = NULL WHERE body IS NOT NULL", "is not the one that was given"),
+    (
+        "UPDATE answer SET status = 200, fields = x'', body = x'00' WHERE body IS NULL",
+        "is not the one that was given",
+    ),
     (
         "INSERT INTO answer SELECT zeroblob(16), kept_until,
            json_set(answered, '$.payment', 'pay_00000000000000000000000000000000'), NULL, NULL, NULL
@@ -306,7 +316,7 @@ async fn a_book_without_seals_is_sealed_at_its_first_start() {
     let stores = book().await;
     let (_folder, old) = altered(
         &stores,
-        "DROP TABLE seal; ALTER TABLE snapshot DROP COLUMN edge;
+        "DROP TABLE seal; DROP TABLE erasing; ALTER TABLE snapshot DROP COLUMN edge;
          CREATE TRIGGER journal_is_never_changed BEFORE UPDATE ON journal
          BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
          PRAGMA user_version = 3;",
@@ -331,7 +341,7 @@ async fn a_book_without_seals_is_sealed_at_its_first_start() {
     close(&empty);
     let (_folder, old) = altered(
         &empty,
-        "DROP TABLE seal; DELETE FROM journal; DELETE FROM snapshot;
+        "DROP TABLE seal; DROP TABLE erasing; DELETE FROM journal; DELETE FROM snapshot;
          ALTER TABLE snapshot DROP COLUMN edge; PRAGMA user_version = 3;",
     );
     drop(SqliteStore::open(&old, Options::default(), START).unwrap());

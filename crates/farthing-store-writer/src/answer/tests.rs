@@ -3,7 +3,9 @@ use farthing_ledger::{Fingerprint, Outcome, PaymentId};
 use farthing_money::Timestamp;
 use http::{HeaderMap, HeaderValue};
 
-use super::{read_fields, write_fields};
+use farthing_core::write_fields;
+
+use super::read_fields;
 use crate::{Ask, Said};
 
 fn answer() -> Answer {

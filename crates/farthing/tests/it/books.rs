@@ -175,7 +175,7 @@ async fn money_is_given_back_by_command() {
 }
 
 /// The configuration with a management listener, which is named ADMIN once its port is known.
-fn gateway_toml_with_admin(world: &World) -> String {
+pub(crate) fn gateway_toml_with_admin(world: &World) -> String {
     let toml = world.read("farthing.toml");
     let admin =
         |listen: &str| format!("[admin]\nlisten = \"{listen}\"\ntoken = \"env:TOKEN\"\n\n[store]");

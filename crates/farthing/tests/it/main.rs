@@ -7,6 +7,7 @@ mod conformance;
 mod crash;
 mod demo;
 mod doctor;
+mod erase;
 mod evidence;
 mod keys;
 mod pay;

@@ -23,7 +23,7 @@ fn patterns_name_kinds() {
 
 fn record(seq: u64, trace: u128) -> Record {
     let payment: PaymentId = format!("pay_{trace:032x}").parse().unwrap();
-    let event = Event::Delivered { payment, outcome: Outcome { status: 200 } };
+    let event = Event::Delivered { payment, outcome: Outcome { status: 200 }, kept: None };
     let trace = Some(TraceId::from_bytes(trace.to_be_bytes()));
     Record { seq, at: Timestamp::default(), trace, event, transfers: Vec::new() }
 }

@@ -20,7 +20,7 @@ fn trace(name: u64) -> TraceId {
 /// A delivery of the payment called `of`.
 fn record(seq: u64, of: u64) -> Record {
     let payment: PaymentId = format!("pay_{of:032x}").parse().unwrap();
-    let event = Event::Delivered { payment, outcome: Outcome { status: 200 } };
+    let event = Event::Delivered { payment, outcome: Outcome { status: 200 }, kept: None };
     Record { seq, at: START, trace: Some(trace(of)), event, transfers: Vec::new() }
 }
 
