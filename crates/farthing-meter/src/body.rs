@@ -155,7 +155,7 @@ impl<B, S: Balance> Metered<B, S> {
                 self.pause = None;
                 self.state = State::Flowing(None);
             }
-            Ok(Take::Short(need)) => return self.pause_for(need),
+            Ok(Take::Short(need)) => return self.pause_for(&need),
             Err(Stopped::Closed) => self.close(End::Closed),
             Err(Stopped::Unavailable) => self.close(End::Unavailable),
         }
@@ -163,12 +163,12 @@ impl<B, S: Balance> Metered<B, S> {
     }
 
     /// Pauses until the channel is no more as `need` says, and tells the client unless it knows.
-    fn pause_for(&mut self, need: NeedVoucher) -> Step {
+    fn pause_for(&mut self, need: &NeedVoucher) -> Step {
         self.clock.stop();
         let (balance, seen) = (Arc::clone(&self.balance), need.clone());
         self.state = State::Paused(Box::pin(async move { balance.advanced(seen).await }));
         match &mut self.pause {
-            Some(pause) if pause.shown == need => return Step::Continue(()),
+            Some(pause) if pause.shown == *need => return Step::Continue(()),
             // Who pays a part of what is needed is told the rest, and has no longer for it.
             Some(pause) => pause.shown = need.clone(),
             None => {
@@ -177,7 +177,7 @@ impl<B, S: Balance> Metered<B, S> {
                 self.pause = Some(Pause { shown: need.clone(), deadline });
             }
         }
-        let words = self.meter.voice().need_voucher(&need);
+        let words = self.meter.voice().need_voucher(need);
         words.map_or(Step::Continue(()), |words| data(self.meter.spaced(words)))
     }
 
