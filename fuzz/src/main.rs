@@ -16,6 +16,10 @@ use farthing_ledger::{
     Account, Book, Fingerprint, Holder, Money, PaymentId, Record, SpendingKey, TraceId, TransferId,
 };
 use farthing_money::{Asset, AssetId, Assets, Timestamp, parse_atoms};
+use farthing_meter::ws::{ClientFrame, Dialect, ServerFrame};
+use farthing_meter::{
+    Limits, Measure, Meter, MeterError, NEUTRALISED_PREFIX, Next, Report, Terms, Tokens, Voice,
+};
 use farthing_mpp::discovery::PaymentInfo;
 use farthing_mpp::{
     AcceptPayment, BodyDigest, Challenge, Credential, Problem, Receipt, Secret, Secrets, base64url,
@@ -52,9 +56,11 @@ const TARGETS: &[(&str, Target)] = &[
     ("receipt", receipt),
     ("request", request),
     ("response", response),
+    ("stream", stream),
     ("tempo_payload", tempo_payload),
     ("timestamp", timestamp),
     ("wallet_config", wallet_config),
+    ("websocket", websocket),
 ];
 
 fuzz_target!(init: {
@@ -363,6 +369,86 @@ fn response(data: &[u8]) {
     drop(MppBuyer.read_receipt(&fields));
 }
 
+/// An upstream's answer, whole and in pieces: the same is given and charged, nothing is given unpaid, and
+/// there is nothing in it that a client could take for a payment.
+fn stream(data: &[u8]) {
+    let [kind, every, size, stream @ ..] = data else { return };
+    let report = |cumulative| {
+        let (event, pointer) = ("usage".to_owned(), "/units".to_owned());
+        Measure::Report(Report { event, pointer, cumulative, estimate: 1 })
+    };
+    let (measure, kind) = match kind % 8 {
+        0 => (Measure::Bytes, "text/plain"),
+        1 => (Measure::Lines, "text/plain"),
+        2 => (Measure::Tokens(Tokens::default()), "application/json"),
+        3 => (Measure::Bytes, "text/event-stream"),
+        4 => (Measure::Lines, "text/event-stream"),
+        5 => (Measure::Tokens(Tokens::default()), "text/event-stream"),
+        6 => (report(*kind < 128), "text/event-stream"),
+        _ => (Measure::Events, "text/event-stream"),
+    };
+    let terms = Terms {
+        every: u64::from(*every).try_into().unwrap_or(std::num::NonZeroU64::MIN),
+        limits: Limits { event_bytes_max: 256, answer_bytes_max: 1_024, batch_units_max: 3 },
+        ..Terms::new(measure)
+    };
+    let head = HeaderMap::from_iter([(http::header::CONTENT_TYPE, HeaderValue::from_static(kind))]);
+    let meter = || terms.meter(&head).expect("a kind that its measure knows");
+    let whole = metered(meter(), [stream].into_iter());
+    assert_eq!(metered(meter(), stream.chunks(usize::from(*size).max(1))), whole);
+    let (given, _, error) = whole;
+    if meter().voice() != Voice::Events {
+        assert!(error.is_some() || given == stream);
+        return;
+    }
+    let mut rest = stream;
+    let mut at = given.as_slice();
+    while !at.is_empty() && !rest.is_empty() {
+        if at[0] == rest[0] && !at.starts_with(NEUTRALISED_PREFIX.as_bytes()) {
+            (at, rest) = (&at[1..], &rest[1..]);
+        } else if let Some(marked) = at.strip_prefix(NEUTRALISED_PREFIX.as_bytes()) {
+            // Either a mark of ours, or the upstream's own word.
+            rest = rest.strip_prefix(NEUTRALISED_PREFIX.as_bytes()).unwrap_or(rest);
+            at = marked;
+        } else {
+            panic!("{at:?} was {rest:?}");
+        }
+    }
+    assert!(at.iter().all(|&byte| byte == b'\n') && at.len() <= 2, "{at:?}");
+    assert!(error.is_some() || rest.is_empty(), "{rest:?}");
+    for line in given.split(|byte| matches!(byte, b'\r' | b'\n')) {
+        let line = String::from_utf8_lossy(line);
+        let name = line.trim_start_matches('\u{FEFF}').strip_prefix("event:").unwrap_or_default();
+        assert!(!name.trim().to_lowercase().starts_with("payment-"), "{line:?}");
+    }
+}
+
+/// What a meter gives of these chunks, paid as it asks, how many units that takes, and its error.
+fn metered<'a>(
+    mut meter: Meter,
+    mut chunks: impl Iterator<Item = &'a [u8]>,
+) -> (Vec<u8>, u64, Option<MeterError>) {
+    let mut given = Vec::new();
+    let mut paid = 0;
+    loop {
+        match meter.next(Duration::ZERO) {
+            Ok(Next::Release(bytes)) => given.extend_from_slice(&bytes),
+            Ok(Next::Take(wanted)) => {
+                assert!(0 < wanted.least && wanted.least <= wanted.most);
+                paid += u128::from(wanted.most);
+                meter.paid(wanted.most);
+            }
+            Ok(Next::Upstream) => match chunks.next() {
+                Some(chunk) => meter.push(chunk.to_vec().into()),
+                None => meter.end(),
+            },
+            Ok(Next::Done) => return (given, meter.used(), None),
+            Err(error) => return (given, meter.used(), Some(error)),
+        }
+        assert!(u128::from(meter.used()) <= paid);
+    }
+}
+
 fn timestamp(data: &[u8]) {
     round_trip::<Timestamp>(text(data));
 }
@@ -370,6 +456,18 @@ fn timestamp(data: &[u8]) {
 fn wallet_config(data: &[u8]) {
     if let Err(error) = WalletConfig::parse(text(data)) {
         assert!(!error.to_string().is_empty());
+    }
+}
+
+/// A client's frames, and an upstream's messages within ours.
+fn websocket(data: &[u8]) {
+    let text = text(data);
+    drop(ClientFrame::parse(text));
+    for (dialect, kind) in [(Dialect::Mpp, "mpp"), (Dialect::Typed, "type")] {
+        let frame = ServerFrame::Message(text).to_text(dialect);
+        let frame: serde_json::Value = serde_json::from_str(&frame).expect("a frame is JSON");
+        assert!(frame[kind] == "message" && frame["data"] == text);
+        assert_eq!(frame.as_object().map(serde_json::Map::len), Some(2));
     }
 }
 

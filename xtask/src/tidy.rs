@@ -21,6 +21,7 @@ const LAYERS: &[&[&str]] = &[
     &[
         "farthing-evidence",
         "farthing-keys",
+        "farthing-meter",
         "farthing-protocols",
         "farthing-rail-prepaid",
         "farthing-rail-tempo",
@@ -67,7 +68,7 @@ const CHAINS: &[(&str, &[&str])] =
 
 /// Other implementations of what this project exists for; they are oracles, never parts.
 const ORACLES: &[&str] =
-    &["mpp", "standardwebhooks", "x402-rs", "x402-types", "x402-axum", "x402-reqwest"];
+    &["mpp", "sse-parse", "standardwebhooks", "x402-rs", "x402-types", "x402-axum", "x402-reqwest"];
 
 /// Where the rules of the workspace do without a crate's root that states an invariant.
 const WITHOUT_INVARIANT: &[&str] = &["xtask"];

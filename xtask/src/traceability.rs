@@ -155,6 +155,22 @@ const GROUPS: &[Group] = &[
         ],
     },
     Group {
+        title: "Streams that are paid for as they come",
+        about: "Sections 12 and 13 of draft-tempo-session-00, as far as they are about the answer; the \
+                channel it is paid from is a test's.",
+        requirements: &[
+            (
+                "SES.S08",
+                "nothing is given beyond the balance; need-voucher, a pause, and an end (§12.6)",
+            ),
+            ("SES.S09", "a stream ends with its receipt (§13.6)"),
+            ("SES.S14", "usage is estimated, reserved, and settled by the report (§12.5)"),
+            ("S-13", "a client that stops paying, or reading, in the middle of a stream"),
+            ("D-06", "vouchers over dust"),
+            ("W-08", "an upstream that speaks of payments"),
+        ],
+    },
+    Group {
         title: "Attacks: malformed input",
         about: "",
         requirements: &[
