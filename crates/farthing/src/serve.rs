@@ -21,11 +21,12 @@ pub(crate) async fn run(args: Serve) -> Done {
         return Ok(());
     }
     log_to_stderr(&args)?;
+    // Whoever reads that it listens may signal at once.
+    let mut hang_up = signal(SignalKind::hangup()).map_err(Failure::other)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::other)?;
     let gateway = Gateway::start(&config).await.map_err(Failure::other)?;
     let admin = gateway.admin_address().map(|address| address.to_string());
     tracing::info!(address = %gateway.address(), admin, realm = config.realm, "listening");
-    let mut hang_up = signal(SignalKind::hangup()).map_err(Failure::other)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::other)?;
     let store = gateway.store().clone();
     let ended = loop {
         tokio::select! {

@@ -1,6 +1,6 @@
 //! `farthing ledger`, `farthing trace` and `farthing prepaid`.
 
-use crate::world::{TOKEN, World, echo, gateway_toml, nowhere};
+use crate::world::{TOKEN, World, echo, free_address, gateway_toml, nowhere};
 
 /// One payment is found by its trace, by its own name and by its challenge, in the seller's book
 /// and in the wallet's.
@@ -123,7 +123,7 @@ async fn accounts_are_funded_offline_and_online() {
     let shop = world.serve();
     fund("1 usd").fails(2, "set listen and token in [admin]");
     shop.stop();
-    let admin = format!("\n[admin]\nlisten = \"{}\"\ntoken = \"env:TOKEN\"\n", nowhere());
+    let admin = format!("\n[admin]\nlisten = \"{}\"\ntoken = \"env:TOKEN\"\n", free_address());
     let text = gateway_toml(upstream, "").replace("\n[store]", &format!("{admin}\n[store]"));
     world.write("farthing.toml", &text);
     let _shop = world.serve();

@@ -131,7 +131,8 @@ async fn a_part_of_the_book_proves_itself_and_the_whole_cannot_be_rewritten() {
     world.farthing(&["evidence", "export", "--party", "seller"]).fails(1, "not sound");
     alter(
         &world,
-        "DROP TABLE seal; ALTER TABLE snapshot DROP COLUMN edge; PRAGMA user_version = 3;",
+        "DROP TABLE seal; DROP TABLE erasing; ALTER TABLE snapshot DROP COLUMN edge;
+         PRAGMA user_version = 3;",
     );
     // The next start seals what it finds, as it does with a book of that age.
     let fund = ["prepaid", "fund", "agent-inc", "1.00 usd", "--reference", "second"];

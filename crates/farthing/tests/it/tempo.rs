@@ -5,7 +5,7 @@ use farthing_testkit::chain::{
 };
 use serde_json::{Value, json};
 
-use crate::world::{World, echo, nowhere};
+use crate::world::{World, echo, free_address};
 
 const GATEWAY: &str = r#"
 [gateway]
@@ -216,7 +216,7 @@ async fn a_payment_is_given_back_on_tempo() {
     let world = set_up(&chain).await;
     world.write("refunds.key", DEVELOPMENT_KEYS[6]);
     add(&world, "refund_key = \"file:refunds.key\"\n");
-    let admin = nowhere();
+    let admin = free_address();
     let desk = format!("[admin]\nlisten = \"{admin}\"\ntoken = \"env:TOKEN\"\n\n[store]");
     world.write("farthing.toml", &world.read("farthing.toml").replace("[store]", &desk));
     let shop = world.serve();
@@ -271,7 +271,7 @@ async fn the_rails_accounts_are_shown() {
     assert!(text.contains(&fees) && text.contains(&refunds), "{text}");
     assert!(text.contains("0 pending"), "{text}");
     // It comes back at the same place.
-    let place = format!("listen = \"{}\"", nowhere());
+    let place = format!("listen = \"{}\"", free_address());
     let config = world.read("farthing.toml").replace("listen = \"127.0.0.1:0\"", &place);
     world.write("farthing.toml", &config);
     let shop = world.serve();

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, StatusCode};
 use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::world::{World, echo, gateway_toml, nowhere, serve};
+use crate::world::{World, echo, free_address, gateway_toml, serve};
 
 /// A message's name, what it says, and what it was answered; nothing if it was not answered.
 type Arrived = Vec<(String, Value, Option<u16>)>;
@@ -53,7 +53,7 @@ impl Receiver {
     async fn world(&self, more: &str) -> World {
         let upstream = echo().await;
         let world = World::set_up(upstream);
-        let admin = format!("\n[admin]\nlisten = \"{}\"\ntoken = \"env:TOKEN\"\n", nowhere());
+        let admin = format!("\n[admin]\nlisten = \"{}\"\ntoken = \"env:TOKEN\"\n", free_address());
         let text = gateway_toml(upstream, "").replace("\n[store]", &format!("{admin}\n[store]"));
         let address = self.address;
         let webhook = format!(

@@ -384,8 +384,17 @@ pub(crate) async fn serve(router: axum::Router) -> SocketAddr {
     address
 }
 
-/// An address where nobody listens.
+/// An address where nobody listens, now or later: it is taken.
 pub(crate) fn nowhere() -> SocketAddr {
+    let taken = tokio::net::TcpSocket::new_v4().unwrap();
+    taken.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = taken.local_addr().unwrap();
+    std::mem::forget(taken);
+    address
+}
+
+/// An address where somebody can listen.
+pub(crate) fn free_address() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
