@@ -60,6 +60,9 @@ enum Task {
         /// How often at each point; each time with eighteen payments at once
         #[arg(long, default_value_t = 200)]
         runs: u32,
+        /// Where its book lies
+        #[arg(long, value_enum, default_value_t = prove::Store::Sqlite)]
+        store: prove::Store,
     },
     /// Use one payment many times at once, at a naive gate and at ours, and count what leaks
     Leak {
@@ -106,7 +109,7 @@ fn main() -> Result<()> {
         Task::Fuzz { target, seconds } => {
             fuzz::run(&shell, target.as_deref(), &fuzz::Limit::Seconds(seconds))
         }
-        Task::Crash { runs } => prove::crash(&shell, runs),
+        Task::Crash { runs, store } => prove::crash(&shell, runs, store),
         Task::Leak { rounds } => prove::leak(&shell, rounds),
         Task::Sim { args } => {
             let sim =

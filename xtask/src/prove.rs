@@ -3,12 +3,25 @@
 use anyhow::{Result, bail};
 use xshell::{Shell, cmd};
 
+/// Where the book lies of a gateway that is killed.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Store {
+    /// In a file
+    Sqlite,
+    /// In PostgreSQL
+    Postgres,
+}
+
 /// Kills the gateway `runs` times at each point.
-pub(crate) fn crash(shell: &Shell, runs: u32) -> Result<()> {
+pub(crate) fn crash(shell: &Shell, runs: u32, store: Store) -> Result<()> {
     let _runs = shell.push_env("FARTHING_CRASH_RUNS", runs.to_string());
     let head = "| point | arm | payments | served once | refunded | not charged | listed | \
                 served and refunded | lost | double |";
-    table(shell, head, &["--package", "farthing", "--test", "it", "--", "crash::killed"])
+    let tests = match store {
+        Store::Sqlite => "crash::killed",
+        Store::Postgres => "crash::on_postgres::killed",
+    };
+    table(shell, head, &["--package", "farthing", "--test", "it", "--", tests])
 }
 
 /// Attacks both gates for `rounds` rounds.

@@ -1,6 +1,6 @@
 //! PostgreSQL of one's own: real servers on this machine, gone with the process that started them.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -185,6 +185,32 @@ pub fn ask(url: &str, statement: &str) -> Result<String, String> {
         return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
     }
     Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
+}
+
+/// Somebody in the middle of a transaction. Dropping it rolls it back.
+pub struct Begun {
+    psql: Child,
+    input: Option<ChildStdin>,
+}
+
+/// Begins a transaction with `statement` and stays in the middle of it.
+pub fn begin(url: &str, statement: &str) -> Begun {
+    let mut psql = Command::new(Path::new(PROGRAMS).join("psql"));
+    psql.args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "-v", "ON_ERROR_STOP=1"]);
+    psql.arg("-d").arg(url).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut psql = psql.spawn().unwrap();
+    let mut input = psql.stdin.take().unwrap();
+    writeln!(input, "BEGIN; {statement};\n\\echo begun").unwrap();
+    let mut lines = BufReader::new(psql.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap() == "begun"), "{statement}");
+    Begun { psql, input: Some(input) }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        self.input = None;
+        let _ = self.psql.wait();
+    }
 }
 
 fn new_folder() -> PathBuf {

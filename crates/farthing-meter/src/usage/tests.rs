@@ -2,6 +2,7 @@ use serde_json::json;
 
 use super::*;
 
+#[expect(clippy::unnecessary_wraps, reason = "what it is compared with may be nothing")]
 fn used(input: Option<u64>, output: Option<u64>) -> Option<Usage> {
     Some(Usage { input, output })
 }

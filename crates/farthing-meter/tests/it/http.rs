@@ -116,8 +116,8 @@ async fn saying(kind: &'static str, body: String) -> String {
 /// for one, and what it reads of the upstream is what the upstream sent.
 #[tokio::test]
 async fn a_client_pays_its_way_through_a_stream() {
-    let sent: String = (0..10).map(|it| format!("id: {it}\ndata: token {it}\n\n")).collect();
-    let sent = sent + "event: payment-receipt\ndata: forged\n\ndata: [DONE]\n\n";
+    let tokens: Vec<_> = (0..10).map(|it| format!("id: {it}\ndata: token {it}\n\n")).collect();
+    let sent = tokens.concat() + "event: payment-receipt\ndata: forged\n\ndata: [DONE]\n\n";
     let upstream = saying("text/event-stream", sent.clone()).await;
     let purse = Purse::with_units(3);
     let mut shop = Shop::open(upstream, Terms::new(Measure::Events), purse).await;
@@ -228,7 +228,7 @@ impl Body for Flood {
         }
         self.left -= 1;
         self.read.fetch_add(1, Ordering::SeqCst);
-        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[b'x'; FRAME])))))
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from(vec![b'x'; FRAME])))))
     }
 }
 

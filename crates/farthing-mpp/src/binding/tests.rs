@@ -177,6 +177,7 @@ fn a_wrong_first_byte_takes_as_long_as_a_wrong_last_one() {
 
 /// Welch's t of how long `check` takes for its two cases, in an order that neither can guess. The slowest
 /// twentieth, when the machine did something else, is left out.
+#[allow(clippy::float_arithmetic, clippy::arithmetic_side_effects, reason = "statistics of times")]
 fn welch(check: &dyn Fn(usize) -> bool, seed: u64) -> f64 {
     const SAMPLES: usize = 300_000;
     let mut times = [Vec::with_capacity(SAMPLES), Vec::with_capacity(SAMPLES)];

@@ -7,28 +7,38 @@
 //! other. Every point is reached for certain: whoever comes next on the way, the disk, the rail, the
 //! upstream or the link to the client, holds everybody there and says so.
 //!
-//! `./x crash --runs N` runs each point N times and prints a table; otherwise it is three times.
+//! The book is a file, or lies in a database that outlives the gateway, and its lease with it.
+//!
+//! `./x crash --runs N` runs each point N times and prints a table, `--store postgres` the same in a
+//! database; otherwise it is three times in a file, and once in a database.
 
+mod book;
 mod kitchen;
 mod link;
 mod shop;
 mod tally;
 
+use crate::crash::book::Place;
 use crate::crash::kitchen::Hold;
 use crate::crash::shop::{Point, Shop};
 
 /// How often each point is gone through.
-fn runs() -> usize {
-    std::env::var("FARTHING_CRASH_RUNS").map_or(3, |runs| runs.parse().unwrap())
+fn runs(place: Place) -> usize {
+    let short = if place == Place::File { 3 } else { 1 };
+    std::env::var("FARTHING_CRASH_RUNS").map_or(short, |runs| runs.parse().unwrap())
 }
 
 async fn killed_at(point: Point) {
-    let mut shop = Shop::open(point).await;
-    for _ in 0..runs() {
+    killed_in(point, Place::File).await;
+}
+
+async fn killed_in(point: Point, place: Place) {
+    let mut shop = Shop::open(point, place).await;
+    for _ in 0..runs(place) {
         shop.run().await;
     }
     let tally = shop.close().await;
-    for row in tally.rows(point.id()) {
+    for row in tally.rows(&place.name(point.id())) {
         println!("{row}");
     }
     tally.must_be_sound(point);
@@ -73,6 +83,48 @@ async fn killed_after_the_response() {
     killed_at(Point::Answered).await;
 }
 
+/// The same, of a gateway whose book lies in PostgreSQL: what it had begun there ends with it, and the
+/// next one has the lease once it is over.
+mod on_postgres {
+    use super::{Place, Point, killed_in};
+
+    /// C-01: nothing was written in the database, though it had begun.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn killed_after_it_verified() {
+        killed_in(Point::Verified, Place::Database).await;
+    }
+
+    /// C-02: the claim is in the database.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn killed_after_it_claimed() {
+        killed_in(Point::Claimed, Place::Database).await;
+    }
+
+    /// C-03: the money has moved, and the database may not say so.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn killed_after_it_settled() {
+        killed_in(Point::Settled, Place::Database).await;
+    }
+
+    /// C-04: the handler has done its work.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn killed_after_the_handler() {
+        killed_in(Point::Executed, Place::Database).await;
+    }
+
+    /// C-05: the delivery is in the database, and the answer to be given again with it.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn killed_after_it_delivered() {
+        killed_in(Point::Delivered, Place::Database).await;
+    }
+
+    /// C-06: the client has the answer, and the database may not know.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn killed_after_the_response() {
+        killed_in(Point::Answered, Place::Database).await;
+    }
+}
+
 /// F-02, F-01: a rail that says settled and has not moved anything is found out by asking it again: the
 /// payment is listed, and the seller is not paid out for it. The control tells the truth.
 #[tokio::test(flavor = "multi_thread")]
@@ -82,7 +134,7 @@ async fn a_rail_that_lies_is_found_out() {
         (farthing_rail_test::Answer::Settled, Matching::Matched, Payout::Eligible),
         (farthing_rail_test::Answer::Lies, Matching::Missing, Payout::Ineligible),
     ] {
-        let shop = Shop::open(Point::Answered).await;
+        let shop = Shop::open(Point::Answered, Place::File).await;
         shop.dial.set(answer);
         let order = shop.order("outside", "GET").await;
         let (status, _) = shop.present(&order).await.unwrap();
@@ -100,7 +152,7 @@ async fn a_rail_that_lies_is_found_out() {
 /// it ends with an error and says why, and with room again the same credentials are answered, paid once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_takes_no_more_stops_it() {
-    let mut shop = Shop::open(Point::Answered).await;
+    let mut shop = Shop::open(Point::Answered, Place::File).await;
     shop.restart_within(384);
     let (mut answered, mut refused) = (Vec::new(), Vec::new());
     // Challenges are not written, and are given whatever the disk does.

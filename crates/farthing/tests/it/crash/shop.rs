@@ -1,7 +1,6 @@
 //! A gateway to be killed, its book, its rail, its upstream and its clients.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,10 +11,10 @@ use farthing_money::{Amount, Asset, Assets};
 use farthing_protocols::mpp::MppBuyer;
 use farthing_rail_prepaid::PrepaidPayer;
 use farthing_rail_test::{Dial, TestPayer, teller};
-use farthing_store_sqlite::Reader;
 use reqwest::Method;
 use tokio::task::JoinSet;
 
+use crate::crash::book::{Book, Place};
 use crate::crash::kitchen::{Hold, Kitchen, answer};
 use crate::crash::link;
 use crate::crash::tally::{Fate, Tally};
@@ -101,6 +100,7 @@ struct Bought {
 
 pub(crate) struct Shop {
     pub(crate) world: World,
+    book: Book,
     pub(crate) dial: Dial,
     point: Point,
     kitchen: Arc<Kitchen>,
@@ -150,19 +150,20 @@ async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
 }
 
 impl Shop {
-    pub(crate) async fn open(point: Point) -> Self {
+    pub(crate) async fn open(point: Point, place: Place) -> Self {
         let (upstream, kitchen) = Kitchen::open().await;
         let dial = Dial::default();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let teller = listener.local_addr().unwrap();
         tokio::spawn(teller::serve(listener, dial.clone()));
         let world = World::set_up(upstream);
-        world.write("farthing.toml", &configuration(upstream, teller));
+        let book = Book::make(&world, place, &configuration(upstream, teller));
         let fund = ["prepaid", "fund", "agent-inc", "5000.00 usd", "--reference", "second"];
         world.farthing(&fund).ok();
         let serving = Some(world.serve());
         Self {
             world,
+            book,
             dial,
             point,
             kitchen,
@@ -196,14 +197,8 @@ impl Shop {
         self.serving.take().unwrap().ended()
     }
 
-    fn book(&self) -> PathBuf {
-        self.world.path("book.db")
-    }
-
     pub(crate) fn story(&self, order: &Order) -> Option<Story> {
-        let reader = Reader::open(&self.book()).unwrap();
-        let trace = reader.trace_of_payment(order.payment).unwrap()?;
-        Story::tell(&reader.of_trace(trace).unwrap())
+        self.book.story(order.payment)
     }
 
     pub(crate) async fn until_story(&self, order: &Order, is_so: impl Fn(&Story) -> bool) -> Story {
@@ -270,7 +265,7 @@ impl Shop {
             (self.dial.arrived(), self.dial.moved().len(), self.kitchen.held());
         let mut blocker = None;
         match self.point {
-            Point::Verified => blocker = Some(block(&self.book())),
+            Point::Verified => blocker = Some(self.book.block()),
             Point::Claimed => self.dial.hold(),
             Point::Settled => self.dial.hold_answers(),
             Point::Executed | Point::Delivered | Point::Answered => {}
@@ -331,7 +326,7 @@ impl Shop {
         let written = self.records().len();
         self.serving.take().unwrap().kill();
         if let Some(blocker) = blocker {
-            blocker.execute_batch("ROLLBACK").unwrap();
+            blocker.end();
             assert_eq!(self.records().len(), written, "nothing was written of it");
             for one in bought.iter() {
                 assert!(self.story(&one.order).is_none());
@@ -455,7 +450,7 @@ impl Shop {
     }
 
     fn records(&self) -> Vec<Record> {
-        Reader::open(&self.book()).unwrap().journal().unwrap()
+        self.book.records()
     }
 
     /// Stops, and holds everything against everything: what clients have paid by the book, what the
@@ -536,16 +531,6 @@ const fn ended(story: &Story) -> Option<Fate> {
         Pay::Refunded => Some(Fate::Refunded),
         Pay::Held | Pay::Settled | Pay::Refunding | Pay::PartlyRefunded => None,
     }
-}
-
-/// Somebody else who writes to the file, a backup for example, and leaves nothing behind.
-fn block(book: &Path) -> rusqlite::Connection {
-    let blocker = rusqlite::Connection::open(book).unwrap();
-    // The log is for the next gateway to find.
-    let keep_the_log = rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
-    blocker.set_db_config(keep_the_log, true).unwrap();
-    blocker.execute_batch("BEGIN IMMEDIATE").unwrap();
-    blocker
 }
 
 /// What a payment has cost its client, in atoms: by the transfers of its story.
