@@ -41,7 +41,10 @@ mod store;
 
 pub use admit::{Admission, Till};
 pub use ask::{Ask, Offer, Quote, Scope, ScopeDigest};
-pub use buyer::{Buyer, Fate, Invitation, Paid, PayError, Payer, Price, PriceShare, Unpayable};
+pub use buyer::{
+    Act, Buyer, Fate, Invitation, Paid, PayError, Payer, PreparedSession, Price, PriceShare,
+    SessionPayer, SessionTerms, Unpayable,
+};
 pub use limits::{Gcra, GcraState};
 pub use protocol::{ManagedFacts, Protocol, ReceiptFacts};
 pub use rail::{Evidence, NoRefund, Rail, RailRules, Refunds, SettleError, Share, Unquotable};

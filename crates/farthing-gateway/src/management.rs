@@ -16,7 +16,7 @@ use serde_json::json;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::desk::{Desk, DeskError, PayoutStep, RefundOrder, Resolution};
+use crate::desk::{CloseOrder, Desk, DeskError, PayoutStep, RefundOrder, Resolution};
 use crate::metrics::Metrics;
 use crate::store::OpenStore;
 use crate::webhooks::{EnableOrder, Postman, ReplayOrder, WebhookError};
@@ -111,6 +111,8 @@ pub(crate) fn router(office: Office) -> axum::Router {
         .route("/v1/refunds", post(refund))
         .route("/v1/payments/resolve", post(resolve))
         .route("/v1/payouts", post(payout))
+        .route("/v1/sessions", get(sessions))
+        .route("/v1/sessions/close", post(close_session))
         .route("/v1/webhooks", get(webhooks))
         .route("/v1/webhooks/{name}/dead", get(dead_letters))
         .route("/v1/webhooks/replay", post(replay))
@@ -197,6 +199,18 @@ async fn payout(
 ) -> Response {
     let made = |desk: Desk, now| async move { desk.payout(step, now).await.map(Made::new) };
     office.decide(&fields, made).await
+}
+
+async fn sessions(State(office): State<Office>, fields: HeaderMap) -> Response {
+    office.decide(&fields, |desk, _| async move { desk.sessions().await }).await
+}
+
+async fn close_session(
+    State(office): State<Office>,
+    fields: HeaderMap,
+    Json(order): Json<CloseOrder>,
+) -> Response {
+    office.decide(&fields, |desk, now| async move { desk.close_session(order, now).await }).await
 }
 
 async fn webhooks(State(office): State<Office>, fields: HeaderMap) -> Response {

@@ -13,6 +13,14 @@ use farthing_ledger::{
 use farthing_money::{Amount, AssetId, Timestamp};
 use http::{HeaderMap, HeaderValue};
 
+mod sessions;
+
+pub use sessions::{
+    a_deposit_under_way_survives_a_restart, a_request_to_close_survives_a_restart,
+    a_session_lives_through_restarts, channel, closing, deposits_are_conserved_in_a_race,
+    of_vouchers_at_once_the_highest_counts, opening, top_up, voucher_purchase,
+};
+
 /// The instant at which every story begins.
 pub const START: Timestamp = Timestamp::from_micros(1_763_712_000_000_000);
 
@@ -237,6 +245,11 @@ macro_rules! store_suite {
             a_caller_that_went_away_leaves_no_payment_behind
             entries_are_made_once
             the_same_requests_make_the_same_journal
+            a_session_lives_through_restarts
+            of_vouchers_at_once_the_highest_counts
+            deposits_are_conserved_in_a_race
+            a_request_to_close_survives_a_restart
+            a_deposit_under_way_survives_a_restart
         );
     };
     (@each $stores:expr; $($story:ident)*) => {$(

@@ -25,23 +25,19 @@ struct Seen {
 impl Channels {
     /// Follows a record's event. The balances have not followed yet.
     pub(super) fn take(&mut self, record: &Record) -> Result<(), What> {
-        match &record.event {
-            Event::Claimed { payment, .. } => {
-                let Some(voucher) = &payment.voucher else { return Ok(()) };
-                let id = &voucher.channel;
-                let seen = self.open(id)?;
-                let advances = voucher.cumulative > seen.accepted;
-                let within = voucher.cumulative <= seen.deposit;
-                expect(advances && within && !seen.is_opening, What::Channel(id.clone()))?;
-                seen.accepted = voucher.cumulative;
-                let from = |transfer: &crate::Transfer| {
-                    ChannelId::of(&transfer.debit).as_ref() == Some(id)
-                };
-                expect(record.transfers.iter().all(from), What::Channel(id.clone()))
-            }
-            Event::Channel { channel, step } => self.follow(record, channel, step),
-            _ => Ok(()),
+        if let Event::Channel { channel, step } = &record.event {
+            return self.follow(record, channel, step);
         }
+        let Event::Claimed { payment, .. } = &record.event else { return Ok(()) };
+        let Some(voucher) = &payment.voucher else { return Ok(()) };
+        let id = &voucher.channel;
+        let seen = self.open(id)?;
+        let advances = voucher.cumulative > seen.accepted;
+        let within = voucher.cumulative <= seen.deposit;
+        expect(advances && within && !seen.is_opening, What::Channel(id.clone()))?;
+        seen.accepted = voucher.cumulative;
+        let from = |transfer: &crate::Transfer| ChannelId::of(&transfer.debit).as_ref() == Some(id);
+        expect(record.transfers.iter().all(from), What::Channel(id.clone()))
     }
 
     fn open(&mut self, id: &ChannelId) -> Result<&mut Seen, What> {
@@ -168,15 +164,15 @@ impl Channels {
 pub(super) fn may_move(record: &Record) -> Result<(), What> {
     let takes = record.transfers.iter().find(|it| it.debit.kind == AccountKind::Channel);
     let gives = record.transfers.iter().find(|it| it.credit.kind == AccountKind::Channel);
-    let (may_take, may_give) = match &record.event {
-        Event::Channel { .. } => (true, true),
-        Event::Claimed { payment, .. } => (payment.voucher.is_some(), false),
-        // What is given back of a payment goes to where it came from.
-        Event::Refunded { .. } | Event::RefundPosted { .. } | Event::RefundVoided { .. } => {
-            (false, true)
-        }
-        _ => (false, false),
-    };
+    let of_channels = matches!(record.event, Event::Channel { .. });
+    let by_voucher =
+        matches!(&record.event, Event::Claimed { payment, .. } if payment.voucher.is_some());
+    // What is given back of a payment goes to where it came from.
+    let gives_back = matches!(
+        record.event,
+        Event::Refunded { .. } | Event::RefundPosted { .. } | Event::RefundVoided { .. }
+    );
+    let (may_take, may_give) = (of_channels || by_voucher, of_channels || gives_back);
     let stray = takes.filter(|_| !may_take).map(|it| &it.debit);
     let stray = stray.or_else(|| gives.filter(|_| !may_give).map(|it| &it.credit));
     stray.map_or(Ok(()), |account| Err(What::ChannelAccount(account.clone())))

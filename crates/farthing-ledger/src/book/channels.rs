@@ -262,11 +262,16 @@ impl Book {
             let same = ChannelFacts { trace: known.facts.trace, ..facts } == known.facts;
             return match known.state {
                 ChannelState::Closed => Err(ChannelError::Closed),
-                _ if !same => Err(ChannelError::Taken),
                 ChannelState::Opening
                 | ChannelState::Open
                 | ChannelState::CloseRequested { .. }
-                | ChannelState::Closing => Ok(None),
+                | ChannelState::Closing => {
+                    if same {
+                        Ok(None)
+                    } else {
+                        Err(ChannelError::Taken)
+                    }
+                }
             };
         }
         if self.is_taken(&facts.id.proof(), cold)? {
@@ -547,15 +552,13 @@ impl Book {
 
     /// Follows a record into the channels. The balances have followed already.
     pub(super) fn follow_channels(&mut self, at: Timestamp, event: &Event, transfers: &[Transfer]) {
-        match event {
-            Event::Claimed { payment, .. } => {
-                if let Some(voucher) = &payment.voucher {
-                    self.channels.accept(voucher, at);
-                }
-            }
-            Event::Channel { channel, step } => self.channels.follow(at, channel, step, transfers),
-            _ if transfers.is_empty() => return,
-            _ => {}
+        if let Event::Claimed { payment, .. } = event
+            && let Some(voucher) = &payment.voucher
+        {
+            self.channels.accept(voucher, at);
+        }
+        if let Event::Channel { channel, step } = event {
+            self.channels.follow(at, channel, step, transfers);
         }
         for transfer in transfers {
             for account in [&transfer.debit, &transfer.credit] {

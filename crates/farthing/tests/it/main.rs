@@ -11,6 +11,7 @@ mod evidence;
 mod keys;
 mod pay;
 mod serve;
+mod sessions;
 mod shared;
 mod tempo;
 mod webhooks;

@@ -397,8 +397,8 @@ fn more_is_taken_as_far_as_vouchers_allow() {
     desk.holds();
 }
 
-/// A channel on a rail: its deposit counts once the rail has confirmed it, it is settled on the way, and
-/// the payer's request to close stops it (S-05, S-09, S-16, S-21).
+/// S-05, S-09, S-21: on a rail, a deposit counts once it is confirmed, settlements only grow, whoever
+/// sends them, and the payer's request to close stops the channel.
 #[test]
 fn a_channel_on_a_rail_follows_the_rail() {
     let mut desk = Desk::new();
@@ -441,6 +441,25 @@ fn a_channel_on_a_rail_follows_the_rail() {
     assert_eq!((channel.settled, channel.returned, channel.spent), (5, 5, 5));
     assert_eq!(desk.balance("clearing/escrow/usd"), 0, "deposited, settled, given back");
     assert_eq!((desk.balance("clearing/chain/usd"), desk.balance("payable/seller/usd")), (5, 5));
+    desk.holds();
+}
+
+/// S-16: a rail that has closed a channel by itself ends it, whatever was settled; what was spent and not
+/// settled in time shows where the deposit came from.
+#[test]
+fn a_rail_that_closes_by_itself_ends_the_channel() {
+    let mut desk = Desk::new();
+    let settlement = || Settlement::new("0xabc".into(), START);
+    desk.step(ChannelStep::Open(Box::new(opening("a", 10, Money::Rail)))).unwrap();
+    desk.step(ChannelStep::Confirm { channel: id("a"), settlement: settlement() }).unwrap();
+    desk.claim(bought(voucher("a", 4), "x", 4)).unwrap();
+    let closed = ChannelStep::Closed { channel: id("a"), settled: 1, settlement: settlement() };
+    for _ in 0..2 {
+        let channel = desk.step(closed.clone()).unwrap();
+        assert_eq!((channel.state, channel.returned), (ChannelState::Closed, 6));
+    }
+    assert_eq!(desk.balance("payable/seller/usd"), 4);
+    assert_eq!(desk.balance("clearing/escrow/usd"), 3, "spent and never settled");
     desk.holds();
 }
 
