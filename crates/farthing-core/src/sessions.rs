@@ -329,7 +329,7 @@ impl Till {
                         return Taken::Wait(figures);
                     }
                 }
-                came => return came,
+                came @ (Taken::Taken(_) | Taken::Over | Taken::TryAgain) => return came,
             }
         }
     }
@@ -422,7 +422,6 @@ impl Tending {
             }
             let is_idle = self.idle.is_some_and(|idle| channel.used_at.after(idle) <= now);
             match channel.state {
-                ChannelState::Closed => None,
                 ChannelState::Closing | ChannelState::CloseRequested { .. } => {
                     Some(Errand::Close(channel))
                 }
@@ -440,7 +439,7 @@ impl Tending {
                     let is_due = asked.is_none_or(|asked| asked.after(every) <= now);
                     is_due.then_some(Errand::Follow(channel))
                 }
-                ChannelState::Opening => None,
+                ChannelState::Opening | ChannelState::Closed => None,
             }
         };
         channels.iter().filter_map(errand).collect()

@@ -196,7 +196,12 @@ fn follow(payment: &Payment, records: &[Record]) -> Lifecycle {
             Event::RefundPosted { refund, .. } | Event::RefundVoided { refund, .. } => {
                 refunds.get(refund).copied().unwrap_or_default()
             }
+            // What was taken for this answer is paid as well.
+            Event::Channel { step: ChannelEvent::Took { .. }, .. } => {
+                record.transfers.iter().fold(0, |sum: u128, it| sum.saturating_add(it.atoms))
+            }
             Event::Claimed { .. }
+            | Event::Channel { .. }
             | Event::Opened { .. }
             | Event::KeyAttached { .. }
             | Event::KeyDetached { .. }
@@ -210,11 +215,6 @@ fn follow(payment: &Payment, records: &[Record]) -> Lifecycle {
             | Event::PayoutHeld { .. }
             | Event::PayoutReleased { .. }
             | Event::PaidOut { .. } => 0,
-            // What was taken for this answer is paid as well.
-            Event::Channel { step: ChannelEvent::Took { .. }, .. } => {
-                record.transfers.iter().fold(0, |sum: u128, it| sum.saturating_add(it.atoms))
-            }
-            Event::Channel { .. } => 0,
         };
         lifecycle = lifecycle.after(&record.event, refunded).unwrap_or(lifecycle);
     }

@@ -328,7 +328,10 @@ async fn s_04_a_session_stays_within_its_deposit_and_ends() {
         (&receipt(&closed)["spent"], &receipt(&closed)["refunded"]),
         (&json!("2"), &json!("8"))
     );
-    refused(&customer.pay("GET /cheap/c", 9).await, 410, "session/channel-finalized");
+    for cumulative in [9, 10] {
+        let late = customer.pay("GET /cheap/c", cumulative).await;
+        refused(&late, 410, "session/channel-finalized");
+    }
     let more = customer.act("GET /cheap/a", Act::TopUp { additional: 5 }).await;
     refused(&more, 410, "session/channel-finalized");
     refused(&customer.open(1).await, 410, "session/channel-finalized");

@@ -144,7 +144,10 @@ impl Book {
         request.payment.voucher = Some(Box::new(claim.voucher.clone()));
         match self.find(&request, cold, now)? {
             // What the voucher has bought was something else.
-            Some(Claim::Spent) => return Err(ChannelError::NotAdvancing(figures).into()),
+            Some(Claim::Spent) => {
+                self.in_use(&claim.voucher.channel)?;
+                return Err(ChannelError::NotAdvancing(figures).into());
+            }
             Some(known) => {
                 let resumed = self.resumed(&known, request.payment.id, now);
                 return Ok((known, resumed));
@@ -511,7 +514,7 @@ impl Book {
         let account = channel.facts.id.account(&channel.facts.asset);
         let left = self.balances.of(&account).available();
         let back = left.min(channel.deposit.saturating_sub(settled));
-        let credit = self.home_of(channel);
+        let credit = Self::home_of(channel);
         let parts =
             [("return", &channel.source, back), ("credit", &credit, left.saturating_sub(back))];
         let transfer = |(step, to, atoms): (&str, &Account, u128)| Transfer {
@@ -525,7 +528,7 @@ impl Book {
     }
 
     /// The payer's own account with us.
-    fn home_of(&self, channel: &Channel) -> Account {
+    fn home_of(channel: &Channel) -> Account {
         if channel.source.kind == AccountKind::Prepaid {
             return channel.source.clone();
         }
@@ -540,7 +543,7 @@ impl Book {
         let Some(id) = ChannelId::of(&from) else { return from };
         match self.channels.all.get(&id) {
             Some(channel) if channel.state != ChannelState::Closed => from,
-            Some(channel) => self.home_of(channel),
+            Some(channel) => Self::home_of(channel),
             None => match Holder::new(payer) {
                 Ok(holder) => Account::new(AccountKind::Prepaid, holder, from.asset),
                 Err(_) => from,
@@ -586,7 +589,9 @@ impl Channels {
     fn follow(&mut self, at: Timestamp, id: &ChannelId, step: &ChannelEvent, moved: &[Transfer]) {
         if let ChannelEvent::Opened { facts, voucher, order, .. } = step {
             let named = facts.id.proof().fingerprint;
-            let Some((transfer, pending)) = incoming(moved, named, order.as_ref()) else { return };
+            let Some((transfer, pending)) = incoming(moved, named, order.as_deref()) else {
+                return;
+            };
             let channel = Channel {
                 facts: (**facts).clone(),
                 state: pending.as_ref().map_or(ChannelState::Open, |_| ChannelState::Opening),
@@ -610,7 +615,7 @@ impl Channels {
             ChannelEvent::ToppedUp { proofs, order } => {
                 channel.used_at = at;
                 let named = proofs.first().map_or(id.proof().fingerprint, |it| it.fingerprint);
-                let Some((transfer, pending)) = incoming(moved, named, order.as_ref()) else {
+                let Some((transfer, pending)) = incoming(moved, named, order.as_deref()) else {
                     return;
                 };
                 if pending.is_none() {
@@ -701,14 +706,14 @@ fn advances(channel: &Channel, claim: &VoucherClaim, price: u128) -> Result<(), 
 fn incoming<'a>(
     moved: &'a [Transfer],
     named: Fingerprint,
-    order: Option<&Box<str>>,
+    order: Option<&str>,
 ) -> Option<(&'a Transfer, Option<PendingDeposit>)> {
     let transfer = moved.first()?;
     let pending = (transfer.phase == Phase::Pending).then(|| PendingDeposit {
         named,
         atoms: transfer.atoms,
         transfer: transfer.id,
-        order: order.cloned(),
+        order: order.map(Box::from),
     });
     Some((transfer, pending))
 }

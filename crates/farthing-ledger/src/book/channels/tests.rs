@@ -1,5 +1,7 @@
 //! One line is one step of a channel, and what the book says to it.
 
+#![allow(clippy::arithmetic_side_effects, clippy::wildcard_enum_match_arm)]
+
 use std::time::Duration;
 
 use proptest::prelude::*;
