@@ -5,6 +5,10 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::{BoxFuture, Object};
 
+mod session;
+
+pub use session::{Act, PreparedSession, SessionPayer, SessionTerms};
+
 /// An offer as a buyer reads it, from whichever wire it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invitation {
@@ -118,6 +122,11 @@ pub trait Payer: Send + Sync {
     ///
     /// [`Unpayable`] when this rail cannot or will not pay it.
     fn price(&self, invitation: &Invitation) -> Result<Price, Unpayable>;
+
+    /// The sessions of this rail, if it has any.
+    fn session(&self) -> Option<&dyn SessionPayer> {
+        None
+    }
 
     /// Whether there is enough money for a price.
     ///

@@ -34,20 +34,30 @@ mod rail;
 mod recover;
 mod refund;
 mod refusal;
+mod session;
+mod sessions;
 mod stage;
 mod store;
 
 pub use admit::{Admission, Till};
 pub use ask::{Ask, Offer, Quote, Scope, ScopeDigest};
-pub use buyer::{Buyer, Fate, Invitation, Paid, PayError, Payer, Price, PriceShare, Unpayable};
+pub use buyer::{
+    Act, Buyer, Fate, Invitation, Paid, PayError, Payer, PreparedSession, Price, PriceShare,
+    SessionPayer, SessionTerms, Unpayable,
+};
 pub use limits::{Gcra, GcraState};
-pub use protocol::{Protocol, ReceiptFacts};
+pub use protocol::{ManagedFacts, Protocol, ReceiptFacts};
 pub use rail::{Evidence, NoRefund, Rail, RailRules, Refunds, SettleError, Share, Unquotable};
 pub use recover::{
     Conclusion, Recovered, Recovery, Step, conclude, explain, explain_missing, explain_refund,
 };
 pub use refund::{RefundAsk, RefundRefusal};
-pub use refusal::{Refusal, Rejection};
+pub use refusal::{Refusal, Rejection, SessionRefusal};
+pub use session::{
+    Action, ChannelFate, Opening, SESSION, SessionPrice, SessionRail, SessionRules, SettledInAll,
+    TopUp,
+};
+pub use sessions::{Errand, Managed, Taken, Tended, Tending};
 pub use stage::{Checked, Held, Posted, Presented, Reserved, Settled, identity};
 pub use store::{Answer, Ordered, Store, StoreError, write_fields};
 

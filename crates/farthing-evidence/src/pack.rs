@@ -368,6 +368,7 @@ fn stories(records: &[&Record]) -> Vec<PaymentEvidence> {
             | Event::PayoutHeld { .. }
             | Event::PayoutReleased { .. }
             | Event::PaidOut { .. }
+            | Event::Channel { .. }
             | Event::Erased { .. } => {}
         }
     }

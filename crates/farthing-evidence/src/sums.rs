@@ -100,6 +100,7 @@ impl<'a> Adding<'a> {
             | Event::PayoutHeld { .. }
             | Event::PayoutReleased { .. }
             | Event::PaidOut { .. }
+            | Event::Channel { .. }
             | Event::Erased { .. } => {}
         }
     }

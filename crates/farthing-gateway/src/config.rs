@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use farthing_core::SESSION;
 use farthing_evidence::{Notary, SecretKey};
 use farthing_gate::{BoundQuery, RateLimit};
 use farthing_ledger::{Capture, Holder, RefundLimit, RefundLimits, Remedy};
@@ -24,9 +25,11 @@ use crate::path::canonical_path;
 use crate::store::{PostgresConfig, StoreConfig};
 
 mod raw;
+mod sessions;
 mod tempo;
 mod webhooks;
 
+pub use sessions::{Intents, SessionConfig};
 pub use tempo::{SponsorConfig, SponsorSigner, TempoConfig};
 pub use webhooks::WebhookConfig;
 
@@ -38,6 +41,9 @@ const BODY_BYTES_MAX: usize = 1024 * 1024;
 
 /// The longest answer that is kept unless the seller says otherwise, in bytes.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
+
+/// How long after it was last used a session is closed unless the seller says otherwise: a day.
+const SESSION_IDLE_S: u64 = 86_400;
 
 /// A configuration that can be started.
 #[derive(Clone)]
@@ -72,6 +78,8 @@ pub struct Config {
     pub notary: Option<Arc<Notary>>,
     /// Who is told what happened to payments.
     pub webhooks: Vec<Arc<WebhookConfig>>,
+    /// How long after it was last used a session is closed.
+    pub session_idle: Duration,
     /// How long running requests may take to finish when the gateway stops.
     pub shutdown_grace: Duration,
 }
@@ -188,6 +196,8 @@ pub struct RouteConfig {
     pub authorization_is_taken: bool,
     /// How long an offer stands.
     pub offer_ttl: Duration,
+    /// How it can be paid for.
+    pub intents: Intents,
     /// The schema of the request body, for the discovery document.
     pub input_schema: Option<Value>,
     /// An example of the request body, for the discovery document.
@@ -470,6 +480,7 @@ impl Reader<'_> {
             seller,
             routes,
             limit,
+            session_idle: Duration::from_secs(raw.sessions.idle_s.unwrap_or(SESSION_IDLE_S).max(1)),
             shutdown_grace: Duration::from_millis(gateway.shutdown_grace_ms.unwrap_or(30_000)),
         })
     }
@@ -681,6 +692,7 @@ impl Reader<'_> {
             remedy: self.remedy(route)?,
             authorization_is_taken: route.authorization_is_taken,
             offer_ttl: Duration::from_secs(route.offer_ttl_s.unwrap_or(300).max(1)),
+            intents: self.intents(route, context.assets)?,
             input_schema: route.input_schema.clone(),
             input_example: route.input_example.clone(),
         })
@@ -700,7 +712,10 @@ impl Reader<'_> {
             return Err(self.fault(&route.name, "a route needs at least one method"));
         }
         // Whoever may read a resource may ask for its head, at the same price.
-        if methods.contains("GET") {
+        // Within a session, a request for the head opens, tops up or authorises ahead.
+        let in_session =
+            route.intents.as_ref().is_some_and(|it| it.get_ref().iter().any(|it| it == SESSION));
+        if methods.contains("GET") || in_session {
             methods.insert("HEAD".to_owned());
         }
         Ok(methods)

@@ -6,10 +6,10 @@
 
 use std::sync::Arc;
 
-use farthing_core::{RefundAsk, RefundRefusal, Store, StoreError, Till};
+use farthing_core::{RefundAsk, RefundRefusal, Refusal, Store, StoreError, Till};
 use farthing_ledger::{
-    Delivery, Earned, Entry, EntryError, Payout, RefundError, RefundId, RefundLimits,
-    RefundStanding, Story, TraceId, Way,
+    Channel, ChannelId, Delivery, Earned, Entry, EntryError, Holder, Payout, RefundError, RefundId,
+    RefundLimits, RefundStanding, Story, TraceId, Way,
 };
 use farthing_money::{Amount, Assets, ReadAmountError, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -87,11 +87,48 @@ pub enum PayoutKind {
     Paid,
 }
 
+/// A session, for operators. Amounts are as people write them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SessionLine {
+    /// Its channel, such as `prepaid:5f0c…`.
+    pub channel: ChannelId,
+    /// Where it stands.
+    pub state: String,
+    /// Who pays.
+    pub payer: String,
+    /// Who is paid.
+    pub payee: Holder,
+    /// How much was deposited.
+    pub deposit: String,
+    /// How much vouchers have authorised in all.
+    pub accepted: String,
+    /// How much was taken in all.
+    pub spent: String,
+    /// How much was settled in all.
+    pub settled: String,
+    /// How much closing would give back.
+    pub refundable: String,
+    /// When it was opened.
+    pub opened_at: Timestamp,
+    /// When it was last used.
+    pub used_at: Timestamp,
+    /// Names what happened to it, for `farthing trace`'s records.
+    pub trace: TraceId,
+}
+
+/// Closes a session: `POST /v1/sessions/close`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CloseOrder {
+    /// Its channel.
+    pub channel: ChannelId,
+}
+
 /// Why nothing was done.
 #[derive(Debug, thiserror::Error)]
 pub enum DeskError {
     /// The book knows no such payment.
-    #[error("the book has no payment of this name")]
+    #[error("the book has no payment or session of this name")]
     Unknown,
     /// The amount cannot be read.
     #[error(transparent)]
@@ -192,6 +229,51 @@ impl Desk {
         let payment = self.story(note.payment).await?.payment.id;
         let entry = Entry::Resolve { payment, note: note.note };
         Ok(self.store().enter(entry, now).await?)
+    }
+
+    /// The sessions that are not closed, and those closed last.
+    ///
+    /// # Errors
+    ///
+    /// [`DeskError::Unavailable`].
+    pub async fn sessions(&self) -> Result<Vec<SessionLine>, DeskError> {
+        let channels = self.store().channels().await?;
+        Ok(channels.iter().map(|channel| self.session_line(channel)).collect())
+    }
+
+    /// Closes a session and gives back what is left. Closing again says where it stands.
+    ///
+    /// # Errors
+    ///
+    /// A [`DeskError`]. Where the rail could not be told now, it is told later.
+    pub async fn close_session(
+        &self,
+        order: CloseOrder,
+        now: Timestamp,
+    ) -> Result<SessionLine, DeskError> {
+        match self.till.close_channel(&order.channel, now).await {
+            Ok(channel) => Ok(self.session_line(&channel)),
+            Err(Refusal::TryAgain) => Err(DeskError::Unavailable),
+            Err(_) => Err(DeskError::Unknown),
+        }
+    }
+
+    fn session_line(&self, channel: &Channel) -> SessionLine {
+        let print = |atoms| self.assets.print(&Amount::new(channel.facts.asset.clone(), atoms));
+        SessionLine {
+            channel: channel.facts.id.clone(),
+            state: channel.state.name().to_owned(),
+            payer: channel.facts.payer.clone(),
+            payee: channel.facts.payee.clone(),
+            deposit: print(channel.deposit),
+            accepted: print(channel.accepted),
+            spent: print(channel.spent),
+            settled: print(channel.settled),
+            refundable: print(channel.refundable()),
+            opened_at: channel.opened_at,
+            used_at: channel.used_at,
+            trace: channel.facts.trace,
+        }
     }
 
     /// Decides about what was earned with a payment. `true` if it was new.

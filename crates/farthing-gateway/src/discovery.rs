@@ -75,10 +75,13 @@ fn operation(route: &RouteConfig, method: &str, offers: Vec<Offer>) -> Value {
 pub(crate) fn offers(route: &RouteConfig, rails: &[&dyn Rail], carried: Carried<'_>) -> Vec<Offer> {
     let mut offers = Vec::new();
     for price in &route.prices {
-        for rail in rails.iter().filter(|rail| carried(**rail, price)) {
+        let intents = rails.iter().flat_map(|rail| {
+            carried(*rail, price).into_iter().map(move |is_session| (rail, is_session))
+        });
+        for (rail, is_session) in intents {
             let fixed = route.variants.is_empty();
             offers.push(Offer {
-                intent: Intent::Charge,
+                intent: if is_session { Intent::Session } else { Intent::Charge },
                 method: rail.method().to_owned(),
                 amount: fixed.then(|| price.atoms().to_string()),
                 currency: Some(price.asset().to_string()),
@@ -89,8 +92,8 @@ pub(crate) fn offers(route: &RouteConfig, rails: &[&dyn Rail], carried: Carried<
     offers
 }
 
-/// Whether a rail carries an amount.
-pub(crate) type Carried<'a> = &'a dyn Fn(&dyn Rail, &Amount) -> bool;
+/// How a rail carries an amount: `true` for a session, `false` for a single payment.
+pub(crate) type Carried<'a> = &'a dyn Fn(&dyn Rail, &Amount) -> Vec<bool>;
 
 /// The document for language models.
 pub(crate) fn llms_txt(service: &ServiceText, routes: &[RouteConfig], assets: &Assets) -> String {

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use farthing_core::{Protocol, Quote, Rail, Recovered, Recovery, Till};
+use farthing_core::{
+    Protocol, Quote, Rail, Recovered, Recovery, SessionPrice, Tended, Tending, Till,
+};
 use farthing_gate::{
     Body, ClientAddress, Clock, GateBuilder, GateService, PriceTag, Pricing, SystemClock, Tag,
     normalise_query,
@@ -29,7 +31,9 @@ use tokio::task::JoinHandle;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::config::{BodyPolicy, Config, RailConfig, RouteConfig, SponsorSigner, TempoConfig};
+use crate::config::{
+    BodyPolicy, Config, RailConfig, RouteConfig, SessionConfig, SponsorSigner, TempoConfig,
+};
 use crate::connection::{self, Peer, TlsSlot};
 use crate::desk::Desk;
 use crate::management::{self, Office};
@@ -102,6 +106,7 @@ struct Site {
     jwks: Option<bytes::Bytes>,
     rails: Vec<Arc<dyn Rail>>,
     refund_limits: RefundLimits,
+    session_idle: Duration,
     tempo: Option<(Arc<TempoConfig>, TempoRail)>,
 }
 
@@ -310,9 +315,11 @@ impl Site {
         let service = gate.layer(prices).layer(proxy.map_err(StartError::Io)?);
         let offers = |route: &RouteConfig| {
             let own: Vec<&dyn Rail> = rails_of(route, &rails).map(AsRef::as_ref).collect();
-            let carried =
-                |rail: &dyn Rail, amount: &Amount| rail.quote(amount, &config.seller).is_ok();
-            discovery::offers(route, &own, &carried)
+            let intents = |rail: &dyn Rail, amount: &Amount| {
+                let quotes = quoted(config, route, rail, amount);
+                quotes.map(|quote| quote.session_price().is_some()).collect::<Vec<bool>>()
+            };
+            discovery::offers(route, &own, &intents)
         };
         let openapi = discovery::openapi(&config.service, &config.routes, &offers);
         let llms = discovery::llms_txt(&config.service, &config.routes, &config.assets);
@@ -324,6 +331,7 @@ impl Site {
             jwks: config.notary.as_ref().map(|it| it.published().to_jwks().into()),
             rails,
             refund_limits: config.refund_limits.clone(),
+            session_idle: config.session_idle,
             tempo,
         })
     }
@@ -394,7 +402,7 @@ async fn watch_rails(shared: Arc<Shared>, mut stopping: watch::Receiver<bool>) {
 
 /// Finishes what was begun, from the start and as long as the gateway runs.
 async fn recover(shared: Arc<Shared>, mut stopping: watch::Receiver<bool>) {
-    let mut recovery = Recovery::default();
+    let (mut recovery, mut tending) = (Recovery::default(), Tending::default());
     loop {
         let store = shared.store.port();
         if store.leads() {
@@ -404,6 +412,16 @@ async fn recover(shared: Arc<Shared>, mut stopping: watch::Receiver<bool>) {
             let found = till.recover(&mut recovery, SystemClock.now()).await;
             shared.metrics.recovered(&found);
             tell(&found);
+            tending.close_after(Some(site.session_idle));
+            let tended = till.tend(&mut tending, SystemClock.now()).await;
+            shared.metrics.tended(&tended);
+            if tended != Tended::default() {
+                let Tended { confirmed, abandoned, closed, open } = tended;
+                tracing::info!(confirmed, abandoned, closed, open, "looked after sessions");
+            }
+            if let Ok(channels) = till.store.channels().await {
+                shared.metrics.sessions(&channels);
+            }
         }
         let stopped = stopping.wait_for(|stop| *stop);
         if tokio::time::timeout(RECOVERED, stopped).await.is_ok() {
@@ -468,10 +486,7 @@ fn tag(
     for amount in amounts {
         let before = quotes.len();
         for rail in rails_of(route, rails) {
-            let Ok(request) = rail.quote(amount, &config.seller) else { continue };
-            let (amount, payee) = (amount.clone(), config.seller.clone());
-            let quote = Quote::new(rail.method(), "charge", amount, payee, &request);
-            quotes.push(Arc::new(quote));
+            quotes.extend(quoted(config, route, rail.as_ref(), amount).map(Arc::new));
         }
         if quotes.len() == before {
             let price = config.assets.print(amount);
@@ -488,6 +503,33 @@ fn tag(
         remedy: route.remedy,
         ..PriceTag::new(&route.name, quotes)
     }))
+}
+
+/// How a rail can be paid `amount` for a route: in a session, request by request, or either way.
+fn quoted<'a>(
+    config: &'a Config,
+    route: &'a RouteConfig,
+    rail: &'a dyn Rail,
+    amount: &'a Amount,
+) -> impl Iterator<Item = Quote> {
+    let payee = &config.seller;
+    let session = route.intents.session.as_ref().and_then(|session| {
+        let atoms = |of: &[Amount]| SessionConfig::of(of, amount).map_or(0, Amount::atoms);
+        let price = SessionPrice {
+            unit: amount.clone(),
+            unit_type: session.unit.clone(),
+            suggested_deposit: SessionConfig::of(&session.deposit, amount).cloned(),
+            deposit_min_atoms: atoms(&session.deposit_min),
+            delta_min_atoms: atoms(&session.delta_min),
+        };
+        let request = rail.session()?.quote_session(&price, payee).ok()?;
+        Some(Quote::session(rail.method(), price, payee.clone(), &request))
+    });
+    let charge = route.intents.charge.then(|| rail.quote(amount, payee).ok()).flatten();
+    let charge = charge.map(|request| {
+        Quote::new(rail.method(), "charge", amount.clone(), payee.clone(), &request)
+    });
+    session.into_iter().chain(charge)
 }
 
 impl Pricing for Prices {

@@ -32,12 +32,16 @@ mod tls;
 mod webhooks;
 
 pub use config::{
-    AdminConfig, BodyPolicy, BookConfig, Config, ConfigError, Environment, RailConfig, RouteConfig,
-    SponsorConfig, SponsorSigner, TempoConfig, TlsConfig, UpstreamConfig, Variant, WebhookConfig,
-    look_up, secret_files,
+    AdminConfig, BodyPolicy, BookConfig, Config, ConfigError, Environment, Intents, RailConfig,
+    RouteConfig, SessionConfig, SponsorConfig, SponsorSigner, TempoConfig, TlsConfig,
+    UpstreamConfig, Variant, WebhookConfig, look_up, secret_files,
 };
-pub use desk::{Desk, DeskError, PayoutKind, PayoutStep, RefundMade, RefundOrder, Resolution};
+pub use desk::{
+    CloseOrder, Desk, DeskError, PayoutKind, PayoutStep, RefundMade, RefundOrder, Resolution,
+    SessionLine,
+};
 pub use erasure::{ErasureOrder, ErasureOrderError};
+
 pub use gateway::{Gateway, ReloadError, StartError, check_prices, desk, webhook_desk};
 pub use management::{AdminToken, FundRequest, KeyRequest, Made, WeakToken};
 pub use path::{CanonicalPath, OddPath, canonical_path};

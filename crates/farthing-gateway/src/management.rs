@@ -16,7 +16,7 @@ use serde_json::json;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::desk::{Desk, DeskError, PayoutStep, RefundOrder, Resolution};
+use crate::desk::{CloseOrder, Desk, DeskError, PayoutStep, RefundOrder, Resolution};
 use crate::erasure::{ErasureOrder, ErasureOrderError};
 use crate::metrics::Metrics;
 use crate::store::OpenStore;
@@ -113,6 +113,8 @@ pub(crate) fn router(office: Office) -> axum::Router {
         .route("/v1/payments/resolve", post(resolve))
         .route("/v1/payouts", post(payout))
         .route("/v1/erasures", post(erase))
+        .route("/v1/sessions", get(sessions))
+        .route("/v1/sessions/close", post(close_session))
         .route("/v1/webhooks", get(webhooks))
         .route("/v1/webhooks/{name}/dead", get(dead_letters))
         .route("/v1/webhooks/replay", post(replay))
@@ -221,6 +223,18 @@ async fn erase(
             refusal(status.unwrap_or(StatusCode::CONFLICT), &error.to_string())
         }
     }
+}
+
+async fn sessions(State(office): State<Office>, fields: HeaderMap) -> Response {
+    office.decide(&fields, |desk, _| async move { desk.sessions().await }).await
+}
+
+async fn close_session(
+    State(office): State<Office>,
+    fields: HeaderMap,
+    Json(order): Json<CloseOrder>,
+) -> Response {
+    office.decide(&fields, |desk, now| async move { desk.close_session(order, now).await }).await
 }
 
 async fn webhooks(State(office): State<Office>, fields: HeaderMap) -> Response {

@@ -1,10 +1,12 @@
 //! What is counted.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use farthing_core::Recovered;
+use farthing_core::{Recovered, Tended};
 use farthing_gate::{Clock as _, Decision, Observer, SystemClock, Verdict};
+use farthing_ledger::{Channel, ChannelState};
 use farthing_rail_tempo::TempoRail;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -78,6 +80,32 @@ pub(crate) struct Metrics {
     sponsor_budget_left: Gauge<u64, AtomicU64>,
     refund_balance: Family<OfAsset, Gauge<u64, AtomicU64>>,
     webhooks: Webhooks,
+    sessions: Sessions,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByState {
+    method: String,
+    state: &'static str,
+}
+
+/// What is counted of sessions.
+#[derive(Default)]
+struct Sessions {
+    by_state: Family<ByState, Gauge>,
+    refundable: Family<ByAsset, Gauge<u64, AtomicU64>>,
+    tended: Family<ByOutcome, Counter>,
+}
+
+impl Sessions {
+    fn register(&self, registry: &mut Registry) {
+        let help = "Sessions that are not closed, by where they stand";
+        registry.register("sessions", help, self.by_state.clone());
+        let help = "What of sessions' deposits was neither spent nor given back, in atoms";
+        registry.register("sessions_refundable_atoms", help, self.refundable.clone());
+        let help = "What was done about sessions beside requests, by what became of it";
+        registry.register("sessions_tended", help, self.tended.clone());
+    }
 }
 
 /// What is counted of webhooks, by endpoint.
@@ -127,6 +155,7 @@ impl Metrics {
             sponsor_balance_min: Gauge::default(),
             sponsor_budget_left: Gauge::default(),
             webhooks: Webhooks::default(),
+            sessions: Sessions::default(),
             refund_balance: Family::default(),
             registry: Registry::default(),
         };
@@ -160,6 +189,7 @@ impl Metrics {
         let help = "What is left of the day's budget for network fees, in atoms";
         registry.register("tempo_sponsor_budget_left", help, metrics.sponsor_budget_left.clone());
         metrics.webhooks.register(&mut registry);
+        metrics.sessions.register(&mut registry);
         let help = "What the account that refunds are paid from holds, in atoms";
         registry.register("tempo_refund_balance", help, metrics.refund_balance.clone());
         Arc::new(Self { registry, ..metrics })
@@ -220,6 +250,43 @@ impl Metrics {
         ] {
             let count = u64::try_from(count).unwrap_or(u64::MAX);
             self.recovered.get_or_create(&ByOutcome { outcome }).inc_by(count);
+        }
+    }
+
+    /// Counts what was done about sessions.
+    pub(crate) fn tended(&self, tended: &Tended) {
+        for (outcome, count) in [
+            ("confirmed", tended.confirmed),
+            ("abandoned", tended.abandoned),
+            ("closed", tended.closed),
+            ("in_vain", tended.open),
+        ] {
+            let count = u64::try_from(count).unwrap_or(u64::MAX);
+            self.sessions.tended.get_or_create(&ByOutcome { outcome }).inc_by(count);
+        }
+    }
+
+    /// Where sessions stand.
+    pub(crate) fn sessions(&self, channels: &[Channel]) {
+        let mut counts = BTreeMap::<(&str, &'static str), i64>::new();
+        let mut atoms = BTreeMap::<(&str, &str), u128>::new();
+        for channel in channels.iter().filter(|it| it.state != ChannelState::Closed) {
+            let method = channel.facts.id.method();
+            let count = counts.entry((method, channel.state.name())).or_default();
+            *count = count.saturating_add(1);
+            let sum = atoms.entry((method, channel.facts.asset.as_str())).or_default();
+            *sum = sum.saturating_add(channel.refundable());
+        }
+        self.sessions.by_state.clear();
+        for ((method, state), count) in counts {
+            let labels = ByState { method: method.to_owned(), state };
+            self.sessions.by_state.get_or_create(&labels).set(count);
+        }
+        self.sessions.refundable.clear();
+        for ((method, asset), sum) in atoms {
+            let labels = ByAsset { asset: asset.to_owned(), method: method.to_owned() };
+            let sum = u64::try_from(sum).unwrap_or(u64::MAX);
+            self.sessions.refundable.get_or_create(&labels).set(sum);
         }
     }
 

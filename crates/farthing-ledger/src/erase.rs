@@ -21,7 +21,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::merkle::Hash;
 use crate::{
-    Account, AccountKind, Book, Event, Fingerprint, PaymentId, Proof, Record, RefundId, SpendingKey,
+    Account, AccountKind, Book, ChannelId, Event, Fingerprint, PaymentId, Proof, Record, RefundId,
+    SpendingKey,
 };
 
 mod leaves;
@@ -176,6 +177,9 @@ pub enum StillOpen {
     /// Money that is owed.
     #[error("{0} holds money; give it back or let it be spent")]
     Balance(Account),
+    /// A session that is not closed.
+    #[error("the session {0} is not closed; `farthing sessions close` closes it")]
+    Session(ChannelId),
     /// A key that spends somebody else's account.
     #[error("the key {0} may spend an account; detach it first")]
     Key(SpendingKey),
@@ -216,6 +220,7 @@ const fn is_customers(kind: AccountKind) -> bool {
     match kind {
         AccountKind::Prepaid | AccountKind::Funding => true,
         AccountKind::Clearing
+        | AccountKind::Channel
         | AccountKind::Payable
         | AccountKind::Purse
         | AccountKind::Spent

@@ -30,6 +30,7 @@ mod account;
 mod audit;
 mod balance;
 mod book;
+mod channel;
 mod erase;
 mod id;
 mod lifecycle;
@@ -48,6 +49,10 @@ pub use book::{
     Answered, Book, Cap, ClaimError, ClaimRequest, Cold, Earned, Entry, EntryError, Expected, Leg,
     Money, Open, Snapshot, Unfinished, Work, claimed_proofs,
 };
+pub use channel::{
+    Channel, ChannelDeposit, ChannelError, ChannelEvent, ChannelFacts, ChannelFigures, ChannelId,
+    ChannelOpening, ChannelSeen, ChannelState, ChannelStep, PendingDeposit, Voucher, VoucherClaim,
+};
 pub use erase::{
     ERASED, ERASED_ROWS_MAX, EraseError, Erased, ErasedRow, Erasure, ErasureKey, Leaves, Plan,
     Rewritten, StillOpen, Survey, Unexplained, Whose, is_pseudonym,
@@ -55,8 +60,8 @@ pub use erase::{
 pub use id::{Fingerprint, ParseIdError, PaymentId, RefundId, SpendingKey, TraceId, TransferId};
 pub use lifecycle::{Delivery, Finding, Lifecycle, Matching, OutOfOrder, Pay, Payout};
 pub use payment::{
-    Capture, Claim, Outcome, Payment, Proof, Remedy, Settlement, Source, Standing, Terms,
-    VoidReason, answer_digest,
+    Capture, ChannelSpent, Claim, Outcome, Payment, Proof, Remedy, Settlement, Source, Standing,
+    Terms, VoidReason, answer_digest,
 };
 pub use record::{Event, Record};
 pub use refund::{

@@ -3,7 +3,8 @@
 //! The operator funds an account and attaches a key to it; the agent that holds the key pays by
 //! signing what it pays: challenge, amount, asset, payee and expiry. No chain, no card and no other
 //! party is involved, so the claim itself moves the money, in one durable step. The method is
-//! written down in `docs/prepaid-charge.md`, in the form of the scheme's method specifications.
+//! written down in `docs/prepaid-charge.md` and `docs/prepaid-session.md`, in the form of the scheme's
+//! method specifications.
 //!
 //! **Architecture invariant:** a signature names everything it pays for. One that was made for a
 //! challenge, an amount or a payee says nothing about any other.
@@ -13,11 +14,13 @@
 
 mod did;
 mod message;
+mod session;
 
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use farthing_core::{
     BoxFuture, Evidence, Held, Invitation, Object, Paid, PayError, Payer, Presented, Price, Rail,
-    RailRules, Refunds, Rejection, SettleError, Settled, Unpayable, Unquotable,
+    RailRules, Refunds, Rejection, SessionPayer, SessionRail, SettleError, Settled, Unpayable,
+    Unquotable,
 };
 use farthing_ledger::{Holder, Money, Source, SpendingKey};
 use farthing_money::{Amount, AssetId, Assets, Timestamp, parse_atoms};
@@ -30,7 +33,7 @@ use message::Message;
 /// The payment method.
 const METHOD: &str = "prepaid";
 
-/// The only intent so far.
+/// The intent of single payments; [`farthing_core::SESSION`] is the other one.
 const INTENT: &str = "charge";
 
 /// What counts as what: the book is the rail.
@@ -56,6 +59,19 @@ impl PrepaidRail {
     pub const fn new(assets: Assets) -> Self {
         Self { assets }
     }
+
+    fn quoted(&self, amount: &Amount, payee: &Holder) -> Result<Object, Unquotable> {
+        let asset = self.assets.get(amount.asset()).ok_or(Unquotable::Asset)?;
+        if amount.is_zero() {
+            return Err(Unquotable::Amount);
+        }
+        let mut request = Object::new();
+        request.insert("amount".into(), amount.atoms().to_string().into());
+        request.insert("currency".into(), asset.id().as_str().into());
+        request.insert("recipient".into(), payee.as_str().into());
+        request.insert("methodDetails".into(), json!({ "decimals": asset.decimals() }));
+        Ok(request)
+    }
 }
 
 impl Rail for PrepaidRail {
@@ -68,16 +84,11 @@ impl Rail for PrepaidRail {
     }
 
     fn quote(&self, amount: &Amount, payee: &Holder) -> Result<Object, Unquotable> {
-        let asset = self.assets.get(amount.asset()).ok_or(Unquotable::Asset)?;
-        if amount.is_zero() {
-            return Err(Unquotable::Amount);
-        }
-        let mut request = Object::new();
-        request.insert("amount".into(), amount.atoms().to_string().into());
-        request.insert("currency".into(), asset.id().as_str().into());
-        request.insert("recipient".into(), payee.as_str().into());
-        request.insert("methodDetails".into(), json!({ "decimals": asset.decimals() }));
-        Ok(request)
+        self.quoted(amount, payee)
+    }
+
+    fn session(&self) -> Option<&dyn SessionRail> {
+        Some(self)
     }
 
     fn check(&self, presented: &Presented, _now: Timestamp) -> Result<Evidence, Rejection> {
@@ -156,6 +167,10 @@ impl Payer for PrepaidPayer {
             recipient: terms.recipient.to_owned(),
             shares: Vec::new(),
         })
+    }
+
+    fn session(&self) -> Option<&dyn SessionPayer> {
+        Some(self)
     }
 
     fn pay<'a>(&'a self, invitation: &'a Invitation) -> BoxFuture<'a, Result<Paid, PayError>> {

@@ -219,6 +219,8 @@ impl Shared {
             | Ask::VoidRefund(..)
             | Ask::Reconcile(..)
             | Ask::TakeUp(_)
+            | Ask::Step(..)
+            | Ask::Channels
             | Ask::Note(..)
             | Ask::Erase(..) => false,
         }

@@ -14,6 +14,14 @@ use farthing_ledger::{
 use farthing_money::{Amount, AssetId, Timestamp};
 use http::{HeaderMap, HeaderValue};
 
+mod sessions;
+
+pub use sessions::{
+    a_deposit_under_way_survives_a_restart, a_request_to_close_survives_a_restart,
+    a_session_lives_through_restarts, channel, closing, deposits_are_conserved_in_a_race,
+    of_vouchers_at_once_the_highest_counts, opening, top_up, voucher_purchase,
+};
+
 /// The instant at which every story begins.
 pub const START: Timestamp = Timestamp::from_micros(1_763_712_000_000_000);
 
@@ -166,12 +174,14 @@ pub fn purchase(name: &str, atoms: u128) -> ClaimRequest {
             request: None,
             inquiry: None,
             terms: Terms { repeatable: true, ..Terms::default() },
+            voucher: None,
         },
         proofs: vec![Proof { fingerprint, keep_until: Some(expires_at) }],
         idempotency: None,
         legs: vec![Leg { from: Source::Key(key("alice")), to: seller, atoms }],
         money: Money::Book,
         caps: vec![],
+        voucher: None,
     }
 }
 
@@ -253,6 +263,11 @@ macro_rules! store_suite {
             a_caller_that_went_away_leaves_no_payment_behind
             entries_are_made_once
             the_same_requests_make_the_same_journal
+            a_session_lives_through_restarts
+            of_vouchers_at_once_the_highest_counts
+            deposits_are_conserved_in_a_race
+            a_request_to_close_survives_a_restart
+            a_deposit_under_way_survives_a_restart
         );
     };
     (@each $stores:expr; $($story:ident)*) => {$(
@@ -858,6 +873,7 @@ pub fn word(claim: &Claim) -> &'static str {
         Claim::Undelivered(_) => "undelivered",
         Claim::Interrupted => "interrupted",
         Claim::Delivered(..) => "delivered",
+        Claim::Bought(..) => "bought",
         Claim::GivenBack => "given back",
         Claim::Spent => "spent",
     }

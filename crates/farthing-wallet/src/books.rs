@@ -9,7 +9,7 @@ use farthing_ledger::{
     Account, AccountKind, Cap, Claim, ClaimError, ClaimRequest, Fingerprint, Holder, Leg, Money,
     Outcome, Payment, PaymentId, Proof, Settlement, Source, Terms, TraceId, VoidReason,
 };
-use farthing_money::{AssetId, Timestamp};
+use farthing_money::{Amount, AssetId, Timestamp};
 use farthing_store_sqlite::{OpenError, Options, SqliteStore};
 
 use crate::{Choice, PayRequest, Rules};
@@ -55,7 +55,8 @@ impl Books {
         match store.claim(claim, self.clock.now()).await {
             Ok(Claim::Fresh) => Ok(id),
             Ok(
-                Claim::Pending(_)
+                Claim::Bought(..)
+                | Claim::Pending(_)
                 | Claim::Unsettled
                 | Claim::Abandoned
                 | Claim::Undelivered(_)
@@ -71,6 +72,7 @@ impl Books {
                 | ClaimError::Duplicate
                 | ClaimError::KeyMisused
                 | ClaimError::Legs
+                | ClaimError::Channel(_)
                 | ClaimError::Unavailable,
             ) => Err(BooksError::Unavailable),
         }
@@ -106,6 +108,30 @@ impl Books {
         let store = self.open().await?;
         let settlement = Settlement::new(reference.to_owned(), now);
         store.post(payment, settlement, now).await.map_err(|_| BooksError::Unavailable)
+    }
+
+    /// Writes down what of a session's deposit was spent; the rest is free again.
+    ///
+    /// # Errors
+    ///
+    /// A [`BooksError`]; the hold stays.
+    pub async fn counted_up(
+        &self,
+        payment: PaymentId,
+        spent: Amount,
+        reference: &str,
+    ) -> Result<(), BooksError> {
+        if spent.is_zero() {
+            return self.release(payment).await;
+        }
+        let now = self.clock.now();
+        let store = self.open().await?;
+        let moved = Some(spent);
+        let settlement = Settlement { moved, ..Settlement::new(reference.to_owned(), now) };
+        let posted = store.post(payment, settlement, now).await;
+        posted.map_err(|_| BooksError::Unavailable)?;
+        store.deliver(payment, Outcome { status: 200 }, None, now);
+        Ok(())
     }
 
     /// Gives a hold up whose credential cannot be spent any more.
@@ -171,12 +197,14 @@ fn claim(
             request: None,
             inquiry: None,
             terms: Terms { repeatable: true, ..Terms::default() },
+            voucher: None,
         },
         proofs: vec![Proof { fingerprint: identity, keep_until: Some(expires_at) }],
         idempotency: None,
         legs: leg.into_iter().collect(),
         money: Money::Rail,
         caps: cap.into_iter().collect(),
+        voucher: None,
     })
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use farthing_core::{Invitation, Payer, Price, Unpayable};
+use farthing_core::{Invitation, Payer, Price, SESSION, SessionTerms, Unpayable};
 use farthing_money::{Amount, AssetId, Assets, Timestamp};
 use url::Url;
 
@@ -21,6 +21,8 @@ pub struct Rules {
     pub per_payment: BTreeMap<AssetId, u128>,
     /// The most that may be spent in total, by asset. Held under it in the wallet's book.
     pub total: BTreeMap<AssetId, u128>,
+    /// The most that may be deposited into a session at once, by asset. Without it, no session is opened.
+    pub session_deposit: BTreeMap<AssetId, u128>,
     /// The longest an offer may stay valid: a signature that outlives its purpose is a risk.
     pub validity_max: Duration,
     /// What the owner knows of single sellers, by origin.
@@ -46,9 +48,50 @@ pub struct Choice {
     pub payer: Arc<dyn Payer>,
 }
 
+/// A session offer that may be paid, and by what.
+pub(crate) struct SessionChoice {
+    pub(crate) invitation: Invitation,
+    pub(crate) terms: SessionTerms,
+    pub(crate) payer: Arc<dyn Payer>,
+}
+
+/// Chooses the session offer that may be paid, the cheapest first: by the same rules as a single payment of
+/// its unit's price, and only in assets in which the owner allows deposits.
+pub(crate) fn choose_session(
+    invitations: Vec<Invitation>,
+    request: &PayRequest,
+    payers: &[Arc<dyn Payer>],
+    rules: &Rules,
+    limit: Option<&Amount>,
+    now: Timestamp,
+) -> Option<SessionChoice> {
+    let choice = |invitation: Invitation| {
+        let payer = payers.iter().find(|payer| payer.method() == invitation.method)?;
+        let terms = payer.session()?.session_terms(&invitation).ok()?;
+        let allowed = rules.session_deposit.get(terms.unit.asset()).copied().unwrap_or_default();
+        if allowed < terms.unit.atoms() {
+            return None;
+        }
+        let named = rules.sellers.get(&request.origin());
+        check_validity(&invitation, rules, now).ok()?;
+        check_realm(&invitation, &request.url, named).ok()?;
+        let recipients = named.map(|seller| &seller.recipients).filter(|it| !it.is_empty());
+        if recipients.is_some_and(|it| !it.contains(&terms.recipient)) {
+            return None;
+        }
+        check_cap(&terms.unit, rules, limit).ok()?;
+        Some(SessionChoice { invitation, terms, payer: Arc::clone(payer) })
+    };
+    let choices = invitations.into_iter().filter(|it| it.intent == SESSION).filter_map(choice);
+    choices.min_by_key(|choice| choice.terms.unit.atoms())
+}
+
 /// Why an offer is not paid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Objection {
+    /// It is a session's, and the owner allows none in the asset, or not within the other rules.
+    #[error("the offer opens a session; the wallet's owner allows one with session_deposit_max")]
+    Session,
     /// The wallet has no way to pay it.
     #[error("{0}")]
     Unpayable(#[from] Unpayable),
@@ -106,6 +149,7 @@ impl Objection {
                 format!("the offer costs {price} and the cap is {cap}")
             }
             Self::Unpayable(_)
+            | Self::Session
             | Self::Validity
             | Self::Expired
             | Self::Realm { .. }
@@ -165,6 +209,9 @@ fn examine(
 ) -> Result<(Arc<dyn Payer>, Price), Objection> {
     let payer = payers.iter().find(|payer| payer.method() == invitation.method);
     let payer = payer.ok_or(Unpayable::Method)?;
+    if invitation.intent == SESSION && payer.session().is_some() {
+        return Err(Objection::Session);
+    }
     let price = payer.price(invitation)?;
     let seller = rules.sellers.get(&request.origin());
     check_validity(invitation, rules, now)?;

@@ -102,6 +102,7 @@ struct RawAsset {
     decimals: u8,
     per_payment_max: Option<String>,
     total_max: Option<String>,
+    session_deposit_max: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -133,6 +134,7 @@ impl WalletConfig {
             for (written, caps) in [
                 (&setting.per_payment_max, &mut rules.per_payment),
                 (&setting.total_max, &mut rules.total),
+                (&setting.session_deposit_max, &mut rules.session_deposit),
             ] {
                 let Some(written) = written else { continue };
                 let cap = asset.parse(written).map_err(|error| {

@@ -27,12 +27,17 @@ mod config;
 mod memory;
 mod outcome;
 mod request;
+mod sessions;
 mod wallet;
 
 pub use books::{Books, BooksError};
 pub use choose::{Choice, Objection, Rules, SellerRules, choose};
 pub use config::{TempoChain, WalletConfig, WalletConfigError};
-pub use memory::{IntentLock, Memory, MemoryError, Outstanding, StoredReceipt};
+pub use memory::{
+    Asked, IntentLock, Memory, MemoryError, Outstanding, StoredReceipt, WalletSession,
+    WalletSessionState,
+};
 pub use outcome::{Outcome, PaidFor, Preview, PreviewOffer, Refused};
 pub use request::{PayRequest, UnsafeUrl};
+pub use sessions::KnownOffers;
 pub use wallet::{PayFailure, PayOptions, Wallet};

@@ -13,6 +13,10 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+mod sessions;
+
+pub use sessions::{Asked, WalletSession, WalletSessionState};
+
 /// The tables. A credential is sealed under the wallet's key and erased when its end is known.
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS outstanding (
@@ -29,6 +33,13 @@ CREATE TABLE IF NOT EXISTS receipt (
     payment BLOB PRIMARY KEY,
     at      INTEGER NOT NULL,
     url     TEXT NOT NULL,
+    body    TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS session (
+    channel TEXT PRIMARY KEY,
+    origin  TEXT NOT NULL,
+    binding TEXT NOT NULL,
+    closed  INTEGER NOT NULL,
     body    TEXT NOT NULL
 ) STRICT;
 ";
@@ -102,10 +113,20 @@ impl Memory {
     ///
     /// A [`MemoryError`].
     pub async fn lock(&self, intent: &Fingerprint) -> Result<IntentLock, MemoryError> {
+        self.lock_file(intent, "lock").await
+    }
+
+    /// Waits until nobody else works on a session. These locks are others than those of intents, since
+    /// whoever works on a session does so for an intent.
+    pub(crate) async fn lock_apart(&self, of: &Fingerprint) -> Result<IntentLock, MemoryError> {
+        self.lock_file(of, "session").await
+    }
+
+    async fn lock_file(&self, of: &Fingerprint, kind: &str) -> Result<IntentLock, MemoryError> {
         // A file for each first byte: as few as 256, and enough to rarely wait for a stranger.
-        let [first, ..] = intent.as_bytes();
+        let [first, ..] = of.as_bytes();
         let mut path = self.path.clone().into_os_string();
-        path.push(format!(".lock-{first:02x}"));
+        path.push(format!(".{kind}-{first:02x}"));
         let file = private_file(Path::new(&path))?;
         loop {
             match file.try_lock() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use farthing_core::{Buyer, Clock, Fate, Invitation, Object, Paid, PayError, Payer};
+use farthing_core::{Buyer, Clock, Fate, Invitation, Object, Paid, PayError, Payer, SESSION};
 use farthing_keys::SecretKey;
 use farthing_ledger::{PaymentId, TraceId};
 use farthing_money::Amount;
@@ -15,15 +15,15 @@ use crate::memory::{NewOutstanding, Secret};
 use crate::outcome::PaidFor;
 use crate::request::{UnsafeUrl, check_url};
 use crate::{
-    Books, BooksError, Memory, MemoryError, Outcome, Outstanding, PayRequest, Preview,
+    Books, BooksError, KnownOffers, Memory, MemoryError, Outcome, Outstanding, PayRequest, Preview,
     PreviewOffer, Refused, StoredReceipt,
 };
 
 /// How often one credential is sent before the wallet leaves it for later.
-const ATTEMPTS_MAX: u32 = 5;
+pub(crate) const ATTEMPTS_MAX: u32 = 5;
 
 /// The longest the wallet waits between two attempts.
-const PAUSE_MAX: Duration = Duration::from_secs(10);
+pub(crate) const PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// The longest body read, in bytes.
 const BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
@@ -49,6 +49,8 @@ pub struct Wallet {
     /// How long to wait before a credential is sent a second time, where the seller does not say;
     /// twice as long before the third, and so on. [`Wallet::PAUSE`] is a good one.
     pub pause: Duration,
+    /// The offers that were made last.
+    pub offers: KnownOffers,
 }
 
 /// What the caller wants of one payment.
@@ -118,6 +120,9 @@ impl Wallet {
                 }
             }
         }
+        if let Some(choice) = self.known_choice(request, options)? {
+            return self.pay_in_session(request, options, choice).await;
+        }
         let asked = self.send(request, None).await.map_err(PayFailure::Unreachable)?;
         if asked.status != StatusCode::PAYMENT_REQUIRED {
             return Ok(Outcome {
@@ -128,6 +133,13 @@ impl Wallet {
             });
         }
         let choices = self.choices(request, options, &asked.fields);
+        if let Some(choice) = self.session_choice(request, options, &asked) {
+            match self.pay_in_session(request, options, choice).await {
+                // What no deposit fits into may be paid for by itself.
+                Err(PayFailure::Books(BooksError::OverTotal)) if choices.is_ok() => {}
+                ended => return ended,
+            }
+        }
         self.purchase_one(request, choices.map_err(PayFailure::Objections)?).await
     }
 
@@ -231,7 +243,7 @@ impl Wallet {
         Ok(fate)
     }
 
-    fn invitations(&self, fields: &HeaderMap) -> Vec<Invitation> {
+    pub(crate) fn invitations(&self, fields: &HeaderMap) -> Vec<Invitation> {
         self.buyers.iter().flat_map(|buyer| buyer.read_offers(fields)).collect()
     }
 
@@ -313,9 +325,17 @@ impl Wallet {
         payer: &dyn Payer,
     ) -> Result<((HeaderName, HeaderValue), Paid), PayError> {
         let paid = payer.pay(invitation).await?;
+        Ok((self.credential(invitation, &paid)?, paid))
+    }
+
+    pub(crate) fn credential(
+        &self,
+        invitation: &Invitation,
+        paid: &Paid,
+    ) -> Result<(HeaderName, HeaderValue), PayError> {
         let buyer = self.buyers.iter().find(|buyer| buyer.name() == invitation.protocol);
         let buyer = buyer.ok_or(PayError::Invitation(farthing_core::Unpayable::Method))?;
-        Ok((buyer.write_credential(invitation, &paid)?, paid))
+        buyer.write_credential(invitation, paid)
     }
 
     /// Moves the money, where that is left to the wallet.
@@ -443,8 +463,18 @@ impl Wallet {
         Ok(receipt)
     }
 
+    /// The ways to pay on a rail, the preferred first.
+    fn intents_of<'a>(
+        &self,
+        payer: &'a Arc<dyn Payer>,
+    ) -> impl Iterator<Item = (&'a str, &'static str)> {
+        let allowed = payer.session().is_some() && !self.rules.session_deposit.is_empty();
+        let session = allowed.then_some((payer.method(), SESSION));
+        session.into_iter().chain(std::iter::once((payer.method(), "charge")))
+    }
+
     /// Sends the request, with a credential or without. No redirect is followed.
-    async fn send(
+    pub(crate) async fn send(
         &self,
         request: &PayRequest,
         credential: Option<&(HeaderName, HeaderValue)>,
@@ -454,7 +484,7 @@ impl Wallet {
             let agent = concat!("farthing/", env!("CARGO_PKG_VERSION"));
             fields.insert(USER_AGENT, HeaderValue::from_static(agent));
         }
-        let methods: Vec<_> = self.payers.iter().map(|payer| (payer.method(), "charge")).collect();
+        let methods: Vec<_> = self.payers.iter().flat_map(|payer| self.intents_of(payer)).collect();
         for buyer in &self.buyers {
             buyer.write_preferences(&methods, &mut fields);
         }
@@ -479,10 +509,10 @@ impl Wallet {
     }
 }
 
-struct Answer {
-    status: StatusCode,
-    fields: HeaderMap,
-    body: bytes::Bytes,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) fields: HeaderMap,
+    pub(crate) body: bytes::Bytes,
 }
 
 /// Whether there is enough money for an offer. Whoever cannot say leaves it to the rail.
@@ -515,7 +545,7 @@ impl From<reqwest::Error> for SendError {
 }
 
 /// An answer that says "later" and not "no".
-fn is_passing(status: StatusCode) -> bool {
+pub(crate) fn is_passing(status: StatusCode) -> bool {
     matches!(
         status,
         StatusCode::TOO_MANY_REQUESTS
@@ -525,13 +555,13 @@ fn is_passing(status: StatusCode) -> bool {
     )
 }
 
-fn retry_after(fields: &HeaderMap) -> Option<Duration> {
+pub(crate) fn retry_after(fields: &HeaderMap) -> Option<Duration> {
     let seconds = fields.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds))
 }
 
 /// What a problem document says is wrong; for people only.
-fn problem_detail(body: &[u8]) -> Option<String> {
+pub(crate) fn problem_detail(body: &[u8]) -> Option<String> {
     let value: serde_json::Value = serde_json::from_slice(body).ok()?;
     let detail = value.get("detail")?.as_str()?;
     Some(detail.chars().filter(|char| !char.is_control()).take(300).collect())
@@ -561,6 +591,21 @@ pub enum PayFailure {
     /// The seller was paid and did not take it.
     #[error("the seller did not take the payment{}", detail(.0))]
     Refused(Refused),
+    /// The seller asks for more than is owed by the wallet's count. Nothing more was signed.
+    #[error("the session is not gone on with: {detail}")]
+    Disputed {
+        /// What it asks for.
+        detail: String,
+    },
+    /// The wallet has no such session.
+    #[error("the wallet has no such session; `farthing sessions list` says which it has")]
+    NoSession,
+    /// No answer came within a session. Asking again sends the same voucher.
+    #[error(
+        "no answer came; the request may or may not have been sold. Run the same command again: it \
+         sends the same voucher and does not pay twice"
+    )]
+    Hanging,
     /// Nobody knows whether the seller took the payment. Asking again sends the same credential.
     #[error(
         "no answer came; {payment} may or may not have been taken. Run the same command again: it \

@@ -21,6 +21,9 @@ pub(crate) enum Command {
     /// Keys, receipts and what is outstanding
     #[command(subcommand)]
     Wallet(Wallet),
+    /// Sessions with sellers: many payments on one deposit
+    #[command(subcommand)]
+    Sessions(Sessions),
     /// Prepaid accounts at a gateway: fund them, and let keys spend them
     #[command(subcommand)]
     Prepaid(Prepaid),
@@ -257,6 +260,45 @@ pub(crate) enum Wallet {
         /// As JSON
         #[arg(long)]
         json: bool,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Sessions {
+    /// List the sessions, the latest first
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        /// Those that are closed as well
+        #[arg(long)]
+        all: bool,
+    },
+    /// Everything the wallet knows of one session
+    Show {
+        /// Its channel, or the beginning of it
+        channel: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Close a session with its seller, and get back what was not spent
+    Close {
+        /// Its channel, or the beginning of it
+        #[arg(required_unless_present = "all")]
+        channel: Option<String>,
+        /// Every session that is not closed
+        #[arg(long, conflicts_with = "channel")]
+        all: bool,
+        /// The key, instead of the one in the wallet's configuration
+        #[arg(long, value_name = "NAME")]
+        key: Option<String>,
+    },
+    /// Finish what an earlier command left half done: ask the sellers, close, and free what was held
+    Recover {
+        /// The key, instead of the one in the wallet's configuration
+        #[arg(long, value_name = "NAME")]
+        key: Option<String>,
     },
 }
 

@@ -18,6 +18,7 @@ mod payments;
 mod prepaid;
 mod rail;
 mod serve;
+mod sessions;
 mod store;
 mod wallet;
 mod webhooks;
@@ -45,6 +46,7 @@ fn run(command: Command) -> Done {
         Command::Serve(args) => concurrently(serve::run(args)),
         Command::Pay(args) => concurrently(pay::run(*args)),
         Command::Wallet(command) => concurrently(wallet::run(command)),
+        Command::Sessions(command) => concurrently(sessions::run(command)),
         Command::Prepaid(command) => concurrently(prepaid::run(command)),
         Command::Ledger(command) => book::run(command),
         Command::Evidence(command) => evidence::run(command),

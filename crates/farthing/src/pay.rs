@@ -14,8 +14,8 @@ use farthing_protocols::mpp::MppBuyer;
 use farthing_rail_prepaid::PrepaidPayer;
 use farthing_rail_tempo::TempoPayer;
 use farthing_wallet::{
-    Books, BooksError, Memory, Objection, Outcome, PayFailure, PayOptions, PayRequest, Preview,
-    Wallet,
+    Books, BooksError, KnownOffers, Memory, Objection, Outcome, PayFailure, PayOptions, PayRequest,
+    Preview, Wallet,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde::Serialize;
@@ -53,7 +53,7 @@ pub(crate) async fn run(args: Pay) -> Done {
 }
 
 /// Unlocks the key and opens everything else.
-fn open(
+pub(crate) fn open(
     home: &Home,
     config: farthing_wallet::WalletConfig,
     key: Option<&str>,
@@ -85,6 +85,7 @@ fn open(
         clock,
         http: Wallet::client().map_err(Failure::other)?,
         pause: Wallet::PAUSE,
+        offers: KnownOffers::default(),
     })
 }
 
@@ -264,13 +265,15 @@ fn show_preview(preview: &Preview, assets: &Assets, report: Option<&File>) -> Do
 }
 
 /// Whether money may have moved decides the exit code.
-fn failure(error: PayFailure, assets: &Assets) -> Failure {
+pub(crate) fn failure(error: PayFailure, assets: &Assets) -> Failure {
     let exit = match &error {
         PayFailure::Unsafe(_) => Exit::Usage,
         PayFailure::Unreachable(_) => Exit::Unreachable,
         PayFailure::Objections(_) | PayFailure::Books(BooksError::OverTotal) => Exit::Rules,
-        PayFailure::Refused(_) => Exit::Refused,
+        PayFailure::Refused(_) | PayFailure::Disputed { .. } => Exit::Refused,
+        PayFailure::NoSession => Exit::Usage,
         PayFailure::Unknown { .. }
+        | PayFailure::Hanging
         | PayFailure::Unresolved { .. }
         | PayFailure::Unanswered { .. }
         | PayFailure::Rail(PayError::Unknown) => Exit::Unknown,

@@ -261,6 +261,7 @@ pub(crate) fn wallet(folder: &Path, chain: &TempoChain, number: usize) -> Wallet
         clock,
         http: Wallet::client().unwrap(),
         pause: Wallet::PAUSE,
+        offers: farthing_wallet::KnownOffers::default(),
     }
 }
 

@@ -98,6 +98,7 @@ fn payment(name: &str, payer: &str, atoms: u128) -> Payment {
         request: None,
         inquiry: None,
         terms: Terms::default(),
+        voucher: None,
     }
 }
 

@@ -44,6 +44,7 @@ fn payments(shop: &Shop) -> Vec<Payment> {
         | Event::PayoutHeld { .. }
         | Event::PayoutReleased { .. }
         | Event::PaidOut { .. }
+        | Event::Channel { .. }
         | Event::Erased { .. } => None,
     });
     claimed.collect()

@@ -26,6 +26,8 @@ pub(super) struct Raw {
     pub(super) receipts: Option<Receipts>,
     pub(super) retention: Option<Retention>,
     #[serde(default)]
+    pub(super) sessions: Sessions,
+    #[serde(default)]
     pub(super) upstreams: BTreeMap<String, Spanned<Upstream>>,
     #[serde(default)]
     pub(super) routes: Vec<Spanned<Route>>,
@@ -191,8 +193,27 @@ pub(super) struct Route {
     #[serde(default)]
     pub(super) authorization_is_taken: bool,
     pub(super) offer_ttl_s: Option<u64>,
+    pub(super) intents: Option<Spanned<Vec<String>>>,
+    pub(super) session: Option<Spanned<RouteSession>>,
     pub(super) input_schema: Option<Value>,
     pub(super) input_example: Option<Value>,
+}
+
+/// What a route's sessions are like.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RouteSession {
+    pub(super) unit: Option<Spanned<String>>,
+    pub(super) deposit: Option<Spanned<Price>>,
+    pub(super) deposit_min: Option<Spanned<Price>>,
+    pub(super) delta_min: Option<Spanned<Price>>,
+}
+
+/// What holds for all sessions.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Sessions {
+    pub(super) idle_s: Option<u64>,
 }
 
 #[derive(Deserialize)]

@@ -127,6 +127,7 @@ impl EventKind {
             | Event::KeyAttached { .. }
             | Event::Resumed { .. }
             | Event::KeyDetached { .. }
+            | Event::Channel { .. }
             | Event::Funded { .. }
             | Event::Erased { .. } => return None,
         })
@@ -275,6 +276,7 @@ fn particulars(record: &Record, records: &[Record], assets: &Assets) -> Map<Stri
         | Event::KeyAttached { .. }
         | Event::Resumed { .. }
         | Event::KeyDetached { .. }
+        | Event::Channel { .. }
         | Event::Funded { .. }
         | Event::Erased { .. } => Map::new(),
     }

@@ -13,6 +13,7 @@ mod management;
 mod receipts;
 mod receiver;
 mod selling;
+mod sessions;
 mod shared_cache;
 mod shop;
 mod spoofing;

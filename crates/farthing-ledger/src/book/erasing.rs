@@ -5,13 +5,16 @@ use std::collections::BTreeMap;
 use super::Book;
 use crate::erase::{OpenWith, Plan};
 use crate::{
-    Account, AccountKind, Holder, PaymentId, Proof, SpendingKey, Standing, StillOpen, TraceId,
+    Account, AccountKind, ChannelState, Holder, PaymentId, Proof, SpendingKey, Standing, StillOpen,
+    TraceId,
 };
 
 /// Who is looked for.
 pub(crate) struct Sought<'a> {
     /// Their payments, and the stories of these.
     pub(crate) payments: &'a BTreeMap<PaymentId, TraceId>,
+    /// Whether a story is one of theirs.
+    pub(crate) stories: &'a dyn Fn(&TraceId) -> bool,
     /// Whether an account of this holder's is theirs.
     pub(crate) holder: &'a dyn Fn(&Holder) -> bool,
     /// Whether a key that spends this holder's account is theirs, and the account is not.
@@ -48,6 +51,12 @@ impl Book {
                 open.story(trace, StillOpen::PayoutHeld(*payment));
             }
         }
+        for channel in self.channels() {
+            let is_closed = matches!(channel.state, ChannelState::Closed);
+            if (sought.stories)(&channel.facts.trace) && !is_closed {
+                open.story(channel.facts.trace, StillOpen::Session(channel.facts.id.clone()));
+            }
+        }
         for (account, balance) in self.balances.iter() {
             let is_theirs =
                 account.kind == AccountKind::Prepaid && (sought.holder)(&account.holder);
@@ -69,6 +78,7 @@ impl Book {
     /// Puts pseudonyms where somebody stands who is erased.
     pub(crate) fn forget_names(&mut self, plan: &Plan) {
         self.balances.rename(&|account: &Account| plan.account(account));
+        self.each_channel(&mut |channel| plan.channel(channel));
         let keys = std::mem::take(&mut self.keys);
         self.keys = keys.iter().map(|(key, holder)| plan.attached(key, holder)).collect();
         for live in self.live.values_mut() {

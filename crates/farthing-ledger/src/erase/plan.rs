@@ -9,7 +9,8 @@ use super::{
 };
 use crate::merkle::Hash;
 use crate::{
-    Account, Event, Finding, Holder, PaymentId, Proof, Record, SpendingKey, TraceId, claimed_proofs,
+    Account, Channel, ChannelEvent, ChannelFacts, Event, Finding, Holder, PaymentId, Proof, Record,
+    SpendingKey, TraceId, Voucher, claimed_proofs,
 };
 
 /// What an erasure comes to.
@@ -155,7 +156,9 @@ impl Plan {
                 ERASED.clone_into(&mut payment.scope);
                 payment.request = None;
                 erase_box(&mut payment.inquiry);
+                payment.voucher.as_deref_mut().map(erase_voucher);
             }
+            Event::Channel { step, .. } => self.erase_step(step),
             Event::Refunded { refund, .. } => {
                 refund.payer = self.key.pseudonym(&refund.payer);
                 ERASED.clone_into(&mut refund.reason);
@@ -181,6 +184,42 @@ impl Plan {
             | Event::RefundVoided { .. }
             | Event::PaidOut { .. }
             | Event::Erased { .. } => {}
+        }
+    }
+
+    fn erase_step(&self, step: &mut ChannelEvent) {
+        match step {
+            ChannelEvent::Opened { facts, voucher, order, .. } => {
+                self.erase_facts(facts);
+                voucher.as_mut().map(erase_voucher);
+                erase_box(order);
+            }
+            ChannelEvent::ToppedUp { order, .. } => erase_box(order),
+            ChannelEvent::Vouched { voucher } => erase_voucher(voucher),
+            ChannelEvent::Closing { voucher } | ChannelEvent::Closed { voucher, .. } => {
+                voucher.as_mut().map(erase_voucher);
+            }
+            ChannelEvent::Confirmed { .. }
+            | ChannelEvent::Abandoned
+            | ChannelEvent::Took { .. }
+            | ChannelEvent::CloseRequested { .. }
+            | ChannelEvent::CloseCancelled
+            | ChannelEvent::Settled { .. } => {}
+        }
+    }
+
+    fn erase_facts(&self, facts: &mut ChannelFacts) {
+        facts.payer = self.key.pseudonym(&facts.payer);
+        ERASED.clone_into(&mut facts.signer);
+        erase_box(&mut facts.inquiry);
+    }
+
+    /// A channel as its records tell it from now on.
+    pub(crate) fn channel(&self, channel: &mut Channel) {
+        channel.source = self.account(&channel.source);
+        if self.stories.contains(&channel.facts.trace) {
+            self.erase_facts(&mut channel.facts);
+            channel.voucher.as_mut().map(erase_voucher);
         }
     }
 
@@ -216,6 +255,10 @@ impl Plan {
         }
         SpendingKey(pseudonym)
     }
+}
+
+fn erase_voucher(voucher: &mut Voucher) {
+    voucher.signature = ERASED.into();
 }
 
 fn erase_box(text: &mut Option<Box<str>>) {

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::book::Sought;
 use crate::merkle::Hash;
-use crate::{Account, Book, Event, Holder, PaymentId, Record, SpendingKey, TraceId};
+use crate::{Account, Book, ChannelEvent, Event, Holder, PaymentId, Record, SpendingKey, TraceId};
 
 /// How many things that are open are named.
 const OPEN_NAMED_MAX: usize = 20;
@@ -77,6 +77,12 @@ impl Survey {
                 told.payments.push(payment.id);
                 told.is_known |= !is_pseudonym(&payment.payer);
             }
+            Event::Channel { step: ChannelEvent::Opened { facts, .. }, .. }
+                if self.is_about(record, &facts.payer) =>
+            {
+                let told = self.stories.entry(facts.trace).or_default();
+                told.is_known |= !is_pseudonym(&facts.payer);
+            }
             Event::KeyAttached { key, holder } => {
                 if self.wants(holder) {
                     self.holders.entry(holder.clone()).or_default().note(record);
@@ -86,6 +92,7 @@ impl Survey {
             }
             Event::KeyDetached { key } => self.note_key(key, record),
             Event::Claimed { .. }
+            | Event::Channel { .. }
             | Event::Opened { .. }
             | Event::Funded { .. }
             | Event::Posted { .. }
@@ -155,6 +162,7 @@ impl Survey {
         let payments = stories.iter().flat_map(of).collect();
         let open = book.open_with(&Sought {
             payments: &payments,
+            stories: &|trace| stories.contains_key(trace),
             holder: &|holder| holders.contains_key(holder),
             key: &|spending, holder| keys.contains_key(spending) && !holders.contains_key(holder),
         });

@@ -392,6 +392,7 @@ fn receipts_can_be_read_by_the_buyer() {
         request: None,
         inquiry: None,
         terms: farthing_ledger::Terms::default(),
+        voucher: None,
     };
     let settlement = Settlement::new("tx_1".into(), NOW);
     let mut response = HeaderMap::new();
@@ -411,6 +412,53 @@ fn receipts_can_be_read_by_the_buyer() {
     }
     response.insert(PAYMENT_RECEIPT, HeaderValue::from_static("!!!"));
     assert_eq!(MppBuyer.read_receipt(&response), None);
+}
+
+/// A session's challenge is answered by many requests of its route, and by none of another; a charge's is
+/// for one.
+#[test]
+fn a_sessions_challenge_is_for_its_route() {
+    let mpp = mpp();
+    let unit = Amount::new(AssetId::new("usd").unwrap(), 25);
+    let price = SessionPrice {
+        unit,
+        unit_type: None,
+        suggested_deposit: None,
+        deposit_min_atoms: 0,
+        delta_min_atoms: 0,
+    };
+    let request = json!({"amount": "25", "currency": "usd", "recipient": "acme"});
+    let payee = Holder::new("acme").unwrap();
+    let session = Quote::session("prepaid", price, payee, request.as_object().unwrap());
+    let bound = Scope { body: Some([7; 32]), ..ask().scope };
+    let ask = Ask { scope: bound, quotes: vec![Arc::new(session), quote("prepaid")], ..ask() };
+    let challenges = challenges(&mpp, &ask);
+    assert_eq!(challenges[0].terms.intent, "session");
+    assert_eq!(challenges[0].terms.digest, None, "many bodies are sent within it");
+    assert!(challenges[1].terms.digest.is_some(), "the control");
+    let other = Scope {
+        method: "POST".into(),
+        path: "/weather/rome".into(),
+        query: String::new(),
+        body: None,
+        ..ask.scope.clone()
+    };
+    let elsewhere = Scope { route: "maps".into(), ..ask.scope.clone() };
+    for (scope, want) in [(other, None), (elsewhere, Some(Rejection::Foreign))] {
+        let ask = Ask { scope, ..ask.clone() };
+        let come = |at: usize| {
+            let payload = json!({"proof": "x"}).as_object().unwrap().clone();
+            let challenge = challenges[at].clone();
+            let credential = Credential { challenge, source: None, payload };
+            present(&mpp, &ask, &credential.format(), NOW)
+        };
+        let in_session = come(0);
+        if let Ok(presented) = &in_session {
+            assert_eq!(presented.scope, ask.scope.digest(), "what is bought is this request");
+        }
+        assert_eq!(in_session.err(), want);
+        assert_eq!(come(1).err(), Some(Rejection::Foreign), "a charge is for one request");
+    }
 }
 
 /// CORE.C01, CORE.C03: a buyer reads what it can, and echoes it untouched.

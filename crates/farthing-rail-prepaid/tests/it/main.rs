@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod sessions;
 mod signatures;
 
 use std::sync::Arc;

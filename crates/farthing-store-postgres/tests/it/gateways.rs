@@ -6,7 +6,10 @@ use std::sync::Arc;
 use farthing_core::Store as _;
 use farthing_ledger::{Claim, ClaimError, Open, Outcome, Settlement, VoidReason, audit};
 use farthing_store_postgres::{OpenError, Options, PostgresStore, Role};
-use farthing_testkit::store::{START, Stores as _, Story, payment, purchase, rail_purchase, word};
+use farthing_testkit::store::{
+    START, Stores as _, Story, closing, opening, payment, purchase, rail_purchase,
+    voucher_purchase, word,
+};
 
 use super::{Postgres, long, short};
 
@@ -301,4 +304,30 @@ async fn a_full_queue_pushes_back() {
     assert_eq!((writes.queue_len(), forwards.queue_len()), (0, 0));
     drop((writes, forwards));
     assert_eq!(audit(&stores.journal()).unwrap().pending, u64::try_from(fresh).unwrap());
+}
+
+/// S-12: vouchers of one session at two gateways at once are each taken once, and no more is sold than paid.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn vouchers_at_two_gateways_are_taken_once() {
+    let stores = Postgres::new(Options::default());
+    let (writes, forwards) = two(&stores).await;
+    writes.step(opening("a", 100), START).await.unwrap();
+    // Each of fifty vouchers comes to both.
+    let requests = (0..100_u128).map(|at| {
+        let cumulative = (at / 2 * 37) % 50 + 1;
+        voucher_purchase("a", cumulative, &cumulative.to_string(), 1)
+    });
+    let answers = race([&writes, &forwards], requests).await;
+    let sold = answers["bought"];
+    let pending = answers.get("pending").copied().unwrap_or_default();
+    assert!(sold >= 1 && pending <= sold, "{answers:?}");
+    for store in [&writes, &forwards] {
+        let channel = store.channels().await.unwrap().remove(0);
+        assert_eq!((channel.accepted, channel.spent), (50, u128::try_from(sold).unwrap()));
+        assert_eq!(channel.deposit, channel.spent + channel.refundable());
+    }
+    let closed = forwards.step(closing("a"), START).await.unwrap();
+    assert_eq!(closed.returned, 100 - u128::try_from(sold).unwrap());
+    drop((writes, forwards));
+    audit(&stores.journal()).unwrap();
 }

@@ -115,7 +115,15 @@ fn an_unknown_intent_is_not_paid() {
     check(|_| {}, "pays c1");
     let unknown = "the method or intent is not one this wallet pays";
     check(|it| it.intent = "tip".into(), unknown);
-    check(|it| it.intent = "session".into(), unknown);
+    check(|it| it.intent = "subscription".into(), unknown);
+}
+
+/// A session is opened where the owner allows one, and is not taken for a single payment.
+#[test]
+fn a_session_needs_its_owners_leave() {
+    check(|_| {}, "pays c1");
+    let leave = "the offer opens a session; the wallet's owner allows one with session_deposit_max";
+    check(|it| it.intent = "session".into(), leave);
 }
 
 /// CORE.C02, CORE.C04: an offer is paid while it stands, and one that stands too long never.

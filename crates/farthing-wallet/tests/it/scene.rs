@@ -15,7 +15,9 @@ use farthing_money::{Asset, Assets, Timestamp};
 use farthing_protocols::mpp::MppBuyer;
 use farthing_rail_prepaid::PrepaidPayer;
 use farthing_store_sqlite::Reader;
-use farthing_wallet::{Books, Memory, Outcome, PayFailure, PayOptions, PayRequest, Rules, Wallet};
+use farthing_wallet::{
+    Books, KnownOffers, Memory, Outcome, PayFailure, PayOptions, PayRequest, Rules, Wallet,
+};
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -81,6 +83,7 @@ impl Owner {
             clock,
             http: Wallet::client().unwrap(),
             pause: Duration::from_millis(1),
+            offers: KnownOffers::default(),
         }
     }
 

@@ -12,6 +12,7 @@ mod evidence;
 mod keys;
 mod pay;
 mod serve;
+mod sessions;
 mod shared;
 mod tempo;
 mod webhooks;

@@ -516,6 +516,7 @@ impl Shop {
                 | Event::PayoutHeld { .. }
                 | Event::PayoutReleased { .. }
                 | Event::PaidOut { .. }
+                | Event::Channel { .. }
                 | Event::Erased { .. } => None,
             })
             .sum();

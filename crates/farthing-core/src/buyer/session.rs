@@ -1,0 +1,96 @@
+//! The buyer's side of sessions.
+
+use farthing_money::Amount;
+
+use crate::{BoxFuture, Invitation, Object, Paid, PayError, Unpayable};
+
+/// One rail's sessions, as a buyer has them. [`Payer::session`](crate::Payer::session) gives it.
+pub trait SessionPayer: Send + Sync {
+    /// Understands what a session invitation asks for. Pure; nothing is signed.
+    ///
+    /// # Errors
+    ///
+    /// [`Unpayable`] when this rail cannot or will not pay it.
+    fn session_terms(&self, invitation: &Invitation) -> Result<SessionTerms, Unpayable>;
+
+    /// Makes everything ready to open a session with `deposit`, and sends nothing. `entropy` must be
+    /// unpredictable and new.
+    ///
+    /// # Errors
+    ///
+    /// A [`PayError`].
+    fn prepare<'a>(
+        &'a self,
+        invitation: &'a Invitation,
+        deposit: &'a Amount,
+        entropy: [u8; 32],
+    ) -> BoxFuture<'a, Result<PreparedSession, PayError>>;
+
+    /// Makes the proof of one action. Nothing is sent.
+    ///
+    /// # Idempotency
+    ///
+    /// However often one session is opened, under whichever invitation, its deposit moves at most once.
+    ///
+    /// # Errors
+    ///
+    /// A [`PayError`].
+    fn act<'a>(
+        &'a self,
+        invitation: &'a Invitation,
+        session: &'a PreparedSession,
+        act: Act,
+    ) -> BoxFuture<'a, Result<Paid, PayError>>;
+}
+
+/// What a session invitation asks for, understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionTerms {
+    /// The price of one unit.
+    pub unit: Amount,
+    /// What is counted, if it is said.
+    pub unit_type: Option<String>,
+    /// Who is paid, as the rail names them.
+    pub recipient: String,
+    /// The deposit that is proposed.
+    pub suggested_deposit: Option<Amount>,
+    /// The least by which a voucher must advance, in atoms.
+    pub delta_min_atoms: u128,
+    /// Stands for everything a session is bound to: sessions of one origin with the same binding are one.
+    pub binding: String,
+}
+
+/// A session that can be opened, or was: what its rail needs to go on with it. It holds no key, and is
+/// kept by the wallet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PreparedSession {
+    /// The channel, as the rail spells it.
+    pub channel: String,
+    /// What the rail wants to be given again.
+    pub keepsake: Object,
+}
+
+/// What is to be done within a session. Amounts are in atoms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Open it, and authorise so much in all.
+    Open {
+        /// How much in all.
+        cumulative: u128,
+    },
+    /// Deposit more.
+    TopUp {
+        /// How much more.
+        additional: u128,
+    },
+    /// Authorise so much in all.
+    Voucher {
+        /// How much in all.
+        cumulative: u128,
+    },
+    /// Close it, having authorised so much in all.
+    Close {
+        /// How much in all.
+        cumulative: u128,
+    },
+}

@@ -1,0 +1,182 @@
+//! What the wallet remembers of its sessions.
+
+use farthing_core::{Object, PreparedSession};
+use farthing_ledger::{Fingerprint, PaymentId};
+use farthing_money::{Amount, Timestamp};
+use rusqlite::{OptionalExtension, params};
+use serde::{Deserialize, Serialize};
+
+use super::{Memory, MemoryError};
+
+#[cfg(test)]
+mod tests;
+
+/// A session with one seller, as the wallet knows it. It holds no key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WalletSession {
+    /// The payment method.
+    pub method: String,
+    /// Its channel, as the rail spells it.
+    pub channel: String,
+    /// The only origin it is used with.
+    pub origin: String,
+    /// What it is bound to.
+    pub binding: String,
+    /// Who is paid.
+    pub recipient: String,
+    /// Where it was opened, and where it is closed.
+    pub url: String,
+    /// With which method.
+    pub http_method: String,
+    /// Where it stands.
+    pub state: WalletSessionState,
+    /// How much was deposited.
+    pub deposit: Amount,
+    /// The most that was ever signed for, in all: what the seller can take at worst.
+    pub signed: Amount,
+    /// What was bought so far, by the wallet's own count; a request whose end is not known counts.
+    pub spent: Amount,
+    /// The request that is under way, or whose end is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Asked>,
+    /// What of the wallet's caps is held for it: a payment of the wallet's book for each deposit.
+    pub holds: Vec<(PaymentId, Amount)>,
+    /// A further deposit whose end is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topping: Option<Amount>,
+    /// What its rail wants to be given again.
+    pub keepsake: Object,
+    /// When it was opened.
+    pub opened_at: Timestamp,
+    /// When it was last used.
+    pub used_at: Timestamp,
+}
+
+/// A request within a session whose end is not known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Asked {
+    /// What it was to buy.
+    pub intent: Fingerprint,
+    /// What was signed for it, in all.
+    pub cumulative: Amount,
+    /// What it costs.
+    pub price: Amount,
+}
+
+/// Where a wallet's session stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WalletSessionState {
+    /// Whether it was opened is not known.
+    Opening,
+    /// It can be used.
+    Open,
+    /// It is to be closed.
+    Closing,
+    /// It is closed, and what was not spent is the wallet's again.
+    Closed,
+}
+
+impl WalletSessionState {
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Opening => "opening",
+            Self::Open => "open",
+            Self::Closing => "closing",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+impl WalletSession {
+    /// What its rail needs to go on with it.
+    #[must_use]
+    pub fn prepared(&self) -> PreparedSession {
+        PreparedSession { channel: self.channel.clone(), keepsake: self.keepsake.clone() }
+    }
+
+    /// What a request must sign for in all: what it signed for before if it was asked before, and else
+    /// enough for its price on top of everything that was bought, and more than was ever signed for.
+    #[must_use]
+    pub fn next(&self, intent: &Fingerprint, price: &Amount, delta_min: u128) -> u128 {
+        match &self.asked {
+            Some(asked) if asked.intent == *intent && asked.price == *price => {
+                asked.cumulative.atoms()
+            }
+            Some(_) | None => {
+                let enough = self.spent.atoms().saturating_add(price.atoms());
+                enough.max(self.signed.atoms().saturating_add(delta_min.max(1)))
+            }
+        }
+    }
+
+    pub(crate) fn with(&self, atoms: u128) -> Amount {
+        Amount::new(self.deposit.asset().clone(), atoms)
+    }
+}
+
+impl Memory {
+    /// Remembers a session as it stands now, instead of as it stood before.
+    ///
+    /// # Crash safety
+    ///
+    /// It is on disk when this returns.
+    ///
+    /// # Errors
+    ///
+    /// A [`MemoryError`]; nothing must be sent then.
+    pub(crate) fn keep_session(&self, session: &WalletSession) -> Result<(), MemoryError> {
+        let body = serde_json::to_string(session).map_err(|_| MemoryError::Unreadable)?;
+        let is_closed = session.state == WalletSessionState::Closed;
+        self.connection().execute(
+            "INSERT OR REPLACE INTO session (channel, origin, binding, closed, body)
+             VALUES (?, ?, ?, ?, ?)",
+            params![session.channel, session.origin, session.binding, is_closed, body],
+        )?;
+        Ok(())
+    }
+
+    /// The session with an origin that is bound to `binding` and can be used.
+    ///
+    /// # Errors
+    ///
+    /// A [`MemoryError`].
+    pub fn session_with(
+        &self,
+        origin: &str,
+        binding: &str,
+    ) -> Result<Option<WalletSession>, MemoryError> {
+        let connection = self.connection();
+        let body: Option<String> = connection
+            .query_row(
+                "SELECT body FROM session WHERE origin = ? AND binding = ? AND closed = 0",
+                [origin, binding],
+                |row| row.get(0),
+            )
+            .optional()?;
+        body.map(|body| read(&body)).transpose()
+    }
+
+    /// Every session, the latest first.
+    ///
+    /// # Errors
+    ///
+    /// A [`MemoryError`].
+    pub fn sessions(&self) -> Result<Vec<WalletSession>, MemoryError> {
+        let connection = self.connection();
+        let mut statement = connection.prepare("SELECT body FROM session")?;
+        let bodies = statement.query_map([], |row| row.get::<_, String>(0))?;
+        let bodies = bodies.collect::<Result<Vec<_>, _>>()?;
+        let mut sessions = bodies.iter().map(|body| read(body)).collect::<Result<Vec<_>, _>>()?;
+        sessions.sort_by_key(|session| std::cmp::Reverse(session.opened_at));
+        Ok(sessions)
+    }
+}
+
+fn read(body: &str) -> Result<WalletSession, MemoryError> {
+    serde_json::from_str(body).map_err(|_| MemoryError::Unreadable)
+}

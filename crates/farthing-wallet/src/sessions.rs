@@ -1,0 +1,707 @@
+//! Paying in sessions: open once, sign vouchers, top up, close, and never lose count.
+//!
+//! ```text
+//! 402 ─► session there? ─ no ─► hold the deposit ─► remember ─► open, and buy with the first voucher
+//!             │ yes
+//!             ▼
+//!         enough deposited? ─ no ─► hold more ─► remember ─► top up
+//!             │
+//!             ▼
+//!         remember what is signed ─► voucher ─┬─ answered: the receipt says what was taken
+//!                                             ├─ 402: what it asks for, as far as it is owed
+//!                                             ├─ 410: count up, and open another
+//!                                             └─ silence: the same voucher again
+//! ```
+//!
+//! **Architecture invariant:** no more is ever signed for than what was bought by the wallet's own count and
+//! the price of the request at hand, whatever the seller says is missing.
+//!
+//! **Architecture invariant:** a deposit is held under the owner's caps from before it is signed until the
+//! session is closed; then what was spent counts as spent, and the rest is free again.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use farthing_core::{Act, Invitation, Object, Payer, SessionPayer, Unpayable};
+use farthing_ledger::{Fingerprint, PaymentId, TraceId};
+use farthing_money::Amount;
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use serde_json::Value;
+
+use crate::choose::{SessionChoice, choose_session};
+use crate::memory::{Asked, WalletSession, WalletSessionState};
+use crate::outcome::PaidFor;
+use crate::wallet::{ATTEMPTS_MAX, Answer, PAUSE_MAX, is_passing, problem_detail, retry_after};
+use crate::{
+    BooksError, Choice, MemoryError, Outcome, PayFailure, PayOptions, PayRequest, Refused,
+    StoredReceipt, Wallet,
+};
+
+/// How many answers of a seller are acted upon before the wallet gives up on a request.
+const ROUNDS_MAX: u32 = 6;
+
+/// How often a deposit is tried at half the size, where the caps do not allow all of it.
+const HALVINGS_MAX: u32 = 16;
+
+/// The offers that were made last, by what they are for: within a session, a request need not be refused
+/// first to be paid for.
+#[derive(Default)]
+pub struct KnownOffers(Mutex<BTreeMap<String, Invitation>>);
+
+impl KnownOffers {
+    fn name(request: &PayRequest) -> String {
+        format!("{} {}{}", request.method, request.origin(), request.url.path())
+    }
+
+    fn get(&self, request: &PayRequest) -> Option<Invitation> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&Self::name(request)).cloned()
+    }
+
+    fn keep(&self, request: &PayRequest, invitation: &Invitation) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(Self::name(request), invitation.clone());
+    }
+}
+
+/// What a seller's refusal says of a session.
+#[derive(Default)]
+struct Figures {
+    channel: Option<String>,
+    required: Option<u128>,
+    deposit: Option<u128>,
+    /// Whether the seller has never known the session.
+    never_was: bool,
+}
+
+impl Figures {
+    fn read(body: &[u8]) -> Self {
+        let Ok(Value::Object(problem)) = serde_json::from_slice(body) else {
+            return Self::default();
+        };
+        let text = |name| problem.get(name).and_then(Value::as_str);
+        let atoms = |name| text(name).and_then(|it| farthing_money::parse_atoms(it).ok());
+        Self {
+            channel: text("channelId").map(str::to_owned),
+            required: atoms("requiredCumulative"),
+            deposit: atoms("deposit"),
+            never_was: text("type").is_some_and(|it| it.ends_with("/session/channel-not-found")),
+        }
+    }
+}
+
+/// One request that is being paid for in a session.
+struct InSession<'a> {
+    request: &'a PayRequest,
+    options: &'a PayOptions,
+    choice: SessionChoice,
+}
+
+impl Wallet {
+    /// The best session offer that may be paid, among those of an answer.
+    pub(crate) fn session_choice(
+        &self,
+        request: &PayRequest,
+        options: &PayOptions,
+        answer: &Answer,
+    ) -> Option<SessionChoice> {
+        let invitations = self.invitations(&answer.fields);
+        let now = self.clock.now();
+        choose_session(invitations, request, &self.payers, &self.rules, options.limit.as_ref(), now)
+    }
+
+    /// The same, from an offer that was made before, where there is a session to use it with.
+    pub(crate) fn known_choice(
+        &self,
+        request: &PayRequest,
+        options: &PayOptions,
+    ) -> Result<Option<SessionChoice>, PayFailure> {
+        let Some(invitation) = self.offers.get(request) else { return Ok(None) };
+        let (limit, now) = (options.limit.as_ref(), self.clock.now());
+        let choice =
+            choose_session(vec![invitation], request, &self.payers, &self.rules, limit, now);
+        let Some(choice) = choice else { return Ok(None) };
+        let session = self.memory.session_with(&request.origin(), &choice.terms.binding)?;
+        Ok(session.map(|_| choice))
+    }
+
+    /// Pays for a request in a session, opening one if there is none.
+    ///
+    /// # Idempotency
+    ///
+    /// A request whose end is not known is asked for with the same voucher again.
+    ///
+    /// # Errors
+    ///
+    /// A [`PayFailure`]. [`BooksError::OverTotal`] before anything was signed for this request.
+    pub(crate) async fn pay_in_session(
+        &self,
+        request: &PayRequest,
+        options: &PayOptions,
+        choice: SessionChoice,
+    ) -> Result<Outcome, PayFailure> {
+        let _ours = self.lock_session(&request.origin(), &choice.terms.binding).await?;
+        let mut at = InSession { request, options, choice };
+        for _ in 0..ROUNDS_MAX {
+            if let Some(outcome) = self.round(&mut at).await? {
+                return Ok(outcome);
+            }
+        }
+        Err(PayFailure::Disputed { detail: "the seller asks again and again".to_owned() })
+    }
+
+    /// One voucher and what the seller says to it. Nothing means that there is more to be said.
+    async fn round(&self, at: &mut InSession<'_>) -> Result<Option<Outcome>, PayFailure> {
+        let (request, terms) = (at.request, at.choice.terms.clone());
+        let price = &terms.unit;
+        let known = self.memory.session_with(&request.origin(), &terms.binding)?;
+        let mut session = match known {
+            Some(session) => session,
+            None => self.begin_session(at).await?,
+        };
+        let resumed = session
+            .asked
+            .as_ref()
+            .is_some_and(|it| it.intent == request.intent() && it.price == *price);
+        // What was asked for before and never answered counts as bought.
+        if !resumed && let Some(before) = session.asked.take() {
+            session.spent =
+                session.with(session.spent.atoms().saturating_add(before.price.atoms()));
+        }
+        let cumulative = session.next(&request.intent(), price, terms.delta_min_atoms);
+        if cumulative > session.deposit.atoms() {
+            self.top_up(at, &mut session, cumulative).await?;
+        }
+        // What is asked for now is remembered before it is signed.
+        session.asked = Some(Asked {
+            intent: request.intent(),
+            cumulative: session.with(cumulative),
+            price: price.clone(),
+        });
+        session.signed = session.with(session.signed.atoms().max(cumulative));
+        session.used_at = self.clock.now();
+        self.memory.keep_session(&session)?;
+        let act = match session.state {
+            WalletSessionState::Opening => Act::Open { cumulative },
+            WalletSessionState::Open | WalletSessionState::Closing | WalletSessionState::Closed => {
+                Act::Voucher { cumulative }
+            }
+        };
+        let field = self.acted(&at.choice, &session, act).await?;
+        let answer = self.insist(request, &field, &at.choice.invitation).await?;
+        let payment = payment_of(&session, cumulative);
+        match answer.status {
+            StatusCode::PAYMENT_REQUIRED => {
+                self.refused_in_session(at, session, &answer, cumulative)?;
+                Ok(None)
+            }
+            // A seller's own 410 is an answer like any other.
+            StatusCode::GONE if Figures::read(&answer.body).channel.is_some() => {
+                // The request was not bought now; one that was asked for before may have been.
+                session.asked = None;
+                let before = if resumed { price.atoms() } else { 0 };
+                let spent = session.spent.atoms().saturating_add(before);
+                let spent = if never_was(&session, &answer) { 0 } else { spent };
+                self.count_up(&mut session, spent, "closed by the seller").await?;
+                self.offered_anew(at, &answer)?;
+                Ok(None)
+            }
+            status => {
+                let receipt =
+                    self.buyers.iter().find_map(|buyer| buyer.read_receipt(&answer.fields));
+                let mut paid = PaidFor {
+                    payment,
+                    trace: None,
+                    amount: Some(price.clone()),
+                    recipient: Some(terms.recipient.clone()),
+                    resumed,
+                    kept_until: None,
+                    receipt: receipt.clone(),
+                };
+                if status.is_server_error() {
+                    paid.kept_until = at.choice.invitation.expires_at;
+                } else {
+                    self.answered(&mut session, price, receipt.as_ref())?;
+                    self.offers.keep(request, &at.choice.invitation);
+                    if let Some(receipt) = receipt {
+                        let url = request.url.to_string();
+                        let at = self.clock.now();
+                        self.memory.keep_receipt(&StoredReceipt { payment, at, url, receipt })?;
+                    }
+                }
+                let Answer { status, fields, body } = answer;
+                Ok(Some(Outcome { status, fields, body, paid: Some(paid) }))
+            }
+        }
+    }
+
+    /// The seller has answered: what was asked for is bought.
+    fn answered(
+        &self,
+        session: &mut WalletSession,
+        price: &Amount,
+        receipt: Option<&Object>,
+    ) -> Result<(), PayFailure> {
+        session.state = WalletSessionState::Open;
+        session.asked = None;
+        let counted = session.spent.atoms().saturating_add(price.atoms());
+        let said = receipt.and_then(|receipt| atoms_in(receipt, "spent"));
+        // Less than counted is good news: a request whose end was not known had not been bought. More is
+        // the seller's claim, and counts only as far as it was signed for when the session is closed.
+        if said.is_some_and(|said| said > counted) {
+            tracing::warn!(
+                channel = session.channel,
+                "the seller says it took more than was asked"
+            );
+        }
+        session.spent = session.with(said.map_or(counted, |said| said.min(counted)));
+        Ok(self.memory.keep_session(session)?)
+    }
+
+    /// The seller asks for something else than it was given.
+    fn refused_in_session(
+        &self,
+        at: &mut InSession<'_>,
+        mut session: WalletSession,
+        answer: &Answer,
+        cumulative: u128,
+    ) -> Result<(), PayFailure> {
+        let figures = Figures::read(&answer.body);
+        let refused = PayFailure::Refused(Refused {
+            payment: payment_of(&session, cumulative),
+            status: answer.status,
+            detail: problem_detail(&answer.body),
+            held_until: at.choice.invitation.expires_at.unwrap_or_default(),
+        });
+        let own = figures.channel.as_deref() == Some(session.channel.as_str());
+        if !own {
+            // The offer was not taken: it is too old, or its price has changed. The voucher was not looked
+            // at, and the next one is signed for another offer.
+            let before = at.choice.invitation.challenge.clone();
+            self.offered_anew(at, answer)?;
+            return if at.choice.invitation.challenge == before || !is_stale_offer(&answer.body) {
+                Err(refused)
+            } else {
+                Ok(())
+            };
+        }
+        // It knows the session, so that it was opened; and it has not sold.
+        session.state = WalletSessionState::Open;
+        let required = figures.required.unwrap_or(u128::MAX);
+        if required > cumulative {
+            session.asked = None;
+            self.memory.keep_session(&session)?;
+            return Err(PayFailure::Disputed {
+                detail: format!(
+                    "the seller asks for {required} atoms in all, and by the wallet's count at most \
+                     {cumulative} are owed"
+                ),
+            });
+        }
+        let Some(deposit) = figures.deposit.filter(|it| *it < cumulative) else {
+            session.asked = None;
+            self.memory.keep_session(&session)?;
+            return Err(refused);
+        };
+        // Less was deposited than the wallet thought: the same voucher goes again once there is enough.
+        session.deposit = session.with(deposit);
+        self.memory.keep_session(&session)?;
+        self.offered_anew(at, answer)
+    }
+
+    /// Takes the fresh offer of an answer, where there is one that may be paid.
+    fn offered_anew(&self, at: &mut InSession<'_>, answer: &Answer) -> Result<(), PayFailure> {
+        let choice = self.session_choice(at.request, at.options, answer);
+        let same = choice.filter(|choice| choice.terms.binding == at.choice.terms.binding);
+        at.choice = same.ok_or_else(|| PayFailure::Disputed {
+            detail: "the seller has no session to offer any more that may be paid".to_owned(),
+        })?;
+        Ok(())
+    }
+
+    // --- deposits -----------------------------------------------------------------------------
+
+    /// Holds a deposit and remembers the session, before anything of it is signed.
+    async fn begin_session(&self, at: &InSession<'_>) -> Result<WalletSession, PayFailure> {
+        let SessionChoice { invitation, terms, payer } = &at.choice;
+        let least = terms.unit.atoms().max(terms.delta_min_atoms);
+        let most = self.deposit_max(&terms.unit).max(least);
+        let suggested = terms.suggested_deposit.as_ref().map_or(most, Amount::atoms);
+        let wanted = suggested.min(most).max(least);
+        let (payment, deposit) = self.hold_deposit(at, invitation, wanted, least).await?;
+        let prepared = match sessions_of(payer.as_ref())?
+            .prepare(invitation, &deposit, rand::random())
+            .await
+        {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                // Nothing was signed, so nothing can be spent.
+                self.books.release(payment).await?;
+                return Err(PayFailure::Rail(error));
+            }
+        };
+        let asset = deposit.asset().clone();
+        let now = self.clock.now();
+        let session = WalletSession {
+            method: invitation.method.clone(),
+            channel: prepared.channel,
+            origin: at.request.origin(),
+            binding: terms.binding.clone(),
+            recipient: terms.recipient.clone(),
+            url: at.request.url.to_string(),
+            http_method: at.request.method.to_string(),
+            state: WalletSessionState::Opening,
+            holds: vec![(payment, deposit.clone())],
+            deposit,
+            signed: Amount::zero(asset.clone()),
+            spent: Amount::zero(asset),
+            asked: None,
+            topping: None,
+            keepsake: prepared.keepsake,
+            opened_at: now,
+            used_at: now,
+        };
+        self.memory.keep_session(&session)?;
+        Ok(session)
+    }
+
+    /// The most that the owner lets be deposited at once.
+    fn deposit_max(&self, unit: &Amount) -> u128 {
+        self.rules.session_deposit.get(unit.asset()).copied().unwrap_or_default()
+    }
+
+    /// Holds `wanted` of the caps, or half of it again and again, down to `least`.
+    async fn hold_deposit(
+        &self,
+        at: &InSession<'_>,
+        invitation: &Invitation,
+        wanted: u128,
+        least: u128,
+    ) -> Result<(PaymentId, Amount), PayFailure> {
+        let mut atoms = wanted;
+        for _ in 0..HALVINGS_MAX {
+            let deposit = Amount::new(at.choice.terms.unit.asset().clone(), atoms);
+            let choice = Choice {
+                invitation: invitation.clone(),
+                price: farthing_core::Price {
+                    amount: deposit.clone(),
+                    recipient: at.choice.terms.recipient.clone(),
+                    shares: Vec::new(),
+                },
+                payer: at.choice.payer.clone(),
+            };
+            let trace = TraceId::new(self.clock.now(), rand::random());
+            match self.books.hold(&choice, at.request, &self.rules, trace).await {
+                Ok(payment) => return Ok((payment, deposit)),
+                Err(BooksError::OverTotal) if atoms > least => {
+                    atoms = atoms.checked_div(2).unwrap_or_default().max(least);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(BooksError::OverTotal.into())
+    }
+
+    /// Deposits more, so that `cumulative` can be signed for.
+    async fn top_up(
+        &self,
+        at: &InSession<'_>,
+        session: &mut WalletSession,
+        cumulative: u128,
+    ) -> Result<(), PayFailure> {
+        if session.state == WalletSessionState::Opening {
+            // It is opened with what there is: a price beyond the deposit is one that has changed.
+            let detail = "the price is more than the deposit of a session that is being opened";
+            return Err(PayFailure::Disputed { detail: detail.to_owned() });
+        }
+        if session.topping.is_some() {
+            self.look_at_deposit(at.request, session).await?;
+            if cumulative <= session.deposit.atoms() {
+                return Ok(());
+            }
+        }
+        let missing = cumulative.saturating_sub(session.deposit.atoms());
+        let wanted = self.deposit_max(&at.choice.terms.unit).max(missing);
+        // Opening and topping up each answer a challenge of their own.
+        let choice = self.fresh_choice(at.request, session).await?;
+        let (payment, more) = self.hold_deposit(at, &choice.invitation, wanted, missing).await?;
+        session.holds.push((payment, more.clone()));
+        session.topping = Some(more.clone());
+        self.memory.keep_session(session)?;
+        let act = Act::TopUp { additional: more.atoms() };
+        let answer = self.do_in_session(at.request, &choice, session, act).await?;
+        if !answer.status.is_success() {
+            // It was not taken, and cannot be any more: its challenge was answered.
+            session.holds.retain(|(held, _)| *held != payment);
+            session.topping = None;
+            self.memory.keep_session(session)?;
+            self.books.release(payment).await?;
+            return Err(PayFailure::Refused(Refused {
+                payment,
+                status: answer.status,
+                detail: problem_detail(&answer.body),
+                held_until: choice.invitation.expires_at.unwrap_or_default(),
+            }));
+        }
+        session.topping = None;
+        session.deposit = session.with(session.deposit.atoms().saturating_add(more.atoms()));
+        Ok(self.memory.keep_session(session)?)
+    }
+
+    /// Asks the seller how much lies in a session of which a further deposit was never answered.
+    async fn look_at_deposit(
+        &self,
+        request: &PayRequest,
+        session: &mut WalletSession,
+    ) -> Result<(), PayFailure> {
+        if session.signed.is_zero() {
+            return Ok(());
+        }
+        let choice = self.fresh_choice(request, session).await?;
+        let act = Act::Voucher { cumulative: session.signed.atoms() };
+        let head = PayRequest { method: Method::HEAD, ..request.clone() };
+        let answer = self.do_in_session(&head, &choice, session, act).await?;
+        let receipt = self.buyers.iter().find_map(|buyer| buyer.read_receipt(&answer.fields));
+        let Some(deposit) = receipt.as_ref().and_then(|it| atoms_in(it, "deposit")) else {
+            return Ok(());
+        };
+        let held = session.holds.iter().map(|(_, held)| held.atoms()).fold(0, u128::saturating_add);
+        session.deposit = session.with(deposit.min(held));
+        session.topping = None;
+        Ok(self.memory.keep_session(session)?)
+    }
+
+    // --- closing ------------------------------------------------------------------------------
+
+    /// Closes a session with its seller, and gets back what was not spent.
+    ///
+    /// # Idempotency
+    ///
+    /// Closing again finds it closed.
+    ///
+    /// # Errors
+    ///
+    /// A [`PayFailure`]; what is not known to be closed stays held.
+    pub async fn close_session(&self, channel: &str) -> Result<WalletSession, PayFailure> {
+        let find = || -> Result<WalletSession, PayFailure> {
+            let all = self.memory.sessions()?;
+            let found = all.into_iter().find(|session| session.channel == channel);
+            found.ok_or(PayFailure::NoSession)
+        };
+        let session = find()?;
+        let _ours = self.lock_session(&session.origin, &session.binding).await?;
+        // As it stands now that nobody else is at it.
+        let mut session = find()?;
+        if session.state == WalletSessionState::Closed {
+            return Ok(session);
+        }
+        let request = request_of(&session)?;
+        if session.state == WalletSessionState::Open {
+            session.state = WalletSessionState::Closing;
+            self.memory.keep_session(&session)?;
+        }
+        let mut cumulative = session.signed.atoms();
+        for _ in 0..ROUNDS_MAX {
+            let choice = self.fresh_choice(&request, &session).await?;
+            let act = Act::Close { cumulative };
+            let answer = self.do_in_session(&request, &choice, &session, act).await?;
+            if answer.status == StatusCode::GONE && Figures::read(&answer.body).channel.is_some() {
+                let asked = session.asked.as_ref().map_or(0, |asked| asked.price.atoms());
+                let counted = session.spent.atoms().saturating_add(asked);
+                let counted = if never_was(&session, &answer) { 0 } else { counted };
+                self.count_up(&mut session, counted, "closed by the seller").await?;
+                return Ok(session);
+            }
+            if answer.status.is_success() {
+                let receipt =
+                    self.buyers.iter().find_map(|buyer| buyer.read_receipt(&answer.fields));
+                let said = receipt.as_ref().and_then(|receipt| atoms_in(receipt, "spent"));
+                let most = session.signed.atoms();
+                let spent = said.unwrap_or(most).min(most);
+                let reference = session.channel.clone();
+                self.count_up(&mut session, spent, &reference).await?;
+                return Ok(session);
+            }
+            let figures = Figures::read(&answer.body);
+            // A rail that settles what a voucher says wants one for exactly what was spent.
+            match figures.required {
+                Some(required) if required < cumulative => cumulative = required,
+                Some(_) | None => {
+                    return Err(PayFailure::Refused(Refused {
+                        payment: payment_of(&session, cumulative),
+                        status: answer.status,
+                        detail: problem_detail(&answer.body),
+                        held_until: choice.invitation.expires_at.unwrap_or_default(),
+                    }));
+                }
+            }
+        }
+        Err(PayFailure::Disputed { detail: "the seller does not close the session".to_owned() })
+    }
+
+    /// Finishes what earlier processes left: sessions of which it is not known whether they were opened, or
+    /// that are to be closed, are closed. Answers with the sessions that were.
+    ///
+    /// # Errors
+    ///
+    /// A [`PayFailure`] of the memory. A seller that cannot be reached is asked the next time.
+    pub async fn recover_sessions(
+        &self,
+    ) -> Result<Vec<(String, Result<WalletSession, PayFailure>)>, PayFailure> {
+        let mut recovered = Vec::new();
+        for session in self.memory.sessions()? {
+            let hangs = match session.state {
+                WalletSessionState::Opening | WalletSessionState::Closing => true,
+                WalletSessionState::Open => session.asked.is_some() || session.topping.is_some(),
+                WalletSessionState::Closed => false,
+            };
+            if hangs {
+                let closed = self.close_session(&session.channel).await;
+                recovered.push((session.channel, closed));
+            }
+        }
+        Ok(recovered)
+    }
+
+    /// Writes down what a session came to: what was spent is spent, and the rest of what was held is free.
+    async fn count_up(
+        &self,
+        session: &mut WalletSession,
+        spent: u128,
+        reference: &str,
+    ) -> Result<(), PayFailure> {
+        let mut left = spent;
+        for (payment, held) in &session.holds {
+            let moved = session.with(left.min(held.atoms()));
+            left = left.saturating_sub(moved.atoms());
+            self.books.counted_up(*payment, moved, reference).await?;
+        }
+        session.spent = session.with(spent);
+        session.state = WalletSessionState::Closed;
+        (session.asked, session.topping) = (None, None);
+        Ok(self.memory.keep_session(session)?)
+    }
+
+    // --- speaking -----------------------------------------------------------------------------
+
+    async fn lock_session(
+        &self,
+        origin: &str,
+        binding: &str,
+    ) -> Result<crate::IntentLock, MemoryError> {
+        let parts = [origin, binding].map(str::as_bytes);
+        self.memory.lock_apart(&Fingerprint::of("session", &parts)).await
+    }
+
+    /// A fresh offer for a session: what a request without payment is answered with.
+    async fn fresh_choice(
+        &self,
+        request: &PayRequest,
+        session: &WalletSession,
+    ) -> Result<SessionChoice, PayFailure> {
+        let bare = PayRequest { body: bytes::Bytes::new(), ..request.clone() };
+        let asked = self.send(&bare, None).await.map_err(PayFailure::Unreachable)?;
+        let mut offers = self.invitations(&asked.fields).into_iter().filter_map(|invitation| {
+            let payer = self.payers.iter().find(|payer| payer.method() == invitation.method)?;
+            let terms = payer.session()?.session_terms(&invitation).ok()?;
+            (terms.binding == session.binding).then(|| SessionChoice {
+                invitation,
+                terms,
+                payer: payer.clone(),
+            })
+        });
+        offers.next().ok_or_else(|| PayFailure::Disputed {
+            detail: "the seller offers no such session any more".to_owned(),
+        })
+    }
+
+    /// Does something that buys nothing.
+    async fn do_in_session(
+        &self,
+        request: &PayRequest,
+        choice: &SessionChoice,
+        session: &WalletSession,
+        act: Act,
+    ) -> Result<Answer, PayFailure> {
+        let field = self.acted(choice, session, act).await?;
+        let bare = PayRequest { body: bytes::Bytes::new(), ..request.clone() };
+        self.insist(&bare, &field, &choice.invitation).await
+    }
+
+    async fn acted(
+        &self,
+        choice: &SessionChoice,
+        session: &WalletSession,
+        act: Act,
+    ) -> Result<(HeaderName, HeaderValue), PayFailure> {
+        let SessionChoice { invitation, payer, .. } = choice;
+        let rail = sessions_of(payer.as_ref())?;
+        let paid =
+            rail.act(invitation, &session.prepared(), act).await.map_err(PayFailure::Rail)?;
+        self.credential(invitation, &paid).map_err(PayFailure::Rail)
+    }
+
+    /// Sends a credential until it is answered, or leaves it for later.
+    async fn insist(
+        &self,
+        request: &PayRequest,
+        field: &(HeaderName, HeaderValue),
+        invitation: &Invitation,
+    ) -> Result<Answer, PayFailure> {
+        let expires_at = invitation.expires_at.unwrap_or_default();
+        let mut pause = self.pause;
+        for attempt in 1..=ATTEMPTS_MAX {
+            let wait = match self.send(request, Some(field)).await {
+                Ok(answer) if is_passing(answer.status) => {
+                    retry_after(&answer.fields).unwrap_or(pause)
+                }
+                Ok(answer) => return Ok(answer),
+                Err(error) => {
+                    tracing::info!(%error, attempt, "no answer yet; the same goes again");
+                    pause
+                }
+            };
+            let wait = wait.min(PAUSE_MAX);
+            if attempt < ATTEMPTS_MAX && self.clock.now().after(wait) < expires_at {
+                tokio::time::sleep(wait).await;
+                pause = pause.saturating_mul(2);
+            }
+        }
+        Err(PayFailure::Hanging)
+    }
+}
+
+/// The request that a session is closed with: where it was opened, and nothing else.
+fn request_of(session: &WalletSession) -> Result<PayRequest, PayFailure> {
+    let url = session.url.parse().map_err(|_| PayFailure::NoSession)?;
+    let method = Method::from_bytes(session.http_method.as_bytes());
+    let method = method.map_err(|_| PayFailure::NoSession)?;
+    let (fields, body) = (http::HeaderMap::new(), bytes::Bytes::new());
+    Ok(PayRequest { method, url, fields, body })
+}
+
+fn sessions_of(payer: &dyn Payer) -> Result<&dyn SessionPayer, PayFailure> {
+    let unpayable = PayFailure::Rail(farthing_core::PayError::Invitation(Unpayable::Method));
+    payer.session().ok_or(unpayable)
+}
+
+/// Whether a session was never opened: the seller says so, and has never said otherwise.
+fn never_was(session: &WalletSession, answer: &Answer) -> bool {
+    session.state == WalletSessionState::Opening && Figures::read(&answer.body).never_was
+}
+
+fn payment_of(session: &WalletSession, cumulative: u128) -> PaymentId {
+    let parts = [session.method.as_bytes(), session.channel.as_bytes(), &cumulative.to_be_bytes()];
+    PaymentId::of(&Fingerprint::of("wallet voucher", &parts))
+}
+
+fn atoms_in(receipt: &Object, name: &str) -> Option<u128> {
+    farthing_money::parse_atoms(receipt.get(name)?.as_str()?).ok()
+}
+
+/// Whether a refusal says that the offer was at fault, and not what was paid.
+fn is_stale_offer(body: &[u8]) -> bool {
+    let Ok(problem) = serde_json::from_slice::<Value>(body) else { return false };
+    let kind = problem.get("type").and_then(Value::as_str).unwrap_or_default();
+    kind.ends_with("/invalid-challenge") || kind.ends_with("/payment-expired")
+}
