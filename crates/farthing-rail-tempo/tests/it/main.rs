@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects)]
 
 mod chain;
+mod channels;
 mod nodes;
 mod refunds;
 mod world;
@@ -19,5 +20,6 @@ async fn railway() -> Option<Railway> {
 }
 
 farthing_testkit::rail_suite!(railway().await);
+mod sessions;
 mod sponsored;
 mod unpaid;
