@@ -8,8 +8,8 @@ use http::HeaderMap;
 
 use crate::books::{self, Standing};
 use crate::{
-    Answer, Ask, Checked, Posted, Presented, Protocol, Rail, Refusal, Rejection, Reserved,
-    SettleError, Store,
+    Answer, Ask, Checked, Managed, Posted, Presented, Protocol, Rail, Refusal, Rejection, Reserved,
+    SESSION, SettleError, Store,
 };
 
 #[cfg(test)]
@@ -37,6 +37,8 @@ pub enum Admission {
     Execute(Box<Reserved>),
     /// Give the same answer as before, and run nothing.
     Again(Box<Answer>),
+    /// Something was done with a session that bought nothing: say so, and run nothing.
+    Managed(Box<Managed>),
 }
 
 impl Till {
@@ -62,6 +64,9 @@ impl Till {
             presented => presented?,
         };
         let Some(presented) = presented else { return Ok(Admission::Challenge) };
+        if presented.intent == SESSION {
+            return self.admit_in_session(presented, ask, now).await;
+        }
         let rail = self.rail(&presented.method)?;
         let checked = Checked::by(rail, presented, ask, now)?;
         let (held, settled) = match books::claim(&self.store, checked, now).await? {
@@ -104,7 +109,7 @@ impl Till {
     }
 
     /// The answer that was given before.
-    async fn again(&self, payment: PaymentId) -> Result<Admission, Refusal> {
+    pub(crate) async fn again(&self, payment: PaymentId) -> Result<Admission, Refusal> {
         let answer = self.store.answer(payment).await?;
         answer.map(|answer| Admission::Again(Box::new(answer))).ok_or(Refusal::Answered)
     }

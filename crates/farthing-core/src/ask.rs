@@ -7,7 +7,7 @@ use std::time::Duration;
 use farthing_ledger::{Fingerprint, Holder, Terms, TraceId};
 use farthing_money::{Amount, Timestamp};
 
-use crate::Object;
+use crate::{Object, SESSION, SessionPrice};
 
 /// What a seller asks for one request: what is bought, and the ways to pay for it.
 #[derive(Clone, Debug)]
@@ -45,15 +45,27 @@ pub struct Scope {
 }
 
 impl Scope {
+    /// A digest of what a session is opened for: the route, whichever of its requests are made in it. What
+    /// each costs, the offer says.
+    #[must_use]
+    pub fn session_digest(&self) -> ScopeDigest {
+        ScopeDigest::of("session scope", &[self.route.as_bytes()])
+    }
+
     /// A digest of everything that is bought but the body, which has a digest of its own on every
     /// wire.
     #[must_use]
     pub fn digest(&self) -> ScopeDigest {
         let parts = [&*self.route, &self.method, &self.path, &self.query];
-        let parts = parts.map(str::as_bytes);
+        ScopeDigest::of("scope", &parts.map(str::as_bytes))
+    }
+}
+
+impl ScopeDigest {
+    fn of(kind: &str, parts: &[&[u8]]) -> Self {
         let mut digest = [0; 16];
-        digest.copy_from_slice(Fingerprint::of("scope", &parts).as_bytes().split_at(16).0);
-        ScopeDigest(digest)
+        digest.copy_from_slice(Fingerprint::of(kind, parts).as_bytes().split_at(16).0);
+        Self(digest)
     }
 }
 
@@ -81,6 +93,7 @@ pub struct Quote {
     amount: Amount,
     payee: Holder,
     request: String,
+    session: Option<SessionPrice>,
 }
 
 impl Quote {
@@ -95,7 +108,21 @@ impl Quote {
     ) -> Self {
         // In-memory JSON with string keys always serialises.
         let request = serde_json_canonicalizer::to_string(request).unwrap_or_default();
-        Self { method: method.to_owned(), intent: intent.to_owned(), amount, payee, request }
+        let (method, intent) = (method.to_owned(), intent.to_owned());
+        Self { method, intent, amount, payee, request, session: None }
+    }
+
+    /// The quote of rail `method` for a session with `payee`, whose wire form is `request`.
+    #[must_use]
+    pub fn session(method: &str, price: SessionPrice, payee: Holder, request: &Object) -> Self {
+        let unit = price.unit.clone();
+        Self { session: Some(price), ..Self::new(method, SESSION, unit, payee, request) }
+    }
+
+    /// What the session costs, if it is one.
+    #[must_use]
+    pub const fn session_price(&self) -> Option<&SessionPrice> {
+        self.session.as_ref()
     }
 
     /// The payment method.
@@ -110,7 +137,7 @@ impl Quote {
         &self.intent
     }
 
-    /// The price.
+    /// The price; of one unit, where it is a session's.
     #[must_use]
     pub const fn amount(&self) -> &Amount {
         &self.amount
@@ -154,13 +181,14 @@ impl Ask {
     /// `entropy` is drawn once for each; it must be unpredictable and never repeat, since it is what
     /// makes two challenges for the same thing differ.
     pub fn offers(&self, now: Timestamp, mut entropy: impl FnMut() -> [u8; 10]) -> Vec<Offer> {
-        let scope = self.scope.digest();
+        let (scope, session_scope) = (self.scope.digest(), self.scope.session_digest());
         let expires_at = now.after(self.offer_ttl).floor_to_millis();
         let offer = |quote: &Arc<Quote>| Offer {
             quote: Arc::clone(quote),
             trace: TraceId::new(now, entropy()),
-            scope,
-            body: self.scope.body,
+            scope: if quote.session.is_some() { session_scope } else { scope },
+            // Many requests are made within one session, whatever their bodies.
+            body: self.scope.body.filter(|_| quote.session.is_none()),
             expires_at,
             description: self.description.clone(),
             authorization_is_taken: self.authorization_is_taken,

@@ -36,10 +36,15 @@ pub(crate) async fn claim(
     let request = checked.claim();
     let payment = request.payment.clone();
     let own = Arc::clone(store);
+    let channel = request.voucher.as_ref().map(|claim| claim.voucher.channel.clone());
+    let refused = |error| match (error, channel) {
+        (ClaimError::Channel(error), Some(channel)) => Refusal::of(channel, error),
+        (error, _) => error.into(),
+    };
     let posted = |payment, settlement| {
         Standing::Posted(Box::new(Posted::new(payment, settlement, Arc::clone(store))))
     };
-    Ok(match (store.claim(request, now).await?, checked.money()) {
+    Ok(match (store.claim(request, now).await.map_err(refused)?, checked.money()) {
         (Claim::Fresh, Money::Rail) => Standing::Held(Box::new(checked.held(payment, own))),
         (Claim::Abandoned, _) => Standing::Abandoned(Box::new(checked.held(payment, own))),
         (Claim::Unsettled, Money::Book) => {
@@ -57,6 +62,7 @@ pub(crate) async fn claim(
             let reference = payment.challenge.clone();
             posted(payment, Settlement::new(reference, now))
         }
+        (Claim::Bought(payment, settlement), _) => posted(*payment, settlement),
         (Claim::Undelivered(settlement), _) => posted(payment, settlement),
         (Claim::Delivered(payment, ..), _) => Standing::Delivered(payment),
         (Claim::Pending(payment), _) => Standing::Pending(payment),
@@ -74,7 +80,7 @@ pub(crate) async fn post(
     now: Timestamp,
 ) -> Result<Posted, StoreError> {
     let Settled { reference, cost } = settled;
-    let settlement = Settlement { reference, settled_at: now, cost };
+    let settlement = Settlement { cost, ..Settlement::new(reference, now) };
     store.post(held.key(), settlement.clone(), now).await?;
     // From here on it is the right to deliver.
     Ok(Posted::new(held.into_payment(), settlement, Arc::clone(store)))
@@ -94,7 +100,7 @@ pub(crate) async fn found(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let Settled { reference, cost } = settled;
-    let settlement = Settlement { reference, settled_at: now, cost };
+    let settlement = Settlement { cost, ..Settlement::new(reference, now) };
     // Dropping the right gives it back, to whoever presents the credential.
     store.post(right.payment(), settlement, now).await
 }
@@ -116,7 +122,10 @@ impl From<ClaimError> for Refusal {
             ClaimError::UnknownKey => Self::Payer(crate::Rejection::Invalid),
             ClaimError::Duplicate => Self::Conflict,
             ClaimError::KeyMisused => Self::KeyMisused,
-            ClaimError::OverCap | ClaimError::Legs | ClaimError::Unavailable => Self::TryAgain,
+            ClaimError::OverCap
+            | ClaimError::Legs
+            | ClaimError::Channel(_)
+            | ClaimError::Unavailable => Self::TryAgain,
         }
     }
 }

@@ -34,6 +34,8 @@ mod rail;
 mod recover;
 mod refund;
 mod refusal;
+mod session;
+mod sessions;
 mod stage;
 mod store;
 
@@ -41,13 +43,18 @@ pub use admit::{Admission, Till};
 pub use ask::{Ask, Offer, Quote, Scope, ScopeDigest};
 pub use buyer::{Buyer, Fate, Invitation, Paid, PayError, Payer, Price, PriceShare, Unpayable};
 pub use limits::{Gcra, GcraState};
-pub use protocol::{Protocol, ReceiptFacts};
+pub use protocol::{ManagedFacts, Protocol, ReceiptFacts};
 pub use rail::{Evidence, NoRefund, Rail, RailRules, Refunds, SettleError, Share, Unquotable};
 pub use recover::{
     Conclusion, Recovered, Recovery, Step, conclude, explain, explain_missing, explain_refund,
 };
 pub use refund::{RefundAsk, RefundRefusal};
-pub use refusal::{Refusal, Rejection};
+pub use refusal::{Refusal, Rejection, SessionRefusal};
+pub use session::{
+    Action, ChannelFate, Opening, SESSION, SessionPrice, SessionRail, SessionRules, SettledInAll,
+    TopUp,
+};
+pub use sessions::{Errand, Managed, Taken, Tended, Tending};
 pub use stage::{Checked, Held, Posted, Presented, Reserved, Settled, identity};
 pub use store::{Answer, Ordered, Store, StoreError};
 

@@ -4,7 +4,7 @@ use farthing_ledger::{Payment, Settlement};
 use farthing_money::Timestamp;
 use http::HeaderMap;
 
-use crate::{Ask, Offer, Presented, Rejection};
+use crate::{Ask, Managed, Offer, Presented, Rejection};
 
 /// One way to ask for payment over HTTP: header names, encodings, and the binding of challenges.
 ///
@@ -32,6 +32,18 @@ pub trait Protocol: Send + Sync {
 
     /// Adds a receipt to the header fields of a successful answer.
     fn write_receipt(&self, facts: &ReceiptFacts<'_>, response: &mut HeaderMap);
+
+    /// Adds a receipt for something that was done with a session and has bought nothing.
+    fn write_session(&self, facts: &ManagedFacts<'_>, response: &mut HeaderMap) {
+        let _ = (facts, response);
+    }
+}
+
+/// What the receipt of something says that was done with a session.
+#[derive(Clone, Copy, Debug)]
+pub struct ManagedFacts<'a> {
+    /// What was done.
+    pub managed: &'a Managed,
 }
 
 /// What a receipt says.

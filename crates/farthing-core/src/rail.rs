@@ -5,7 +5,7 @@ use std::time::Duration;
 use farthing_ledger::{Holder, Money, Payment, Proof, Refund, Source};
 use farthing_money::{Amount, Timestamp};
 
-use crate::{BoxFuture, Held, Object, Presented, Rejection, Settled};
+use crate::{BoxFuture, Held, Object, Presented, Rejection, SessionRail, Settled};
 
 /// A way for money to move: a prepaid account, a chain, a card network, Lightning.
 ///
@@ -32,6 +32,11 @@ pub trait Rail: Send + Sync {
     ///
     /// A [`Rejection`] is the payer's to fix and becomes a fresh 402.
     fn check(&self, presented: &Presented, now: Timestamp) -> Result<Evidence, Rejection>;
+
+    /// The sessions of this rail, if it has any.
+    fn session(&self) -> Option<&dyn SessionRail> {
+        None
+    }
 
     /// Moves the money. Never called for [`Money::Book`], which moves with the claim, nor for
     /// [`Money::None`].

@@ -29,10 +29,10 @@ use crate::{RailRules, RefundRefusal, Refunds, SettleError, Settled, Till, books
 mod tests;
 
 /// How long after a step that came to nothing the next one follows; twice as long each time.
-const PAUSE: Duration = Duration::from_secs(1);
+pub(crate) const PAUSE: Duration = Duration::from_secs(1);
 
 /// The longest between two steps.
-const PAUSE_MAX: Duration = Duration::from_mins(1);
+pub(crate) const PAUSE_MAX: Duration = Duration::from_mins(1);
 
 /// What recovery remembers between two looks.
 #[derive(Clone, Debug, Default)]
@@ -323,7 +323,7 @@ impl Till {
         let Ok(rail) = self.rail(&refund.method) else { return Came::ToNothing };
         let written = match rail.refund(refund).await {
             Ok(Settled { reference, cost }) => {
-                let settlement = Settlement { reference, settled_at: now, cost };
+                let settlement = Settlement { cost, ..Settlement::new(reference, now) };
                 let posted = self.store.post_refund(refund.payment, refund.id, settlement, now);
                 posted.await.map(|()| Came::Refunded)
             }

@@ -140,7 +140,10 @@ impl Till {
         now: Timestamp,
     ) -> Result<(Refund, Ordered), RefundRefusal> {
         let rail = self.rail(&order.payment.method).ok();
-        let by_the_rail = rail.filter(|rail| rail.rules().refunds == Refunds::Rail);
+        // What was paid on a channel lies in the book until the channel is closed.
+        let on_a_channel = order.payment.voucher.is_some();
+        let by_the_rail =
+            rail.filter(|rail| rail.rules().refunds == Refunds::Rail && !on_a_channel);
         let mut way = order.way;
         let mut request = requested(order, way, limits)?;
         if let (Way::Back, Some(rail), false) = (way, by_the_rail, order.amount.is_zero()) {

@@ -1,6 +1,6 @@
 //! Why a credential bought nothing, and whose turn it is.
 
-use farthing_ledger::{Fingerprint, PaymentId};
+use farthing_ledger::{ChannelError, ChannelId, Fingerprint, PaymentId};
 
 /// What a payer got wrong. Each becomes a fresh challenge and one problem type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,10 +31,13 @@ pub enum Rejection {
     /// The proof does not verify: `verification-failed`.
     #[error("the proof does not verify")]
     Invalid,
+    /// The signature of an action within a session does not verify: `session/invalid-signature`.
+    #[error("the signature does not verify")]
+    Signature,
 }
 
 /// Why a credential bought nothing. The variants are the answers a caller may give.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The payer's fault: a fresh challenge and a problem.
     #[error(transparent)]
@@ -73,8 +76,47 @@ pub enum Refusal {
     /// This very payment is being settled or delivered: 503. The payer keeps the credential.
     #[error("the payment is in progress")]
     InProgress(PaymentId),
+    /// The session does not allow it: a fresh challenge, and one of the session's problems.
+    #[error(transparent)]
+    Session(Box<SessionRefusal>),
     /// Ours or the rail's fault, or an outcome nobody knows yet: 503 with `Retry-After`. The payer
     /// keeps the credential.
     #[error("the payment could not be completed now")]
     TryAgain,
+}
+
+/// What a session does not allow. It is the payer's to mend: with another voucher, more deposit, or another
+/// session.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{channel}: {error}")]
+pub struct SessionRefusal {
+    /// The channel.
+    pub channel: ChannelId,
+    /// Why.
+    pub error: ChannelError,
+}
+
+impl Refusal {
+    /// What the book's word about a channel is to whoever asked.
+    pub(crate) fn of(channel: ChannelId, error: ChannelError) -> Self {
+        match error {
+            ChannelError::Overdrawn => Self::Short,
+            ChannelError::UnknownKey => Self::Payer(Rejection::Invalid),
+            ChannelError::Taken => Self::Replayed,
+            ChannelError::Unknown
+            | ChannelError::Closed
+            | ChannelError::Signer
+            | ChannelError::Binding
+            | ChannelError::NotAdvancing(_)
+            | ChannelError::DeltaTooSmall(_)
+            | ChannelError::OverDeposit(_)
+            | ChannelError::Short(_) => Self::Session(Box::new(SessionRefusal { channel, error })),
+            ChannelError::Opening
+            | ChannelError::Busy
+            | ChannelError::Stale
+            | ChannelError::NoPayment
+            | ChannelError::OutOfOrder
+            | ChannelError::Unavailable => Self::TryAgain,
+        }
+    }
 }

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use farthing_ledger::{
     Account, AccountKind, Capture, ClaimRequest, Fingerprint, Holder, Leg, Money, Outcome, Payment,
-    PaymentId, Proof, Settlement, Terms, TraceId, VoidReason,
+    PaymentId, Proof, Settlement, Source, Terms, TraceId, VoidReason, Voucher, VoucherClaim,
 };
 use farthing_money::{Amount, Timestamp};
 
-use crate::{Answer, Ask, Evidence, Object, Rail, Rejection, ScopeDigest, Store, StoreError};
+use crate::{
+    Answer, Ask, Evidence, Object, Quote, Rail, Rejection, ScopeDigest, Store, StoreError,
+};
 
 /// How long an `Idempotency-Key` is remembered.
 const IDEMPOTENCY_KEPT: std::time::Duration = std::time::Duration::from_hours(24);
@@ -67,6 +69,7 @@ pub struct Checked {
     /// The digest of the whole request.
     request: Fingerprint,
     terms: Terms,
+    voucher: Option<VoucherClaim>,
 }
 
 impl Checked {
@@ -78,16 +81,45 @@ impl Checked {
         now: Timestamp,
     ) -> Result<Self, Rejection> {
         let evidence = rail.check(&presented, now)?;
-        let body = ask.scope.body.unwrap_or_default();
-        let scope = presented.scope.to_string();
-        let request = Fingerprint::of("request", &[scope.as_bytes(), &body]);
+        let request = request_of(&presented, ask);
         // Only money that lies in the book can be held until the handler has succeeded.
         let capture = match evidence.money {
             Money::Book => ask.terms.capture,
             Money::Rail | Money::None => Capture::Before,
         };
         let terms = Terms { capture, ..ask.terms };
-        Ok(Self { presented, evidence, request, terms })
+        Ok(Self { presented, evidence, request, terms, voucher: None })
+    }
+
+    /// A request that pays the price of `quote` with a voucher whose signature holds.
+    ///
+    /// A session's challenge is answered by many vouchers: the voucher identifies the payment, and together
+    /// with what it is to buy it is the credential. The same voucher for the same request is the same
+    /// payment, under whichever challenge it comes; for another request it is none.
+    pub(crate) fn with_voucher(
+        mut presented: Presented,
+        claim: VoucherClaim,
+        quote: &Quote,
+        ask: &Ask,
+    ) -> Self {
+        let request = request_of(&presented, ask);
+        let Voucher { channel, cumulative, signature } = &claim.voucher;
+        let identity = channel.voucher(*cumulative);
+        let parts = [signature.as_bytes(), claim.signer.as_bytes(), request.as_bytes()];
+        presented.credential = Fingerprint::of("voucher credential", &parts);
+        presented.trace = TraceId::new(presented.trace.begins_at(), entropy_of(&identity));
+        let evidence = Evidence {
+            payer: claim.signer.clone(),
+            payee: quote.payee().clone(),
+            amount: quote.amount().clone(),
+            shares: Vec::new(),
+            from: Source::Account(channel.account(quote.amount().asset())),
+            proofs: Vec::new(),
+            money: Money::Book,
+            inquiry: None,
+        };
+        let terms = Terms { capture: Capture::Before, ..ask.terms };
+        Self { presented, evidence, request, terms, voucher: Some(claim) }
     }
 
     /// What the books are asked to do.
@@ -96,7 +128,10 @@ impl Checked {
     /// answering it once.
     pub(crate) fn claim(&self) -> ClaimRequest {
         let Self { presented, evidence, .. } = self;
-        let identity = identity(presented.protocol, &presented.challenge);
+        let identity = match &self.voucher {
+            Some(claim) => claim.voucher.channel.voucher(claim.voucher.cumulative),
+            None => identity(presented.protocol, &presented.challenge),
+        };
         let keep_until = Some(presented.expires_at);
         let mut proofs = vec![Proof { fingerprint: identity, keep_until }];
         proofs.extend(&evidence.proofs);
@@ -107,6 +142,7 @@ impl Checked {
             legs: self.legs(),
             money: evidence.money,
             caps: Vec::new(),
+            voucher: self.voucher.clone().map(Box::new),
         }
     }
 
@@ -143,6 +179,7 @@ impl Checked {
             request: presented.idempotency_key.as_ref().map(|_| self.request),
             inquiry: evidence.inquiry.clone(),
             terms: self.terms,
+            voucher: None,
         }
     }
 
@@ -164,6 +201,20 @@ impl Checked {
         let right = Right::new(payment.id, store);
         Held { payment, presented: self.presented, right }
     }
+}
+
+/// The digest of the whole request, its body included.
+fn request_of(presented: &Presented, ask: &Ask) -> Fingerprint {
+    let body = ask.scope.body.unwrap_or_default();
+    let scope = presented.scope.to_string();
+    Fingerprint::of("request", &[scope.as_bytes(), &body])
+}
+
+/// Ten bytes that are as hard to foresee as the signature they come from.
+fn entropy_of(identity: &Fingerprint) -> [u8; 10] {
+    let mut entropy = [0; 10];
+    entropy.copy_from_slice(identity.as_bytes().split_at(10).0);
+    entropy
 }
 
 /// The fingerprint of answering one challenge of one protocol; the payment's id is made of it.

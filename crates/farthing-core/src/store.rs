@@ -1,9 +1,9 @@
 //! The port to memory.
 
 use farthing_ledger::{
-    Claim, ClaimError, ClaimRequest, Entry, EntryError, Finding, Fingerprint, Outcome, PaymentId,
-    Record, RefundError, RefundId, RefundRequest, RefundStanding, Settlement, TraceId, VoidReason,
-    Work,
+    Channel, ChannelError, ChannelStep, Claim, ClaimError, ClaimRequest, Entry, EntryError,
+    Finding, Fingerprint, Outcome, PaymentId, Record, RefundError, RefundId, RefundRequest,
+    RefundStanding, Settlement, TraceId, VoidReason, Work,
 };
 use farthing_money::Timestamp;
 use http::HeaderMap;
@@ -155,6 +155,29 @@ pub trait Store: Send + Sync {
         finding: Finding,
         now: Timestamp,
     ) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Makes a step of a channel, and says how the channel stands behind it. One step is one record, or none
+    /// if it was made before.
+    ///
+    /// # Idempotency
+    ///
+    /// The same step again changes nothing; except for [`ChannelStep::Take`], each of which takes.
+    ///
+    /// # Errors
+    ///
+    /// A [`ChannelError`]; nothing is written.
+    fn step(
+        &self,
+        step: ChannelStep,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<Channel, ChannelError>>;
+
+    /// The channels that are not closed, and those closed last.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; it may be asked for again.
+    fn channels(&self) -> BoxFuture<'_, Result<Vec<Channel>, StoreError>>;
 
     /// Makes an operator's entry. `true` if it was new, `false` if it had been made before.
     ///

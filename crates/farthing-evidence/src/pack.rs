@@ -332,7 +332,8 @@ fn stories(records: &[&Record]) -> Vec<PaymentEvidence> {
             | Event::Reconciled { .. }
             | Event::PayoutHeld { .. }
             | Event::PayoutReleased { .. }
-            | Event::PaidOut { .. } => {}
+            | Event::PaidOut { .. }
+            | Event::Channel { .. } => {}
         }
     }
     stories

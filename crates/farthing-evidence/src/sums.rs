@@ -99,7 +99,8 @@ impl<'a> Adding<'a> {
             | Event::Reconciled { .. }
             | Event::PayoutHeld { .. }
             | Event::PayoutReleased { .. }
-            | Event::PaidOut { .. } => {}
+            | Event::PaidOut { .. }
+            | Event::Channel { .. } => {}
         }
     }
 

@@ -34,7 +34,9 @@ pub enum Verdict<'a> {
     /// An answer was given again.
     Again,
     /// A credential bought nothing.
-    Refused(Refusal),
+    Refused(&'a Refusal),
+    /// Something was done with a session that bought nothing.
+    Managed,
     /// The client asks too often.
     Limited,
     /// The request cannot be read as this route wants it.
@@ -50,6 +52,7 @@ impl Verdict<'_> {
             Self::Paid(_) => "paid",
             Self::Reserved(_) => "reserved",
             Self::Again => "again",
+            Self::Managed => "managed",
             Self::Limited => "limited",
             Self::Unfit => "unfit",
             Self::Refused(refusal) => match refusal {
@@ -63,6 +66,7 @@ impl Verdict<'_> {
                 Refusal::OtherBody => "other_body",
                 Refusal::Answered => "answered",
                 Refusal::Interrupted => "interrupted",
+                Refusal::Session(_) => "session_refused",
                 Refusal::InProgress(_) => "in_progress",
                 Refusal::TryAgain => "try_again",
             },
@@ -74,7 +78,12 @@ impl Verdict<'_> {
     pub const fn trace(&self) -> Option<TraceId> {
         match self {
             Self::Paid(payment) | Self::Reserved(payment) => Some(payment.trace),
-            Self::Challenged | Self::Again | Self::Refused(_) | Self::Limited | Self::Unfit => None,
+            Self::Challenged
+            | Self::Again
+            | Self::Refused(_)
+            | Self::Managed
+            | Self::Limited
+            | Self::Unfit => None,
         }
     }
 }

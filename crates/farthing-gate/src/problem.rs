@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use farthing_core::{Refusal, Rejection};
+use farthing_core::{Refusal, Rejection, SessionRefusal};
+use farthing_ledger::ChannelError;
 use farthing_mpp::{Problem, ProblemType};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
@@ -25,7 +26,8 @@ pub(crate) struct Answer {
 impl Answer {
     /// Whether fresh challenges belong to it.
     pub(crate) fn wants_challenges(&self) -> bool {
-        self.problem.status == 402
+        // Whoever's session is gone is told how to open another (§22 D4).
+        matches!(self.problem.status, 402 | 410)
     }
 
     /// The response, without challenges.
@@ -51,9 +53,10 @@ pub(crate) fn payment_required() -> Answer {
 }
 
 /// Why a credential bought nothing, and what to do next.
-pub(crate) fn refused(refusal: Refusal) -> Answer {
+pub(crate) fn refused(refusal: &Refusal) -> Answer {
     match refusal {
-        Refusal::Payer(rejection) => rejected(rejection),
+        Refusal::Payer(rejection) => rejected(*rejection),
+        Refusal::Session(refusal) => in_session(refusal),
         Refusal::Replayed => payer(
             ProblemType::InvalidChallenge,
             "This challenge was answered before; each can be answered once. Answer a fresh one.",
@@ -110,6 +113,75 @@ pub(crate) fn refused(refusal: Refusal) -> Answer {
     }
 }
 
+/// What a session does not allow, and what would be allowed.
+fn in_session(refusal: &SessionRefusal) -> Answer {
+    let SessionRefusal { channel, error } = refusal;
+    let (problem, detail, figures) = match error {
+        ChannelError::Closed => (
+            ProblemType::SessionChannelFinalized,
+            "The session is closed, or being closed. Open another.",
+            None,
+        ),
+        ChannelError::Signer => {
+            (ProblemType::SessionSignerMismatch, "Somebody else may sign for this session.", None)
+        }
+        ChannelError::Binding => (
+            ProblemType::VerificationFailed,
+            "The session was opened for something else. Open one for this.",
+            None,
+        ),
+        ChannelError::NotAdvancing(figures) => (
+            ProblemType::SessionInsufficientBalance,
+            "The voucher authorises nothing new. Send one for requiredCumulative.",
+            Some(figures),
+        ),
+        ChannelError::Short(figures) => (
+            ProblemType::SessionInsufficientBalance,
+            "The voucher authorises less than the price. Send one for requiredCumulative.",
+            Some(figures),
+        ),
+        ChannelError::DeltaTooSmall(figures) => (
+            ProblemType::SessionDeltaTooSmall,
+            "The voucher advances by too little. Send one for requiredCumulative.",
+            Some(figures),
+        ),
+        ChannelError::OverDeposit(figures) => (
+            ProblemType::SessionAmountExceedsDeposit,
+            "The voucher authorises more than was deposited. Top the deposit up first.",
+            Some(figures),
+        ),
+        // The core makes no refusal of the others that is the payer's to mend.
+        ChannelError::Unknown
+        | ChannelError::Opening
+        | ChannelError::Taken
+        | ChannelError::Busy
+        | ChannelError::Overdrawn
+        | ChannelError::UnknownKey
+        | ChannelError::Stale
+        | ChannelError::NoPayment
+        | ChannelError::OutOfOrder
+        | ChannelError::Unavailable => {
+            (ProblemType::SessionChannelNotFound, "There is no such session here. Open one.", None)
+        }
+    };
+    let mut answer = payer(problem, detail);
+    let extra = &mut answer.problem.extra;
+    extra.insert("channelId".into(), channel.on_rail().into());
+    if let Some(figures) = figures {
+        let needed = figures.required.saturating_sub(figures.deposit);
+        for (name, atoms) in [
+            ("requiredCumulative", figures.required),
+            ("acceptedCumulative", figures.accepted),
+            ("spent", figures.spent),
+            ("deposit", figures.deposit),
+            ("requiredTopUp", needed),
+        ] {
+            extra.insert(name.into(), atoms.to_string().into());
+        }
+    }
+    answer
+}
+
 fn rejected(rejection: Rejection) -> Answer {
     match rejection {
         Rejection::Malformed => payer(
@@ -138,6 +210,10 @@ fn rejected(rejection: Rejection) -> Answer {
         Rejection::Insufficient => payer(
             ProblemType::PaymentInsufficient,
             "The payment is for less than the price. Answer a fresh challenge in full.",
+        ),
+        Rejection::Signature => payer(
+            ProblemType::SessionInvalidSignature,
+            "The signature does not verify. Sign with the session's key.",
         ),
         Rejection::Invalid => payer(
             ProblemType::VerificationFailed,

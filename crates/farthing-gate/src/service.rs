@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use farthing_core::{Admission, Ask, Posted, ReceiptFacts, Refusal, Reserved, Scope};
+use farthing_core::{
+    Admission, Ask, Managed, ManagedFacts, Posted, ReceiptFacts, Refusal, Reserved, Scope,
+};
 use farthing_evidence::ReceiptClaims;
 use farthing_ledger::{Outcome, Payment, Terms, TraceId};
 use farthing_money::{Amount, Timestamp};
@@ -241,7 +243,7 @@ async fn capture(
             return deliver(gate, Box::new(posted), response, sold);
         }
         gate.joins().wake(payment);
-        return problem::refused(Refusal::TryAgain).response();
+        return problem::refused(&Refusal::TryAgain).response();
     }
     // What cannot be given free now, recovery gives free.
     let _ = reserved.release(now).await;
@@ -282,7 +284,7 @@ where
     let (digest, body) =
         bind_body(&tag, body).await.map_err(|answer| unfit(&tag.route, &answer))?;
     let ask = Arc::new(ask(tag, head, key, digest));
-    let (answer, verdict) = match join(gate, &ask, &head.headers).await {
+    let decided = match join(gate, &ask, &head.headers).await {
         Ok(Admission::Deliver(posted)) => {
             tell(&ask.scope.route, Verdict::Paid(posted.payment()));
             return Ok((Right::Posted(posted), body, digest));
@@ -295,8 +297,16 @@ where
             tell(&ask.scope.route, Verdict::Again);
             return Err(again(*answer));
         }
-        Ok(Admission::Challenge) => (problem::payment_required(), Verdict::Challenged),
-        Err(refusal) => (problem::refused(refusal), Verdict::Refused(refusal)),
+        Ok(Admission::Managed(managed)) => {
+            tell(&ask.scope.route, Verdict::Managed);
+            return Err(managed_session(gate, &managed));
+        }
+        Ok(Admission::Challenge) => None,
+        Err(refusal) => Some(refusal),
+    };
+    let (answer, verdict) = match &decided {
+        None => (problem::payment_required(), Verdict::Challenged),
+        Some(refusal) => (problem::refused(refusal), Verdict::Refused(refusal)),
     };
     let response = gate.respond(&answer, &ask, &head.headers);
     tell(&ask.scope.route, verdict);
@@ -324,6 +334,18 @@ fn again(answer: farthing_core::Answer) -> Response<Body> {
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or_default();
     *response.headers_mut() = answer.fields;
     response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    response
+}
+
+/// Says what was done with a session. Nothing was bought, and there is nothing to say beside.
+fn managed_session(gate: &Gate, managed: &Managed) -> Response<Body> {
+    let mut response = Response::new(full(Bytes::new()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let wires = gate.till().protocols.iter().filter(|it| it.name() == managed.protocol);
+    for protocol in wires {
+        protocol.write_session(&ManagedFacts { managed }, response.headers_mut());
+    }
+    cache::make_private(response.headers_mut());
     response
 }
 
@@ -433,6 +455,7 @@ fn write_signed_receipt(
 /// Only the gate issues receipts.
 fn remove_forged_receipts(fields: &mut HeaderMap) {
     fields.remove(FARTHING_RECEIPT);
+    fields.remove(farthing_protocols::mpp::PAYMENT_SESSION);
     fields.remove(farthing_protocols::mpp::PAYMENT_RECEIPT);
 }
 

@@ -20,6 +20,8 @@ pub enum AccountKind {
     Funding,
     /// Credit an agent holds with us and spends call by call.
     Prepaid,
+    /// What was deposited into a channel and is neither spent nor given back.
+    Channel,
     /// Money on its way to us over a rail.
     Clearing,
     /// What a seller has earned and was not yet paid out.
@@ -43,10 +45,11 @@ pub enum Rule {
 
 impl AccountKind {
     /// Every kind, in the order of a balance sheet.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Funding,
         Self::Clearing,
         Self::Prepaid,
+        Self::Channel,
         Self::Payable,
         Self::Purse,
         Self::Spent,
@@ -59,6 +62,7 @@ impl AccountKind {
         match self {
             Self::Funding => "funding",
             Self::Prepaid => "prepaid",
+            Self::Channel => "channel",
             Self::Clearing => "clearing",
             Self::Payable => "payable",
             Self::Purse => "purse",
@@ -71,7 +75,7 @@ impl AccountKind {
     #[must_use]
     pub const fn rule(self) -> Rule {
         match self {
-            Self::Prepaid | Self::Payable => Rule::DebitsWithinCredits,
+            Self::Prepaid | Self::Channel | Self::Payable => Rule::DebitsWithinCredits,
             Self::Funding | Self::Clearing | Self::Purse | Self::Spent | Self::PaidOut => {
                 Rule::Unlimited
             }
@@ -82,7 +86,7 @@ impl AccountKind {
     #[must_use]
     pub const fn is_credit_normal(self) -> bool {
         match self {
-            Self::Prepaid | Self::Payable => true,
+            Self::Prepaid | Self::Channel | Self::Payable => true,
             Self::Funding | Self::Clearing | Self::Purse | Self::Spent | Self::PaidOut => false,
         }
     }

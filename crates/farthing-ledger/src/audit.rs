@@ -7,9 +7,14 @@ use serde::Serialize;
 
 use crate::book::claimed_proofs;
 use crate::{
-    Account, AccountKind, Balance, Balances, Delivery, Event, Fingerprint, Lifecycle, Matching,
-    Pay, PaymentId, Payout, Phase, Record, RefundId, TransferError, TransferId, balance,
+    Account, AccountKind, Balance, Balances, ChannelEvent, ChannelId, Delivery, Event, Fingerprint,
+    Lifecycle, Matching, Pay, PaymentId, Payout, Phase, Record, RefundId, TransferError,
+    TransferId, balance,
 };
+
+mod channels;
+
+use channels::Channels;
 
 #[cfg(test)]
 mod tests;
@@ -46,7 +51,8 @@ pub struct Audit {
 /// Checks, record by record: places count up from 1 without a gap; transfers fit the accounts they
 /// touch, and overdraw none; every id stands once, and every proof for as long as it is kept; a payment
 /// is claimed before it is posted or voided, and posted before it is delivered, each once; its money is its price, and no
-/// more than that is given back. At the end, that debits equal credits for every asset.
+/// more than that is given back; a channel's vouchers advance, and its deposit is what was spent, given
+/// back and left. At the end, that debits equal credits for every asset.
 ///
 /// # Errors
 ///
@@ -73,6 +79,7 @@ pub(crate) struct Auditor {
     /// The refunds that are pending: whose they are, how much, and the transfer.
     refunds: BTreeMap<RefundId, (PaymentId, u128, BTreeSet<TransferId>)>,
     refund_ids: BTreeSet<RefundId>,
+    channels: Channels,
 }
 
 impl Auditor {
@@ -97,7 +104,10 @@ impl Auditor {
         }
         self.latest = self.latest.max(record.at);
         self.follow(record)?;
-        self.balances.apply(&record.transfers).map_err(What::Transfer)
+        channels::may_move(record)?;
+        self.channels.take(record)?;
+        self.balances.apply(&record.transfers).map_err(What::Transfer)?;
+        self.channels.hold(record, &self.balances)
     }
 
     fn follow(&mut self, record: &Record) -> Result<(), What> {
@@ -160,6 +170,12 @@ impl Auditor {
                 let held = self.finish_refund(*payment, *refund, &record.event)?;
                 finishes(record, *payment, held, None)
             }
+            Event::Channel { step: ChannelEvent::Took { payment, .. }, .. } => {
+                let taken = record.transfers.iter().map(|transfer| transfer.atoms);
+                let taken = taken.fold(0, u128::saturating_add);
+                self.step(*payment, &record.event, taken)
+            }
+            Event::Channel { .. } => Ok(()),
             Event::PaidOut { payment, .. } => {
                 let to_sellers = |transfer: &crate::Transfer| {
                     transfer.phase == Phase::Posted && transfer.credit.kind == AccountKind::PaidOut
@@ -309,6 +325,15 @@ pub enum What {
     /// What the settlement cost is not among the transfers.
     #[error("what the settlement cost is not among the transfers")]
     Cost,
+    /// A channel was not where the event finds it.
+    #[error("the channel {0} does not stand where this event could follow")]
+    Channel(ChannelId),
+    /// A channel's deposit is not what was spent, given back and left, or more was spent than authorised.
+    #[error("the deposit of channel {0} is not what was spent and what is left of it")]
+    ChannelSum(ChannelId),
+    /// Money of a channel moved in a record that is not about it.
+    #[error("the event moves money of {0}, which belongs to a channel")]
+    ChannelAccount(Account),
     /// A payment was finished and some of its money still hangs.
     #[error("the payment {0} was finished and part of its money is still pending")]
     LeftPending(PaymentId),

@@ -7,15 +7,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::balance::atoms_text;
 use crate::{
-    Account, AccountKind, Balance, Balances, Capture, Claim, Event, Finding, Fingerprint, Holder,
-    Outcome, Payment, PaymentId, Phase, Proof, Record, Refund, Settlement, SnapshotPart, Source,
-    SpendingKey, Standing, Story, TraceId, Transfer, TransferError, TransferId, VoidReason,
+    Account, AccountKind, Balance, Balances, Capture, ChannelError, Claim, Event, Finding,
+    Fingerprint, Holder, Outcome, Payment, PaymentId, Phase, Proof, Record, Refund, Settlement,
+    SnapshotPart, Source, SpendingKey, Standing, Story, TraceId, Transfer, TransferError,
+    TransferId, VoidReason, VoucherClaim,
 };
 
+mod channels;
 mod matching;
 mod payouts;
 mod refunds;
 
+use channels::{Channels, Heard};
 pub use matching::Expected;
 use matching::Unmatched;
 use refunds::Refunds;
@@ -50,6 +53,10 @@ pub struct ClaimRequest {
     pub money: Money,
     /// Limits that hold in the same moment as the claim.
     pub caps: Vec<Cap>,
+    /// The voucher that it is made with, where it is made on a channel. The book completes
+    /// [`Payment::payer`] and [`Payment::voucher`] then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub voucher: Option<Box<VoucherClaim>>,
 }
 
 /// One part of a payment's money.
@@ -294,6 +301,8 @@ pub struct Book {
     unmatched: BTreeMap<PaymentId, Unmatched>,
     /// Payments whose earnings are not to be paid out for now.
     payouts_held: BTreeSet<PaymentId>,
+    channels: Channels,
+    heard: Heard,
 }
 
 /// A payment that is not finished, or was delivered not long ago.
@@ -348,6 +357,8 @@ pub struct Snapshot {
     unmatched: Vec<(PaymentId, Unmatched)>,
     #[serde(default)]
     payouts_held: BTreeSet<PaymentId>,
+    #[serde(default)]
+    channels: Channels,
 }
 
 impl Snapshot {
@@ -379,6 +390,7 @@ impl Snapshot {
             .or_else(|| whole(self.refunds == sound.refunds, SnapshotPart::Refunds))
             .or_else(|| whole(self.unmatched == sound.unmatched, SnapshotPart::Unmatched))
             .or_else(|| whole(self.payouts_held == sound.payouts_held, SnapshotPart::PayoutsHeld))
+            .or_else(|| whole(self.channels == sound.channels, SnapshotPart::Channels))
     }
 }
 
@@ -502,10 +514,13 @@ impl Book {
     /// A [`ClaimError`]; nothing has changed, and the same proof may be claimed again later.
     pub fn claim(
         &mut self,
-        request: ClaimRequest,
+        mut request: ClaimRequest,
         cold: &impl Cold,
         now: Timestamp,
     ) -> Result<(Claim, Option<Record>), ClaimError> {
+        if let Some(voucher) = request.voucher.take() {
+            return self.claim_with(request, &voucher, cold, now);
+        }
         if let Some(known) = self.find(&request, cold, now)? {
             let resumed = self.resumed(&known, request.payment.id, now);
             return Ok((known, resumed));
@@ -543,6 +558,13 @@ impl Book {
     ) -> Option<Record> {
         let live = self.live.get(&payment).filter(|live| live.standing == Standing::Pending)?;
         let (trace, mut transfers) = (live.trace, self.finish(payment, live, "post", Phase::Post));
+        if let Some(moved) = &settlement.moved {
+            let mut left = moved.atoms();
+            for transfer in &mut transfers {
+                transfer.atoms = transfer.atoms.min(left);
+                left = left.saturating_sub(transfer.atoms);
+            }
+        }
         transfers.extend(settlement.cost.as_ref().map(|cost| fee(&payment.to_bytes(), cost)));
         let event = Event::Posted { payment, settlement };
         Some(self.commit(now, trace, event, transfers))
@@ -643,6 +665,7 @@ impl Book {
         if let Event::Refunded { refund, .. } = &record.event {
             self.refunds.count(&refund.amount, record.at);
         }
+        self.follow_channels(record.at, &record.event, &record.transfers);
         self.seq = record.seq;
         Ok(())
     }
@@ -693,6 +716,7 @@ impl Book {
             refunds: self.refunds.clone(),
             unmatched: self.unmatched.iter().map(|(id, it)| (*id, it.clone())).collect(),
             payouts_held: self.payouts_held.clone(),
+            channels: self.channels.clone(),
         }
     }
 
@@ -744,6 +768,7 @@ impl Book {
             refunds: snapshot.refunds,
             unmatched: snapshot.unmatched.into_iter().collect(),
             payouts_held: snapshot.payouts_held,
+            channels: snapshot.channels,
             ..Self::default()
         }
     }
@@ -795,7 +820,10 @@ impl Book {
             Standing::Posted(_) if live.holder.is_some() && !terms.repeatable => Claim::Interrupted,
             Standing::Posted(settlement) => {
                 live.holder = Some(epoch);
-                Claim::Undelivered(settlement.clone())
+                match live.payment.as_ref().filter(|facts| facts.voucher.is_some()) {
+                    Some(facts) => Claim::Bought(facts.clone(), settlement.clone()),
+                    None => Claim::Undelivered(settlement.clone()),
+                }
             }
             Standing::Delivered(..) if live.kept_until <= now => Claim::Spent,
             Standing::Delivered(settlement, outcome) => {
@@ -807,7 +835,8 @@ impl Book {
     /// Writes down that a delivery is tried for again which must not happen twice: a crash in the middle
     /// of it must not look as if it had never begun.
     fn resumed(&mut self, known: &Claim, payment: PaymentId, now: Timestamp) -> Option<Record> {
-        let live = self.live.get(&payment).filter(|_| matches!(known, Claim::Undelivered(_)))?;
+        let again = matches!(known, Claim::Undelivered(_) | Claim::Bought(..));
+        let live = self.live.get(&payment).filter(|_| again)?;
         let facts = live.payment.as_ref().filter(|facts| !facts.terms.repeatable)?;
         let trace = facts.trace;
         Some(self.commit(now, trace, Event::Resumed { payment }, Vec::new()))
@@ -1065,6 +1094,11 @@ impl Book {
             Event::PayoutReleased { payment, .. } => {
                 self.payouts_held.remove(payment);
             }
+            Event::Channel { channel, step } => {
+                for (proof, owner) in channels::claimed(channel, step) {
+                    self.remember(proof, owner);
+                }
+            }
             Event::PaidOut { payment, .. } => {
                 let proof = payouts::paid_out(*payment);
                 self.remember(proof, *payment);
@@ -1079,6 +1113,7 @@ impl Book {
         event: Event,
         transfers: Vec<Transfer>,
     ) -> Record {
+        self.follow_channels(now, &event, &transfers);
         self.seq = self.seq.saturating_add(1);
         Record { seq: self.seq, at: now, trace, event, transfers }
     }
@@ -1111,6 +1146,7 @@ pub fn claimed_proofs(record: &Record) -> Vec<(Proof, PaymentId)> {
         | Event::Reconciled { .. }
         | Event::PayoutHeld { .. }
         | Event::PayoutReleased { .. } => Vec::new(),
+        Event::Channel { channel, step } => channels::claimed(channel, step),
         Event::PaidOut { payment, .. } => vec![(payouts::paid_out(*payment), *payment)],
     }
 }
@@ -1178,6 +1214,9 @@ pub enum ClaimError {
     /// The request contradicts itself: ours to fix.
     #[error("the payment's legs contradict each other")]
     Legs,
+    /// The voucher buys nothing.
+    #[error("{0}")]
+    Channel(ChannelError),
     /// The store cannot answer. Claiming again is safe.
     #[error("the store does not answer")]
     Unavailable,

@@ -28,6 +28,7 @@ mod account;
 mod audit;
 mod balance;
 mod book;
+mod channel;
 mod id;
 mod lifecycle;
 pub mod merkle;
@@ -45,11 +46,15 @@ pub use book::{
     Answered, Book, Cap, ClaimError, ClaimRequest, Cold, Earned, Entry, EntryError, Expected, Leg,
     Money, Open, Snapshot, Unfinished, Work, claimed_proofs,
 };
+pub use channel::{
+    Channel, ChannelDeposit, ChannelError, ChannelEvent, ChannelFacts, ChannelFigures, ChannelId,
+    ChannelOpening, ChannelSeen, ChannelState, ChannelStep, PendingDeposit, Voucher, VoucherClaim,
+};
 pub use id::{Fingerprint, ParseIdError, PaymentId, RefundId, SpendingKey, TraceId, TransferId};
 pub use lifecycle::{Delivery, Finding, Lifecycle, Matching, OutOfOrder, Pay, Payout};
 pub use payment::{
-    Capture, Claim, Outcome, Payment, Proof, Remedy, Settlement, Source, Standing, Terms,
-    VoidReason,
+    Capture, ChannelSpent, Claim, Outcome, Payment, Proof, Remedy, Settlement, Source, Standing,
+    Terms, VoidReason,
 };
 pub use record::{Event, Record};
 pub use refund::{

@@ -11,9 +11,10 @@
 //! seller was paid out, and a payout can be held at any time before it is made. Which event may follow
 //! which is said here and nowhere else: the audit and the stories are made of it.
 
+use farthing_money::Amount;
 use serde::Serialize;
 
-use crate::{Event, Payment, Settlement};
+use crate::{ChannelEvent, Event, Payment, Settlement};
 
 #[cfg(test)]
 mod tests;
@@ -169,14 +170,17 @@ impl Lifecycle {
     }
 
     /// Where the payment stands after `event`. `refunded` is the amount of the refund that the event
-    /// is about, in atoms.
+    /// is about, or of what was taken on top, in atoms.
     ///
     /// # Errors
     ///
     /// [`OutOfOrder`].
     pub fn after(self, event: &Event, refunded: u128) -> Result<Self, OutOfOrder> {
         let next = match event {
-            Event::Posted { .. } if self.pay == Pay::Held => self.settled(),
+            Event::Posted { settlement, .. } if self.pay == Pay::Held => {
+                let price = settlement.moved.as_ref().map_or(self.price, Amount::atoms);
+                Self { price, ..self }.settled()
+            }
             Event::Voided { .. } if self.pay == Pay::Held => Self { pay: Pay::Voided, ..self },
             Event::Failed { .. } if self.is_owed() => Self { delivery: Delivery::Failed, ..self },
             Event::Resumed { .. } if self.is_owed() => self,
@@ -207,6 +211,11 @@ impl Lifecycle {
             Event::PayoutReleased { .. } if self.payout == Payout::Held => {
                 Self { payout: Payout::Ineligible, ..self }
             }
+            // What was taken for an answer that is being given is paid as well.
+            Event::Channel { step: ChannelEvent::Took { .. }, .. } if self.is_owed() => {
+                let price = self.price.checked_add(refunded).ok_or(OutOfOrder)?;
+                Self { price, ..self }
+            }
             Event::PaidOut { .. } if self.payout == Payout::Eligible => {
                 Self { payout: Payout::Paid, ..self }
             }
@@ -221,6 +230,7 @@ impl Lifecycle {
             | Event::PayoutHeld { .. }
             | Event::PayoutReleased { .. }
             | Event::PaidOut { .. }
+            | Event::Channel { .. }
             | Event::Claimed { .. }
             | Event::Opened { .. }
             | Event::KeyAttached { .. }

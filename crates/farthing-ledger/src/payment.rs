@@ -3,7 +3,8 @@
 use farthing_money::{Amount, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{Account, Fingerprint, Holder, PaymentId, SpendingKey, TraceId};
+use crate::balance::atoms_text;
+use crate::{Account, Fingerprint, Holder, PaymentId, SpendingKey, TraceId, Voucher};
 
 /// The facts of one payment, written down once, when its proof is claimed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +47,9 @@ pub struct Payment {
     /// What the seller undertook for the answer when it was paid for.
     #[serde(default, skip_serializing_if = "Terms::is_usual")]
     pub terms: Terms,
+    /// The voucher that it was made with, where it was made on a channel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub voucher: Option<Box<Voucher>>,
 }
 
 /// What a seller undertakes for an answer. Written down with the payment, so that a configuration that
@@ -146,13 +150,31 @@ pub struct Settlement {
     /// What moving it cost us beside the price: the network's fee, where we pay it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<Amount>,
+    /// How much of what was held moved, in its asset, where that is not all of it; the rest is let go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved: Option<Amount>,
+    /// Where the channel stood behind it, if it was paid on one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<ChannelSpent>,
+}
+
+/// Where a channel stood behind one payment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChannelSpent {
+    /// How much vouchers had authorised in all, in atoms.
+    #[serde(with = "atoms_text")]
+    pub accepted: u128,
+    /// How much was taken in all, in atoms.
+    #[serde(with = "atoms_text")]
+    pub spent: u128,
 }
 
 impl Settlement {
     /// The rail's word, at no cost of ours.
     #[must_use]
     pub const fn new(reference: String, settled_at: Timestamp) -> Self {
-        Self { reference, settled_at, cost: None }
+        Self { reference, settled_at, cost: None, moved: None, channel: None }
     }
 }
 
@@ -196,6 +218,9 @@ pub enum Standing {
 pub enum Claim {
     /// The proof is ours now, and its record is durable.
     Fresh,
+    /// The voucher has bought this payment, which is written down as it stands here: now, or before and
+    /// its answer is owed still. The caller holds the right to deliver.
+    Bought(Box<Payment>, Settlement),
     /// This payment is being settled or delivered by somebody else. It is the payment itself, or the
     /// one that the client gave the same `Idempotency-Key` for the same request.
     Pending(PaymentId),

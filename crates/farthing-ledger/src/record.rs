@@ -4,8 +4,8 @@ use farthing_money::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Finding, Holder, Outcome, Payment, PaymentId, Proof, Refund, RefundId, Settlement, SpendingKey,
-    TraceId, Transfer, VoidReason,
+    ChannelEvent, ChannelId, Finding, Holder, Outcome, Payment, PaymentId, Proof, Refund, RefundId,
+    Settlement, SpendingKey, TraceId, Transfer, VoidReason,
 };
 
 /// One line of the journal: something that happened, and the transfers it consists of.
@@ -166,6 +166,13 @@ pub enum Event {
         payment: PaymentId,
         /// Why.
         reason: String,
+    },
+    /// Something happened to a channel. What is paid with a voucher is a payment like any other.
+    Channel {
+        /// The channel.
+        channel: ChannelId,
+        /// What happened.
+        step: ChannelEvent,
     },
     /// What a seller earned with a payment was paid out.
     PaidOut {

@@ -7,8 +7,8 @@ use farthing_money::{Assets, Timestamp};
 use serde::Serialize;
 
 use crate::{
-    Account, AccountKind, Delivery, Event, Finding, Lifecycle, Matching, Pay, Payment, Payout,
-    Phase, Record, TraceId, Transfer, TransferId, Way,
+    Account, AccountKind, ChannelEvent, Delivery, Event, Finding, Lifecycle, Matching, Pay,
+    Payment, Payout, Phase, Record, TraceId, Transfer, TransferId, Way,
 };
 
 #[cfg(test)]
@@ -210,6 +210,11 @@ fn follow(payment: &Payment, records: &[Record]) -> Lifecycle {
             | Event::PayoutHeld { .. }
             | Event::PayoutReleased { .. }
             | Event::PaidOut { .. } => 0,
+            // What was taken for this answer is paid as well.
+            Event::Channel { step: ChannelEvent::Took { .. }, .. } => {
+                record.transfers.iter().fold(0, |sum: u128, it| sum.saturating_add(it.atoms))
+            }
+            Event::Channel { .. } => 0,
         };
         lifecycle = lifecycle.after(&record.event, refunded).unwrap_or(lifecycle);
     }
@@ -254,6 +259,41 @@ pub(crate) fn sentence(event: &Event) -> String {
         Event::PayoutHeld { reason, .. } => format!("payout held: {reason}"),
         Event::PayoutReleased { reason, .. } => format!("payout released: {reason}"),
         Event::PaidOut { reference, .. } => format!("paid out, reference {reference}"),
+        Event::Channel { step, .. } => channel_sentence(step),
+    }
+}
+
+fn channel_sentence(step: &ChannelEvent) -> String {
+    match step {
+        ChannelEvent::Opened { order: None, .. } => "session opened".to_owned(),
+        ChannelEvent::Opened { order: Some(_), .. } => {
+            "session is being opened, waiting for the rail".to_owned()
+        }
+        ChannelEvent::ToppedUp { order: None, .. } => "deposit topped up".to_owned(),
+        ChannelEvent::ToppedUp { order: Some(_), .. } => {
+            "deposit is being topped up, waiting for the rail".to_owned()
+        }
+        ChannelEvent::Confirmed { settlement } => {
+            format!("deposit confirmed, reference {}", settlement.reference)
+        }
+        ChannelEvent::Abandoned => "deposit given up: the rail did not move it".to_owned(),
+        ChannelEvent::Vouched { voucher } => format!("authorised {} in all", voucher.cumulative),
+        ChannelEvent::Took { units, .. } => format!("{units} more units taken"),
+        ChannelEvent::CloseRequested { until } => {
+            format!("the payer has asked the rail to close, from {until} on")
+        }
+        ChannelEvent::CloseCancelled => "the payer has thought better of closing".to_owned(),
+        ChannelEvent::Settled { settled, settlement } => match settlement {
+            Some(it) => format!("{settled} settled in all, reference {}", it.reference),
+            None => format!("{settled} settled in all, as the rail says"),
+        },
+        ChannelEvent::Closing { .. } => "session is being closed".to_owned(),
+        ChannelEvent::Closed { settled, settlement: None, .. } => {
+            format!("session closed, {settled} settled in all")
+        }
+        ChannelEvent::Closed { settled, settlement: Some(it), .. } => {
+            format!("session closed, {settled} settled in all, reference {}", it.reference)
+        }
     }
 }
 

@@ -492,6 +492,9 @@ pub enum SnapshotPart {
     /// Whose payout is held.
     #[error("whose payout is held")]
     PayoutsHeld,
+    /// The channels.
+    #[error("where the channels stand")]
+    Channels,
     /// The edge of the tree.
     #[error("the hashes of the journal's tree")]
     Tree,

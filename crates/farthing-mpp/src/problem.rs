@@ -10,7 +10,7 @@ mod tests;
 /// Where the problem types of the scheme live.
 const BASE: &str = "https://paymentauth.org/problems/";
 
-/// The problem types of the core scheme (§8.2).
+/// The problem types of the core scheme (§8.2), and those of its sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProblemType {
@@ -28,11 +28,32 @@ pub enum ProblemType {
     MalformedCredential,
     /// The challenge is unknown, altered, for something else, or used.
     InvalidChallenge,
+    /// A voucher's signature does not verify (`draft-tempo-session-00` §11, as all that follow).
+    #[serde(rename = "session/invalid-signature")]
+    SessionInvalidSignature,
+    /// Somebody else has signed than whoever may sign for the channel.
+    #[serde(rename = "session/signer-mismatch")]
+    SessionSignerMismatch,
+    /// The voucher authorises more than was deposited.
+    #[serde(rename = "session/amount-exceeds-deposit")]
+    SessionAmountExceedsDeposit,
+    /// The voucher advances by less than it must.
+    #[serde(rename = "session/delta-too-small")]
+    SessionDeltaTooSmall,
+    /// There is no such channel.
+    #[serde(rename = "session/channel-not-found")]
+    SessionChannelNotFound,
+    /// The channel is closed.
+    #[serde(rename = "session/channel-finalized")]
+    SessionChannelFinalized,
+    /// What is authorised is less than the price.
+    #[serde(rename = "session/insufficient-balance")]
+    SessionInsufficientBalance,
 }
 
 impl ProblemType {
     /// Every type, in the order of the scheme's table.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 14] = [
         Self::PaymentRequired,
         Self::PaymentInsufficient,
         Self::PaymentExpired,
@@ -40,6 +61,13 @@ impl ProblemType {
         Self::MethodUnsupported,
         Self::MalformedCredential,
         Self::InvalidChallenge,
+        Self::SessionInvalidSignature,
+        Self::SessionSignerMismatch,
+        Self::SessionAmountExceedsDeposit,
+        Self::SessionDeltaTooSmall,
+        Self::SessionChannelNotFound,
+        Self::SessionChannelFinalized,
+        Self::SessionInsufficientBalance,
     ];
 
     /// The type's name, which ends its URI.
@@ -53,6 +81,13 @@ impl ProblemType {
             Self::MethodUnsupported => "method-unsupported",
             Self::MalformedCredential => "malformed-credential",
             Self::InvalidChallenge => "invalid-challenge",
+            Self::SessionInvalidSignature => "session/invalid-signature",
+            Self::SessionSignerMismatch => "session/signer-mismatch",
+            Self::SessionAmountExceedsDeposit => "session/amount-exceeds-deposit",
+            Self::SessionDeltaTooSmall => "session/delta-too-small",
+            Self::SessionChannelNotFound => "session/channel-not-found",
+            Self::SessionChannelFinalized => "session/channel-finalized",
+            Self::SessionInsufficientBalance => "session/insufficient-balance",
         }
     }
 
@@ -67,20 +102,34 @@ impl ProblemType {
             Self::MethodUnsupported => "Method Unsupported",
             Self::MalformedCredential => "Malformed Credential",
             Self::InvalidChallenge => "Invalid Challenge",
+            Self::SessionInvalidSignature => "Invalid Signature",
+            Self::SessionSignerMismatch => "Signer Mismatch",
+            Self::SessionAmountExceedsDeposit => "Amount Exceeds Deposit",
+            Self::SessionDeltaTooSmall => "Delta Too Small",
+            Self::SessionChannelNotFound => "Channel Not Found",
+            Self::SessionChannelFinalized => "Channel Finalized",
+            Self::SessionInsufficientBalance => "Insufficient Balance",
         }
     }
 
-    /// The HTTP status it comes with: 402, but 400 for an unsupported method.
+    /// The HTTP status it comes with: 402, but 400 for an unsupported method, and 410 for a
+    /// channel that is gone.
     #[must_use]
     pub const fn status(self) -> u16 {
         match self {
             Self::MethodUnsupported => 400,
+            Self::SessionChannelNotFound | Self::SessionChannelFinalized => 410,
             Self::PaymentRequired
             | Self::PaymentInsufficient
             | Self::PaymentExpired
             | Self::VerificationFailed
             | Self::MalformedCredential
-            | Self::InvalidChallenge => 402,
+            | Self::InvalidChallenge
+            | Self::SessionInvalidSignature
+            | Self::SessionSignerMismatch
+            | Self::SessionAmountExceedsDeposit
+            | Self::SessionDeltaTooSmall
+            | Self::SessionInsufficientBalance => 402,
         }
     }
 

@@ -7,10 +7,10 @@
 use std::sync::Arc;
 
 use farthing_core::{
-    Ask, Buyer, Invitation, Object, Offer, Paid, PayError, Presented, Protocol, ReceiptFacts,
-    Rejection, Unpayable, identity,
+    Ask, Buyer, Invitation, Managed, ManagedFacts, Object, Offer, Paid, PayError, Presented,
+    Protocol, ReceiptFacts, Rejection, SESSION, Unpayable, identity,
 };
-use farthing_ledger::{Fingerprint, TraceId};
+use farthing_ledger::{ChannelId, ChannelState, Fingerprint, TraceId};
 use farthing_money::Timestamp;
 use farthing_mpp::{
     AcceptPayment, BodyDigest, Challenge, Credential, CredentialError, CredentialHeader, Receipt,
@@ -34,6 +34,9 @@ pub const ACCEPT_PAYMENT: HeaderName = HeaderName::from_static("accept-payment")
 
 /// The receipt.
 pub const PAYMENT_RECEIPT: HeaderName = HeaderName::from_static("payment-receipt");
+
+/// Names the session that an answer was paid in.
+pub const PAYMENT_SESSION: HeaderName = HeaderName::from_static("payment-session");
 
 /// The seller's side.
 pub struct Mpp {
@@ -69,11 +72,14 @@ impl Mpp {
         }
         let opaque = terms.opaque_object().map_err(|_| Rejection::Foreign)?;
         let member = |name| opaque.get(name).and_then(Value::as_str).ok_or(Rejection::Foreign);
+        // A session is opened for a route, and many requests are made within it.
+        let is_session = terms.intent == SESSION;
         let scope = ask.scope.digest();
-        if member("scope")? != scope.to_string() {
+        let bound = if is_session { ask.scope.session_digest() } else { scope };
+        if member("scope")? != bound.to_string() {
             return Err(Rejection::Foreign);
         }
-        if !same_body(terms, ask) {
+        if !is_session && !same_body(terms, ask) {
             return Err(Rejection::OtherBody(identity(NAME, &challenge.id)));
         }
         let trace: TraceId = member("trace")?.parse().map_err(|_| Rejection::Foreign)?;
@@ -187,9 +193,52 @@ impl Protocol for Mpp {
             .with("amount", payment.amount.atoms().to_string())
             .with("currency", payment.amount.asset().as_str())
             .with("trace", payment.trace.to_string());
+        let receipt = match (&payment.voucher, settlement.channel) {
+            (Some(voucher), Some(behind)) => {
+                write_channel(&voucher.channel, response);
+                in_session(receipt, &voucher.channel, (behind.accepted, behind.spent))
+                    .with("units", 1)
+            }
+            (Some(_), None) | (None, _) => receipt,
+        };
         if let Some(value) = header_value(&receipt.format()) {
             response.insert(PAYMENT_RECEIPT, value);
         }
+    }
+
+    fn write_session(&self, facts: &ManagedFacts<'_>, response: &mut HeaderMap) {
+        let Managed { challenge, at, channel, reference, .. } = facts.managed;
+        let id = &channel.facts.id;
+        write_channel(id, response);
+        let receipt = Receipt::new(id.method(), *at, id.on_rail())
+            .with("challengeId", challenge.as_str())
+            .with("deposit", channel.deposit.to_string())
+            .with("state", channel.state.name());
+        let mut receipt = in_session(receipt, id, (channel.accepted, channel.spent));
+        if let Some(reference) = reference {
+            receipt = receipt.with("txHash", reference.as_str());
+        }
+        if channel.state == ChannelState::Closed {
+            receipt = receipt.with("refunded", channel.returned.to_string());
+        }
+        if let Some(value) = header_value(&receipt.format()) {
+            response.insert(PAYMENT_RECEIPT, value);
+        }
+    }
+}
+
+/// What every receipt within a session says of it (`draft-tempo-session-00` §14).
+fn in_session(receipt: Receipt, id: &ChannelId, (accepted, spent): (u128, u128)) -> Receipt {
+    receipt
+        .with("intent", SESSION)
+        .with("channelId", id.on_rail())
+        .with("acceptedCumulative", accepted.to_string())
+        .with("spent", spent.to_string())
+}
+
+fn write_channel(id: &ChannelId, response: &mut HeaderMap) {
+    if let Some(value) = header_value(id.on_rail()) {
+        response.insert(PAYMENT_SESSION, value);
     }
 }
 

@@ -344,6 +344,7 @@ impl Auditor {
                 }
                 Ok(())
             }
+            Event::Channel { .. } => Ok(()),
             Event::PaidOut { payment, .. } => {
                 let atoms = record.transfers.iter().map(|it| it.atoms).sum::<u128>();
                 let it = self.known(*payment)?;

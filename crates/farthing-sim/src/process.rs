@@ -237,6 +237,7 @@ pub(crate) async fn serve(process: Arc<Process>, sent: Sent, client: oneshot::Se
             sim.with(|state| payment.inspect(|payment| state.told(*payment, &text)));
             Reply::Answer
         }
+        Ok(Admission::Managed(_)) => unreachable!("nothing is sold by the session here"),
         Ok(Admission::Challenge) => {
             let entropy = || {
                 let [high, low] = sim.with(|state| [state.serial(), state.random.draw()]);

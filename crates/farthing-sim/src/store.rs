@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use farthing_core::{Answer, BoxFuture, Ordered, Store, StoreError};
 use farthing_ledger::{
-    Book, Claim, ClaimError, ClaimRequest, Entry, EntryError, Finding, Fingerprint, Outcome,
-    PaymentId, Record, RefundError, RefundId, RefundRequest, Settlement, TraceId, VoidReason, Work,
-    claimed_proofs,
+    Book, Channel, ChannelError, ChannelStep, Claim, ClaimError, ClaimRequest, Entry, EntryError,
+    Finding, Fingerprint, Outcome, PaymentId, Record, RefundError, RefundId, RefundRequest,
+    Settlement, TraceId, VoidReason, Work, claimed_proofs,
 };
 use farthing_money::Timestamp;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
@@ -239,6 +239,15 @@ impl Store for SimStore {
         now: Timestamp,
     ) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(self.order(Input::Reconcile(payment, finding, now), Ack::Claimed(payment)))
+    }
+
+    fn step(&self, _: ChannelStep, _: Timestamp) -> BoxFuture<'_, Result<Channel, ChannelError>> {
+        // Nothing is sold by the session here.
+        Box::pin(async { Err(ChannelError::Unavailable) })
+    }
+
+    fn channels(&self) -> BoxFuture<'_, Result<Vec<Channel>, StoreError>> {
+        Box::pin(async { Ok(Vec::new()) })
     }
 
     fn enter(&self, entry: Entry, now: Timestamp) -> BoxFuture<'_, Result<bool, EntryError>> {

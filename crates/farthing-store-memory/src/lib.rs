@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use farthing_core::{Answer, BoxFuture, Ordered, Store, StoreError};
 use farthing_ledger::{
-    Book, Claim, ClaimError, ClaimRequest, Cold, Entry, EntryError, Finding, Fingerprint, Outcome,
-    PaymentId, Proof, Record, RefundError, RefundId, RefundRequest, Seal, Sealer, Settlement,
-    TraceId, VoidReason, Work, claimed_proofs,
+    Book, Channel, ChannelError, ChannelStep, Claim, ClaimError, ClaimRequest, Cold, Entry,
+    EntryError, Finding, Fingerprint, Outcome, PaymentId, Proof, Record, RefundError, RefundId,
+    RefundRequest, Seal, Sealer, Settlement, TraceId, VoidReason, Work, claimed_proofs,
 };
 use farthing_money::Timestamp;
 
@@ -259,6 +259,24 @@ impl Store for MemoryStore {
             state.write(record);
             Ok(())
         })
+    }
+
+    fn step(
+        &self,
+        step: ChannelStep,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<Channel, ChannelError>> {
+        Box::pin(async move {
+            let mut state = lock(&self.state);
+            let State { book, index, .. } = &mut *state;
+            let (channel, record) = book.step(step, index, now)?;
+            state.write(record);
+            Ok(channel)
+        })
+    }
+
+    fn channels(&self) -> BoxFuture<'_, Result<Vec<Channel>, StoreError>> {
+        Box::pin(async move { Ok(lock(&self.state).book.channels().cloned().collect()) })
     }
 
     fn take_up(&self, payment: PaymentId) -> BoxFuture<'_, Result<bool, StoreError>> {

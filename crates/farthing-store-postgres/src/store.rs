@@ -210,6 +210,8 @@ impl Shared {
             | Ask::VoidRefund(..)
             | Ask::Reconcile(..)
             | Ask::TakeUp(_)
+            | Ask::Step(..)
+            | Ask::Channels
             | Ask::Note(..) => false,
         }
     }

@@ -2,8 +2,9 @@
 
 use farthing_core::Answer;
 use farthing_ledger::{
-    Claim, ClaimError, ClaimRequest, Entry, EntryError, Finding, Fingerprint, Outcome, PaymentId,
-    RefundError, RefundId, RefundRequest, RefundStanding, Settlement, VoidReason, Work,
+    Channel, ChannelError, ChannelStep, Claim, ClaimError, ClaimRequest, Entry, EntryError,
+    Finding, Fingerprint, Outcome, PaymentId, RefundError, RefundId, RefundRequest, RefundStanding,
+    Settlement, VoidReason, Work,
 };
 use farthing_money::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -44,6 +45,10 @@ pub enum Ask {
     Reconcile(PaymentId, Finding, Timestamp),
     /// Takes a payment up to find out about it; answered by [`Said::TakenUp`].
     TakeUp(PaymentId),
+    /// Makes a step of a channel; answered by [`Said::Channel`].
+    Step(Box<ChannelStep>, Timestamp),
+    /// Asks for the channels; answered by [`Said::Channels`].
+    Channels,
     /// Notes a text under a name, beside the book; answered by [`Said::Done`].
     Note(String, String),
 }
@@ -68,6 +73,8 @@ impl Ask {
             | Self::PostRefund(..)
             | Self::VoidRefund(..)
             | Self::Reconcile(..)
+            | Self::Step(..)
+            | Self::Channels
             | Self::Note(..) => None,
         }
     }
@@ -91,6 +98,8 @@ impl Ask {
             | Self::PostRefund(..)
             | Self::VoidRefund(..)
             | Self::Reconcile(..)
+            | Self::Step(..)
+            | Self::Channels
             | Self::Note(..)
             | Self::TakeUp(_) => None,
         }
@@ -110,7 +119,10 @@ impl Ask {
             | Self::PostRefund(..)
             | Self::VoidRefund(..)
             | Self::Reconcile(..)
+            | Self::Channels
             | Self::Note(..) => true,
+            // What is taken for an answer is taken each time; every other step is made once.
+            Self::Step(step, _) => !matches!(**step, ChannelStep::Take { .. }),
             Self::Claim(..)
             | Self::Enter(..)
             | Self::Fail(..)
@@ -141,6 +153,10 @@ pub enum Said {
     Work(Box<Work>),
     /// Where a refund stands, and whether it was new.
     Refund(Result<(RefundStanding, bool), RefundError>),
+    /// How a channel stands behind a step.
+    Channel(Result<Box<Channel>, ChannelError>),
+    /// The channels that are not closed, and those closed last.
+    Channels(Vec<Channel>),
     /// Whether an entry was new.
     Entered(Result<bool, EntryError>),
 }
@@ -151,7 +167,11 @@ impl Said {
     pub fn gives_right(&self) -> bool {
         match self {
             Self::Claim(Ok(
-                Claim::Fresh | Claim::Unsettled | Claim::Abandoned | Claim::Undelivered(_),
+                Claim::Fresh
+                | Claim::Bought(..)
+                | Claim::Unsettled
+                | Claim::Abandoned
+                | Claim::Undelivered(_),
             ))
             | Self::TakenUp(true) => true,
             Self::Claim(
@@ -171,6 +191,8 @@ impl Said {
             | Self::Answer(_)
             | Self::Work(_)
             | Self::Refund(_)
+            | Self::Channel(_)
+            | Self::Channels(_)
             | Self::Entered(_) => false,
         }
     }

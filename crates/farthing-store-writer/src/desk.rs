@@ -229,7 +229,7 @@ macro_rules! store_that_asks {
         const _: () = {
             use ::farthing_core::{Answer, BoxFuture, Ordered, Store, StoreError};
             use ::farthing_ledger::{
-                Claim, ClaimError, ClaimRequest, Entry, EntryError, Finding, Fingerprint, Outcome,
+                Channel, ChannelError, ChannelStep, Claim, ClaimError, ClaimRequest, Entry, EntryError, Finding, Fingerprint, Outcome,
                 PaymentId, Record, RefundError, RefundId, RefundRequest, Settlement, TraceId,
                 VoidReason, Work,
             };
@@ -359,6 +359,21 @@ macro_rules! store_that_asks {
                 ) -> BoxFuture<'_, Result<(), StoreError>> {
                     asked!(self, Ask::Reconcile(payment, finding, now),
                         Said::Done => Ok(()), StoreError)
+                }
+
+                fn step(
+                    &self,
+                    step: ChannelStep,
+                    now: Timestamp,
+                ) -> BoxFuture<'_, Result<Channel, ChannelError>> {
+                    asked!(self, Ask::Step(Box::new(step), now),
+                        Said::Channel(channel) => channel.map(|channel| *channel),
+                        ChannelError::Unavailable)
+                }
+
+                fn channels(&self) -> BoxFuture<'_, Result<Vec<Channel>, StoreError>> {
+                    asked!(self, Ask::Channels,
+                        Said::Channels(channels) => Ok(channels), StoreError)
                 }
 
                 fn enter(

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use farthing_core::Answer;
 use farthing_ledger::merkle::Tree;
-use farthing_ledger::{Book, ClaimError, Cold, PaymentId, Proof, Sealer, Standing};
+use farthing_ledger::{Book, ChannelStep, ClaimError, Cold, PaymentId, Proof, Sealer, Standing};
 use farthing_money::Timestamp;
 
 use crate::desk::{Asker, Kind};
@@ -202,12 +202,11 @@ impl<J: Journal> Writer<J> {
 
     /// Says ahead what the claims among `jobs` will look up.
     fn foresee(&mut self, jobs: &[Job]) -> Result<(), J::Error> {
-        let claims = jobs.iter().filter_map(|Job(kind)| match kind {
-            Kind::Ask(Ask::Claim(request, _), _) => Some(request),
-            Kind::Ask(..) | Kind::Abandon(_) => None,
+        let proofs = jobs.iter().flat_map(|Job(kind)| match kind {
+            Kind::Ask(ask, _) => asked_about(ask),
+            Kind::Abandon(_) => Vec::new(),
         });
-        let proofs = claims.flat_map(|claim| claim.proofs.iter().chain(&claim.idempotency));
-        let cold: Vec<Proof> = proofs.filter(|proof| self.book.is_cold(proof)).copied().collect();
+        let cold: Vec<Proof> = proofs.filter(|proof| self.book.is_cold(proof)).collect();
         if cold.is_empty() { Ok(()) } else { self.journal.foresee(&cold) }
     }
 
@@ -291,6 +290,14 @@ impl<J: Journal> Writer<J> {
                 batch.extend(book.void_refund(payment, refund, now));
                 Said::Done
             }
+            Ask::Step(step, now) => {
+                self.now = now;
+                Said::Channel(book.step(*step, &cold, now).map(|(channel, record)| {
+                    batch.extend(record);
+                    Box::new(channel)
+                }))
+            }
+            Ask::Channels => Said::Channels(book.channels().cloned().collect()),
             Ask::Reconcile(payment, finding, now) => {
                 batch.extend(book.reconcile(payment, finding, now));
                 Said::Done
@@ -331,5 +338,47 @@ impl<J: Journal> Writer<J> {
                 }
             }
         }
+    }
+}
+
+/// The proofs that deciding a request may look up.
+fn asked_about(ask: &Ask) -> Vec<Proof> {
+    match ask {
+        Ask::Claim(request, _) => {
+            // A voucher of a channel that is not known asks whether it ever was.
+            let channel = request.voucher.as_ref().map(|claim| claim.voucher.channel.proof());
+            request.proofs.iter().chain(&request.idempotency).copied().chain(channel).collect()
+        }
+        Ask::Step(step, _) => {
+            let deposit = match &**step {
+                ChannelStep::Open(opening) => opening.deposit.proofs.as_slice(),
+                ChannelStep::TopUp { deposit, .. } => deposit.proofs.as_slice(),
+                ChannelStep::Confirm { .. }
+                | ChannelStep::Abandon { .. }
+                | ChannelStep::Vouch(_)
+                | ChannelStep::Take { .. }
+                | ChannelStep::Note { .. }
+                | ChannelStep::Settle { .. }
+                | ChannelStep::Close { .. }
+                | ChannelStep::Closed { .. } => &[],
+            };
+            std::iter::once(step.channel().proof()).chain(deposit.iter().copied()).collect()
+        }
+        Ask::Post(..)
+        | Ask::Void(..)
+        | Ask::Enter(..)
+        | Ask::Deliver(..)
+        | Ask::Fail(..)
+        | Ask::GiveBack(..)
+        | Ask::Answer(_)
+        | Ask::IsClaimed(_)
+        | Ask::Work
+        | Ask::Refund(..)
+        | Ask::PostRefund(..)
+        | Ask::VoidRefund(..)
+        | Ask::Reconcile(..)
+        | Ask::TakeUp(_)
+        | Ask::Channels
+        | Ask::Note(..) => Vec::new(),
     }
 }

@@ -375,6 +375,7 @@ impl Counter {
             Admission::Deliver(posted) => Ok(*posted),
             Admission::Again(_) => panic!("no answer is kept here"),
             Admission::Execute(_) => panic!("these terms hold nothing"),
+            Admission::Managed(_) => panic!("no session is had here"),
             Admission::Challenge => panic!("a credential was presented"),
         }
     }
@@ -458,7 +459,8 @@ impl Counter {
             | Event::PayoutHeld { .. }
             | Event::PayoutReleased { .. }
             | Event::Resumed { .. }
-            | Event::PaidOut { .. } => None,
+            | Event::PaidOut { .. }
+            | Event::Channel { .. } => None,
         };
         self.store.records().into_iter().filter_map(settled).collect()
     }

@@ -151,12 +151,14 @@ pub fn purchase(name: &str, atoms: u128) -> ClaimRequest {
             request: None,
             inquiry: None,
             terms: Terms { repeatable: true, ..Terms::default() },
+            voucher: None,
         },
         proofs: vec![Proof { fingerprint, keep_until: Some(expires_at) }],
         idempotency: None,
         legs: vec![Leg { from: Source::Key(key("alice")), to: seller, atoms }],
         money: Money::Book,
         caps: vec![],
+        voucher: None,
     }
 }
 
@@ -654,6 +656,7 @@ pub fn word(claim: &Claim) -> &'static str {
         Claim::Undelivered(_) => "undelivered",
         Claim::Interrupted => "interrupted",
         Claim::Delivered(..) => "delivered",
+        Claim::Bought(..) => "bought",
         Claim::GivenBack => "given back",
         Claim::Spent => "spent",
     }

@@ -55,7 +55,8 @@ impl Books {
         match store.claim(claim, self.clock.now()).await {
             Ok(Claim::Fresh) => Ok(id),
             Ok(
-                Claim::Pending(_)
+                Claim::Bought(..)
+                | Claim::Pending(_)
                 | Claim::Unsettled
                 | Claim::Abandoned
                 | Claim::Undelivered(_)
@@ -71,6 +72,7 @@ impl Books {
                 | ClaimError::Duplicate
                 | ClaimError::KeyMisused
                 | ClaimError::Legs
+                | ClaimError::Channel(_)
                 | ClaimError::Unavailable,
             ) => Err(BooksError::Unavailable),
         }
@@ -171,12 +173,14 @@ fn claim(
             request: None,
             inquiry: None,
             terms: Terms { repeatable: true, ..Terms::default() },
+            voucher: None,
         },
         proofs: vec![Proof { fingerprint: identity, keep_until: Some(expires_at) }],
         idempotency: None,
         legs: leg.into_iter().collect(),
         money: Money::Rail,
         caps: cap.into_iter().collect(),
+        voucher: None,
     })
 }
 

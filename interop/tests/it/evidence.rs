@@ -30,6 +30,7 @@ fn payment() -> Payment {
         request: None,
         inquiry: None,
         terms: Terms::default(),
+        voucher: None,
     }
 }
 

@@ -259,6 +259,7 @@ impl Step {
             Ok(Admission::Challenge) => "challenge".into(),
             Ok(Admission::Deliver(_)) if self.fail => "failed".into(),
             Ok(Admission::Again(_)) => "again".into(),
+            Ok(Admission::Managed(_)) => "managed".into(),
             Ok(Admission::Execute(_)) if self.fail => "dropped".into(),
             Ok(Admission::Execute(reserved)) => {
                 match block_on(reserved.settle(Timestamp::default())) {
@@ -517,6 +518,14 @@ impl Store for FakeStore {
         _: Timestamp,
     ) -> BoxFuture<'_, Result<(), StoreError>> {
         unreachable!("no test here is held against a rail")
+    }
+
+    fn step(&self, _: ChannelStep, _: Timestamp) -> BoxFuture<'_, Result<Channel, ChannelError>> {
+        unreachable!("no test here has a session")
+    }
+
+    fn channels(&self) -> BoxFuture<'_, Result<Vec<Channel>, StoreError>> {
+        Box::pin(async { Ok(Vec::new()) })
     }
 
     fn take_up(&self, _: PaymentId) -> BoxFuture<'_, Result<bool, StoreError>> {

@@ -24,6 +24,7 @@ fn unfinished(name: &str, open: Open) -> Unfinished {
         request: None,
         inquiry: None,
         terms: Terms::default(),
+        voucher: None,
     };
     let from = Some("clearing/tempo/usd".parse::<Account>().unwrap());
     Unfinished { payment, open, from, left: 5, refunds_voided: 0 }

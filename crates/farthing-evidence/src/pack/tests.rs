@@ -97,6 +97,7 @@ fn payment(name: &str, payer: &str, atoms: u128) -> Payment {
         request: None,
         inquiry: None,
         terms: Terms::default(),
+        voucher: None,
     }
 }
 

@@ -32,6 +32,7 @@ pub(crate) fn payment(challenge: &str) -> Payment {
         request: None,
         inquiry: None,
         terms: Terms::default(),
+        voucher: None,
     }
 }
 

@@ -32,7 +32,7 @@ fn refusals_have_the_status_of_whose_turn_it_is() {
         (Refusal::InProgress(PaymentId::from_bytes([0; 16])), 503, "about:blank"),
         (Refusal::TryAgain, 503, "about:blank"),
     ] {
-        let answer = refused(refusal);
+        let answer = refused(&refusal);
         assert_eq!(answer.problem.status, status, "{refusal:?}");
         assert!(answer.problem.uri.ends_with(slug), "{refusal:?}: {}", answer.problem.uri);
         assert_eq!(answer.wants_challenges(), status == 402);

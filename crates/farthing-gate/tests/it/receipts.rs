@@ -43,7 +43,8 @@ fn payments(shop: &Shop) -> Vec<Payment> {
         | Event::Reconciled { .. }
         | Event::PayoutHeld { .. }
         | Event::PayoutReleased { .. }
-        | Event::PaidOut { .. } => None,
+        | Event::PaidOut { .. }
+        | Event::Channel { .. } => None,
     });
     claimed.collect()
 }

@@ -127,6 +127,7 @@ impl EventKind {
             | Event::KeyAttached { .. }
             | Event::Resumed { .. }
             | Event::KeyDetached { .. }
+            | Event::Channel { .. }
             | Event::Funded { .. } => return None,
         })
     }
@@ -274,6 +275,7 @@ fn particulars(record: &Record, records: &[Record], assets: &Assets) -> Map<Stri
         | Event::KeyAttached { .. }
         | Event::Resumed { .. }
         | Event::KeyDetached { .. }
+        | Event::Channel { .. }
         | Event::Funded { .. } => Map::new(),
     }
 }

@@ -190,7 +190,7 @@ impl Book {
         let transfer = Transfer {
             id: TransferId::derive(&refund.id.to_bytes(), "refund"),
             debit: Account::new(AccountKind::Payable, refund.payee.clone(), asset),
-            credit: to,
+            credit: self.back_to(to, &refund.payer),
             atoms,
             phase: if refund.order.is_some() { Phase::Pending } else { Phase::Posted },
         };

@@ -28,7 +28,7 @@ pub(crate) fn holder(name: &str) -> Holder {
     Holder::new(name).unwrap()
 }
 
-fn key(of: &str) -> SpendingKey {
+pub(crate) fn key(of: &str) -> SpendingKey {
     SpendingKey(*Fingerprint::of("key", &[of.as_bytes()]).as_bytes())
 }
 
@@ -59,12 +59,14 @@ pub(crate) fn purchase(name: &str, money: Money) -> ClaimRequest {
             request: None,
             inquiry: None,
             terms: Terms { repeatable: true, ..Terms::default() },
+            voucher: None,
         },
         proofs: vec![Proof { fingerprint, keep_until }],
         idempotency: None,
         legs: vec![Leg { from, to: seller, atoms: 5 }],
         money,
         caps: vec![],
+        voucher: None,
     }
 }
 

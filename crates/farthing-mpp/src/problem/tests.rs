@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use super::{Problem, ProblemType};
 
-/// CORE.S10: the seven types of §8.2, their URIs and their statuses.
+/// CORE.S10: the seven types of §8.2 and those of sessions, their URIs and their statuses.
 #[test]
 fn problems_are_those_of_the_scheme() {
     let table: Vec<_> = ProblemType::ALL.iter().map(|it| (it.uri(), it.status())).collect();
@@ -15,6 +15,13 @@ fn problems_are_those_of_the_scheme() {
         ("method-unsupported", 400),
         ("malformed-credential", 402),
         ("invalid-challenge", 402),
+        ("session/invalid-signature", 402),
+        ("session/signer-mismatch", 402),
+        ("session/amount-exceeds-deposit", 402),
+        ("session/delta-too-small", 402),
+        ("session/channel-not-found", 410),
+        ("session/channel-finalized", 410),
+        ("session/insufficient-balance", 402),
     ];
     assert_eq!(table, want.map(|(slug, status)| (format!("{base}{slug}"), status)));
 }

@@ -150,6 +150,8 @@ impl Connection {
             | Ask::VoidRefund(..)
             | Ask::Reconcile(..)
             | Ask::TakeUp(_)
+            | Ask::Step(..)
+            | Ask::Channels
             | Ask::Note(..) => true,
         }
     }

@@ -520,7 +520,8 @@ impl Shop {
                 | Event::Reconciled { .. }
                 | Event::PayoutHeld { .. }
                 | Event::PayoutReleased { .. }
-                | Event::PaidOut { .. } => None,
+                | Event::PaidOut { .. }
+                | Event::Channel { .. } => None,
             })
             .sum();
         assert_eq!(moved - back, rail + unheard + unsent, "and so it is on the rail outside");
