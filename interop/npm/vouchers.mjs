@@ -3,7 +3,7 @@
 import { hashTypedData, keccak256, encodeAbiParameters, parseAbiParameters } from 'viem'
 import { privateKeyToAccount } from 'viem/accounts'
 
-const { key, channels } = JSON.parse(process.argv[1])
+const { key, channels } = JSON.parse(process.argv[2])
 const account = privateKeyToAccount(key)
 
 const domains = {

@@ -27,7 +27,7 @@ mod raw;
 mod tempo;
 mod webhooks;
 
-pub use tempo::{SponsorConfig, SponsorSigner, TempoConfig};
+pub use tempo::{SessionConfig, SponsorConfig, SponsorSigner, TempoConfig};
 pub use webhooks::WebhookConfig;
 
 #[cfg(test)]

@@ -32,8 +32,8 @@ mod webhooks;
 
 pub use config::{
     AdminConfig, BodyPolicy, BookConfig, Config, ConfigError, Environment, RailConfig, RouteConfig,
-    SponsorConfig, SponsorSigner, TempoConfig, TlsConfig, UpstreamConfig, Variant, WebhookConfig,
-    look_up, secret_files,
+    SessionConfig, SponsorConfig, SponsorSigner, TempoConfig, TlsConfig, UpstreamConfig, Variant,
+    WebhookConfig, look_up, secret_files,
 };
 pub use desk::{Desk, DeskError, PayoutKind, PayoutStep, RefundMade, RefundOrder, Resolution};
 pub use gateway::{Gateway, ReloadError, StartError, check_prices, desk, webhook_desk};

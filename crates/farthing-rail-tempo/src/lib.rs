@@ -45,7 +45,7 @@ use std::time::Duration;
 use alloy_primitives::B256;
 use farthing_core::{
     BoxFuture, Evidence, Held, NoRefund, Object, Presented, Rail, RailRules, Refunds, Rejection,
-    SettleError, Settled, Share, Unquotable,
+    SessionRail, SettleError, Settled, Share, Unquotable,
 };
 use farthing_ledger::{
     Account, AccountKind, Fingerprint, Holder, Money, Payment as Booked, Proof, Refund, Source,
@@ -68,6 +68,7 @@ use memo::attribution;
 use proof::Signer;
 use refund::Order;
 use rpc::TxReceipt;
+use session::{SessionSettings, Sessions};
 use transaction::{Bound, Mismatch, Payment};
 use wire::{Terms, Transfer, did, parse_did, parse_word};
 
@@ -109,6 +110,7 @@ pub struct TempoRail {
     nodes: Arc<Nodes>,
     settings: Arc<Settings>,
     handover: Handover,
+    sessions: Option<Arc<Sessions>>,
 }
 
 /// A credential, wherever it was kept.
@@ -160,7 +162,14 @@ impl TempoRail {
     #[must_use]
     pub fn new(nodes: Arc<Nodes>, settings: Settings) -> Self {
         let handover = Handover::new(Arc::clone(&nodes), settings.confirmations);
-        Self { nodes, settings: Arc::new(settings), handover }
+        Self { nodes, settings: Arc::new(settings), handover, sessions: None }
+    }
+
+    /// The same, and payments in sessions.
+    #[must_use]
+    pub fn with_sessions(self, settings: SessionSettings) -> Self {
+        let sessions = Sessions::new(&self.nodes, &self.settings, settings);
+        Self { sessions: Some(Arc::new(sessions)), ..self }
     }
 
     /// The chain it is paid on.
@@ -537,6 +546,11 @@ impl Rail for TempoRail {
             money,
             inquiry,
         })
+    }
+
+    fn session(&self) -> Option<&dyn SessionRail> {
+        let sessions: &Sessions = self.sessions.as_deref()?;
+        Some(sessions)
     }
 
     fn settle<'a>(&'a self, held: &'a Held) -> BoxFuture<'a, Result<Settled, SettleError>> {

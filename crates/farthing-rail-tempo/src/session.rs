@@ -17,12 +17,17 @@
 //! again from their parts, and parts, deposits and signers are read from the escrow.
 
 mod abi;
+mod books;
 mod buyer;
 mod channel;
 mod contract;
 mod events;
+mod evm;
+mod follow;
 mod funding;
 mod payload;
+mod pushed;
+mod rail;
 mod revert;
 mod seller;
 mod simulate;
@@ -32,12 +37,17 @@ mod terms;
 mod voucher;
 mod watch;
 
+pub use alloy_primitives::B256;
 pub use buyer::{Leave, Opening};
 pub use channel::{Descriptor, Escrow, Family, RESERVE};
 pub use contract::creation_code;
 pub use events::{ChannelEvent, Happened};
+pub use evm::EvmAccount;
 pub use funding::{BadTransaction, Funded, Unfit};
 pub use payload::{Action, Funding, Open, Shown, TopUp};
+pub use pushed::Sent;
+pub use rail::SessionSettings;
+pub(crate) use rail::Sessions;
 pub use revert::Revert;
 pub use seller::{Channels, Credited};
 pub use state::{ChannelState, Head, Parties, Seen};

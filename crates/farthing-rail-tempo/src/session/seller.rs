@@ -120,8 +120,7 @@ impl Channels {
             return self.inquire(funded).await;
         }
         if !funded.payment.wants_sponsor {
-            let receipt = self.handover.hand_over(&funded.payment.signed, self.wait).await?;
-            return self.credited(funded, &receipt, None).await;
+            return self.fund_unsponsored(funded).await;
         }
         let sponsor = self.sponsor.as_ref().ok_or(SettleError::Declined)?;
         let trial = self.would_succeed(funded);
@@ -141,6 +140,26 @@ impl Channels {
                 Err(error)
             }
             Err(SettleError::Unknown) => Err(SettleError::Unknown),
+        }
+    }
+
+    /// Hands over what the payer pays the fee of. What would fail as things stand, and what no node knows,
+    /// is not sent, and never was with any effect.
+    async fn fund_unsponsored(&self, funded: &Funded) -> Result<Credited, SettleError> {
+        if !self.would_succeed(funded).await? {
+            return match self.inquire(funded).await {
+                Err(SettleError::Unsent) => Err(SettleError::Declined),
+                found => found,
+            };
+        }
+        match self.handover.hand_over(&funded.payment.signed, self.wait).await {
+            Ok(receipt) => self.credited(funded, &receipt, None).await,
+            // What one node refuses another may have: it is over when its time is.
+            Err(SettleError::Declined) => match self.inquire(funded).await {
+                Err(SettleError::Unsent) => Err(SettleError::Unknown),
+                found => found,
+            },
+            Err(error @ (SettleError::Unsent | SettleError::Unknown)) => Err(error),
         }
     }
 

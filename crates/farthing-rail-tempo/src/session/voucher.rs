@@ -63,29 +63,34 @@ impl Voucher {
     ///
     /// A [`VoucherError`].
     pub fn verify(&self, escrow: &Escrow, signer: Address) -> Result<(), VoucherError> {
+        if self.signer(escrow)? == signer { Ok(()) } else { Err(VoucherError::Signer) }
+    }
+
+    /// Who has signed it for a channel of `escrow`. Pure.
+    ///
+    /// # Errors
+    ///
+    /// A [`VoucherError`].
+    pub fn signer(&self, escrow: &Escrow) -> Result<Address, VoucherError> {
         if self.cumulative > escrow.family.atoms_max() {
             return Err(VoucherError::Amount);
         }
         let digest = escrow.voucher_digest(self.channel, self.cumulative);
-        verify(escrow.family, &self.signature, digest, signer)
+        signer_of(escrow.family, &self.signature, digest)
     }
 }
 
-/// Whether `signature` is `signer`'s over `digest`, in the one spelling that a family knows.
-pub(crate) fn verify(
+/// Who made `signature` over `digest`, in the one spelling that a family knows.
+pub(crate) fn signer_of(
     family: Family,
     signature: &[u8],
     digest: B256,
-    signer: Address,
-) -> Result<(), VoucherError> {
-    let found = match (family, signature.len()) {
-        (_, 64 | 65) => recover(signature, digest)?,
-        (Family::TempoV2, 66..=BYTES_MAX) => primitive(signature, digest)?,
-        (Family::TempoV1 | Family::TempoV2 | Family::Evm, _) => {
-            return Err(VoucherError::Malformed);
-        }
-    };
-    if found == signer { Ok(()) } else { Err(VoucherError::Signer) }
+) -> Result<Address, VoucherError> {
+    match (family, signature.len()) {
+        (_, 64 | 65) => recover(signature, digest),
+        (Family::TempoV2, 66..=BYTES_MAX) => primitive(signature, digest),
+        (Family::TempoV1 | Family::TempoV2 | Family::Evm, _) => Err(VoucherError::Malformed),
+    }
 }
 
 /// Who made an ECDSA signature.

@@ -25,7 +25,7 @@ pub(crate) struct Town {
     pub(crate) world: World,
     pub(crate) escrow: Escrow,
     /// No two channels have the same salt.
-    salts: AtomicU8,
+    pub(crate) salts: AtomicU8,
 }
 
 impl Town {

@@ -5,8 +5,10 @@
 
 mod chain;
 mod channels;
+mod evm;
 mod nodes;
 mod refunds;
+mod reserve;
 mod world;
 
 use farthing_testkit::rail::Railway;
@@ -22,4 +24,5 @@ async fn railway() -> Option<Railway> {
 farthing_testkit::rail_suite!(railway().await);
 mod sessions;
 mod sponsored;
+mod tills;
 mod unpaid;

@@ -113,12 +113,11 @@ fn a_voucher_does_not_agree_to_a_close() {
     let v2 = escrow(Family::TempoV2);
     let agreed = key().agree_to_close(&v2, CHANNEL, 7).unwrap();
     let digest = v2.close_digest(CHANNEL, 7);
-    assert_eq!(verify(Family::TempoV2, &agreed, digest, key().account()), Ok(()), "the control");
+    assert_eq!(signer_of(Family::TempoV2, &agreed, digest), Ok(key().account()), "the control");
     let shown = Voucher { channel: CHANNEL, cumulative: 7, signature: agreed };
     assert_eq!(shown.verify(&v2, key().account()), Err(VoucherError::Signer));
     let voucher = key().sign(&v2, CHANNEL, 7).unwrap();
-    let verdict = verify(Family::TempoV2, &voucher.signature, digest, key().account());
-    assert_eq!(verdict, Err(VoucherError::Signer));
+    assert_ne!(signer_of(Family::TempoV2, &voucher.signature, digest), Ok(key().account()));
 }
 
 /// A key says whose it is, and nothing else.
@@ -126,4 +125,47 @@ fn a_voucher_does_not_agree_to_a_close() {
 fn a_key_does_not_show() {
     let shown = format!("{:?}", key());
     assert!(shown.contains(&key().account().to_string()) && !shown.contains("4242"));
+}
+
+/// A voucher that a key of P-256 has signed, as the chain spells it (TIP-1020), and the key's account.
+fn of_p256(cumulative: u128) -> (Voucher, Address) {
+    use p256::ecdsa::signature::hazmat::PrehashSigner as _;
+
+    let v2 = escrow(Family::TempoV2);
+    let digest = v2.voucher_digest(CHANNEL, cumulative);
+    let key = p256::ecdsa::SigningKey::from_slice(&[0x21; 32]).unwrap();
+    let signed: p256::ecdsa::Signature = key.sign_prehash(digest.as_slice()).unwrap();
+    let signed = signed.normalize_s().unwrap_or(signed);
+    let point = key.verifying_key().to_encoded_point(false);
+    let signature = [&[1], &signed.to_bytes()[..], &point.as_bytes()[1..], &[0]].concat();
+    let read = PrimitiveSignature::from_bytes(&signature).unwrap();
+    let account = Address(read.recover_signer(&digest).unwrap());
+    (Voucher { channel: CHANNEL, cumulative, signature: signature.into() }, account)
+}
+
+/// TSE.S01, B-13: version 2 takes the other kinds of keys that its chain takes, in the chain's spelling and
+/// without a wrapper; version 1 does not.
+#[test]
+fn version_two_takes_keys_of_p256() {
+    let v2 = escrow(Family::TempoV2);
+    let (voucher, account) = of_p256(9);
+    assert_eq!(voucher.verify(&v2, account), Ok(()), "the control");
+    assert_eq!(voucher.verify(&v2, key().account()), Err(VoucherError::Signer));
+    assert_eq!(voucher.verify(&escrow(Family::TempoV1), account), Err(VoucherError::Malformed));
+    let with = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut signature = voucher.signature.to_vec();
+        change(&mut signature);
+        Voucher { signature: signature.into(), ..voucher.clone() }.verify(&v2, account)
+    };
+    assert!(with(&|it| it[1] ^= 1).is_err());
+    assert!(with(&|it| it[0] = 2).is_err());
+    assert!(with(&|it| it[0] = 3).is_err());
+    assert_eq!(with(&|it| it[129] = 7), Err(VoucherError::Malformed), "one flag, one spelling");
+    assert!(with(&|it| it.push(0)).is_err());
+    // An access key in its wrapper is not a signature of its own.
+    let inner = key().sign(&v2, CHANNEL, 9).unwrap().signature;
+    let wrapped = [&[4], account.0.as_slice(), &inner].concat();
+    let wrapped = Voucher { signature: wrapped.into(), ..voucher };
+    assert!(wrapped.verify(&v2, account).is_err());
+    assert!(wrapped.verify(&v2, key().account()).is_err());
 }
