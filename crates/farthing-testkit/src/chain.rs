@@ -55,13 +55,8 @@ impl TempoChain {
     /// Starts a chain whose first block is at `start_s`, or now. Nothing where anvil is not
     /// installed, and says so.
     pub async fn start(start_s: Option<u64>) -> Option<Self> {
-        Self::start_at("T4", start_s).await
-    }
-
-    /// The same, with the rules of a hardfork before the latest that anvil knows.
-    pub async fn start_at(hardfork: &str, start_s: Option<u64>) -> Option<Self> {
         let chain_id = TEMPO_CHAIN_ID.to_string();
-        let rules = ["--network", "tempo", "--hardfork", hardfork, "--chain-id", &chain_id];
+        let rules = ["--network", "tempo", "--hardfork", "T4", "--chain-id", &chain_id];
         let (url, process) = run(&[&rules[..], &MIXED].concat(), start_s).await?;
         Some(Self { url, _process: process })
     }

@@ -417,9 +417,9 @@ impl Sessions {
 
 /// What was settled of a channel in all, by what a transaction has told.
 fn in_all(taken: &Taken, channel: B256) -> Option<SettledInAll> {
-    let told = taken.events.iter().filter(|it| it.channel == channel).filter_map(settled);
+    let mut told = taken.events.iter().filter(|it| it.channel == channel).filter_map(settled);
     let settled = Settled { reference: taken.transaction.to_string(), cost: taken.cost.clone() };
-    Some(SettledInAll { atoms: told.last()?, settled })
+    Some(SettledInAll { atoms: told.next_back()?, settled })
 }
 
 /// What an event says was settled in all, if it is about that.

@@ -209,12 +209,23 @@ impl Channels {
             return Ok(false);
         }
         let tx = funded.payment.signed.tx();
-        let gas = match self.escrow.family {
-            // The reserve makes a channel of the transaction that opens it, which is more than a call.
-            Family::TempoV2 => self.nodes.estimate_gas(payer, tx).await,
-            Family::TempoV1 | Family::Evm => self.nodes.try_batch(payer, tx).await,
+        let Some(gas) = refused(self.nodes.estimate_gas(payer, tx).await)? else {
+            return Ok(false);
         };
-        Ok(refused(gas)?.is_some_and(|gas| gas <= tx.gas_limit))
+        // Gas that runs out is a matter of whoever pays for it.
+        if funded.payment.wants_sponsor && gas > tx.gas_limit {
+            return Ok(false);
+        }
+        match self.escrow.family {
+            // The reserve makes a channel of the transaction that opens it, which is more than a call.
+            Family::TempoV2 => Ok(true),
+            Family::TempoV1 | Family::Evm => match self.nodes.try_all(payer, &tx.calls).await {
+                Ok(tried) => Ok(tried.iter().all(|it| it.succeeds)),
+                // Nodes that do not try calls together were asked for the whole.
+                Err(CallError::Refused(_)) => Ok(true),
+                Err(CallError::Unsent | CallError::Lost) => Err(SettleError::Unsent),
+            },
+        }
     }
 
     /// What a mined transaction has done: its event, and the escrow, have to agree with what it says.

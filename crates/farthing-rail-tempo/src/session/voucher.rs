@@ -6,8 +6,8 @@
 //! chain (TIP-1020), and never an access key in its wrapper: such a key is a channel's
 //! `authorizedSigner` and signs as itself.
 //!
-//! The signer is recovered rather than compared with a key that is known: with libsecp256k1 that costs
-//! little more, and needs no memory of keys.
+//! The signer is recovered rather than compared with a key that is known: with libsecp256k1 that takes
+//! 49 µs against 42 on one core of a small machine (k256: 233 against 116), and needs no memory of keys.
 
 use alloy_primitives::{B256, Signature, U256};
 use secp256k1::ecdsa::{RecoverableSignature, RecoveryId};

@@ -70,10 +70,10 @@ impl Town {
     }
 
     pub(crate) fn teller(&self) -> Teller {
-        self.teller_over(&self.world.chain.url, PAYEE)
+        Self::teller_over(&self.world.chain.url, PAYEE)
     }
 
-    pub(crate) fn teller_over(&self, url: &str, number: usize) -> Teller {
+    pub(crate) fn teller_over(url: &str, number: usize) -> Teller {
         let token = tokens().named(&"usd".parse().unwrap()).unwrap().clone();
         let wait = Duration::from_secs(5);
         Teller::new(&development_key(number), nodes(&[url]), token, 1, wait).unwrap()

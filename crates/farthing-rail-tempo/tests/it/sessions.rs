@@ -302,7 +302,7 @@ async fn only_the_payee_takes() {
         descriptor: opening.descriptor,
         take: Take::Close { voucher: voucher.clone(), capture: 100 },
     };
-    let stranger = town.teller_over(&town.world.chain.url, 5);
+    let stranger = Town::teller_over(&town.world.chain.url, 5);
     let outcomes = stranger.run(&town.escrow, &[settle, close]).await;
     assert_eq!(outcomes, vec![Outcome::Refused(Revert::NotYours); 2]);
     done(&town.settle(opening.descriptor, voucher).await);
@@ -349,8 +349,9 @@ async fn a_stuck_order_is_signed_anew_when_it_is_over() {
     let (opening, _) = town.open(&payer, 1_000).await;
     let voucher = town.voucher(&payer, &opening.descriptor, 100);
     let errand = Errand { descriptor: opening.descriptor, take: Take::Settle(voucher) };
-    let teller = town.teller_over(&proxy.url, PAYEE);
-    let (orders, left_out) = teller.prepare(&town.escrow, &[errand.clone()]).await.unwrap();
+    let teller = Town::teller_over(&proxy.url, PAYEE);
+    let (orders, left_out) =
+        teller.prepare(&town.escrow, std::slice::from_ref(&errand)).await.unwrap();
     assert!(orders.len() == 1 && left_out.is_empty());
     proxy.turn(Fault::Drops);
     let stuck = teller.carry_out(&town.escrow, &orders[0].raw).await;
@@ -359,7 +360,7 @@ async fn a_stuck_order_is_signed_anew_when_it_is_over() {
     let over = teller.carry_out(&town.escrow, &orders[0].raw).await;
     assert_eq!(over, Err(SettleError::Declined), "and now it cannot be");
     proxy.turn(Fault::None);
-    let outcome = teller.run(&town.escrow, &[errand.clone()]).await.remove(0);
+    let outcome = teller.run(&town.escrow, std::slice::from_ref(&errand)).await.remove(0);
     assert_eq!(happened(&done(&outcome).events), [Happened::Settled { delta: 100, settled: 100 }]);
     // An order that is carried out twice was carried out once.
     let more = town.voucher(&payer, &opening.descriptor, 150);

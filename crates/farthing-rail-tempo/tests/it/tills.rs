@@ -48,7 +48,7 @@ impl Shop {
         let town = Town::start().await?;
         let proxy = Proxy::start(&town.world).await;
         let settings = Settings { wait: Duration::from_secs(5), ..settings() };
-        let teller = town.teller_over(&proxy.url, PAYEE);
+        let teller = Town::teller_over(&proxy.url, PAYEE);
         let sessions = SessionSettings { escrow: town.escrow, teller };
         let rail = TempoRail::new(nodes(&[&proxy.url]), settings).with_sessions(sessions);
         Some(Self { town, rail: Arc::new(rail), store: Arc::new(MemoryStore::new(START)), proxy })
@@ -91,7 +91,7 @@ impl Shop {
                 posted.delivered(Outcome { status: 200 }, None, START);
                 Ok(Took::Answer)
             }
-            Admission::Managed(managed) => Ok(Took::Managed(managed.channel)),
+            Admission::Managed(managed) => Ok(Took::Managed(Box::new(managed.channel))),
             Admission::Again(_) | Admission::Execute(_) | Admission::Challenge => panic!("no such"),
         }
     }
@@ -147,7 +147,7 @@ pub(crate) fn presented(
 #[derive(Debug, PartialEq)]
 enum Took {
     Answer,
-    Managed(Channel),
+    Managed(Box<Channel>),
 }
 
 /// Hands over what it was made with.

@@ -283,9 +283,9 @@ fn a_transaction_keeps_to_its_challenge() {
         let outlives = |tx: &mut TempoTransaction| {
             tx.valid_before = NonZeroU64::new(EXPIRES_S + 1);
         };
-        let mismatch = |refused: Unfit| match refused {
-            Unfit::Transaction(BadTransaction(mismatch)) => mismatch,
-            other => panic!("{other}"),
+        let mismatch = |refused: Unfit| {
+            let Unfit::Transaction(BadTransaction(mismatch)) = refused else { panic!("{refused}") };
+            mismatch
         };
         let refused = mismatch(opening(&terms, chain, silent).unwrap_err());
         assert_eq!(refused, Mismatch::Chain);

@@ -28,7 +28,7 @@ fn signed(family: Family) -> Voucher {
 /// The same signature in 64 bytes (EIP-2098).
 fn compact(voucher: &Voucher) -> Voucher {
     let mut bytes = voucher.signature[..64].to_vec();
-    bytes[32] |= (voucher.signature[64] - 27) << 7;
+    bytes[32] |= u8::from(voucher.signature[64] == 28) << 7;
     Voucher { signature: bytes.into(), ..voucher.clone() }
 }
 
