@@ -174,7 +174,14 @@ impl Channels {
             Some((signed, sponsor)) => (*signed.hash(), sponsor),
             None => (self.found(funded).await?.unwrap_or_default(), None),
         };
-        let receipt = self.handover.mined(hash, late).await?;
+        let receipt = match self.handover.mined(hash, late).await {
+            // Somebody else may have completed it: its event tells under which name.
+            Err(error @ (SettleError::Unsent | SettleError::Declined)) => {
+                let hash = self.found(funded).await?.ok_or(error)?;
+                self.handover.mined(hash, late).await?
+            }
+            receipt => receipt?,
+        };
         let cost = sponsor.and_then(|it| it.cost(&receipt));
         self.credited(funded, &receipt, cost).await
     }
