@@ -1,6 +1,7 @@
 // What stands between a peer and anvil at RPC, which lacks some of what Tempo's own nodes answer:
 // adds `tempo_simulateV1` and `tempo_fundAddress`, and a time limit that may be named with a
-// transaction. Says where it listens on standard output, and stops with its standard input.
+// transaction; and estimates transactions of several calls, of which anvil says the same whatever they
+// do. Says where it listens on standard output, and stops with its standard input.
 import { createServer } from 'node:http'
 
 const headers = { 'content-type': 'application/json' }
@@ -50,7 +51,29 @@ const fund = async ([address]) => {
   return hashes
 }
 
-const own = { tempo_simulateV1: simulate, tempo_fundAddress: fund }
+// What the calls of a transaction burn one after the other, at most.
+const estimate = async (params) => {
+  const [{ from, calls = [], to, data, input }] = params
+  const all = to ? [...calls, { to, data, input }] : calls
+  if (all.length < 2) return ask('eth_estimateGas', params)
+  const tried = all.map((it) => ({ from, to: it.to, input: it.input ?? it.data }))
+  const [block] = await ask('eth_simulateV1', [{ blockStateCalls: [{ calls: tried }] }, 'latest'])
+  const used = block.calls.reduce((sum, it) => sum + BigInt(it.gasUsed), 0n)
+  return `0x${used.toString(16)}`
+}
+
+const fill = async (params) => {
+  const filled = await ask('eth_fillTransaction', params)
+  if ((params[0].calls ?? []).length > 1) filled.tx.gas = await estimate(params)
+  return filled
+}
+
+const own = {
+  eth_estimateGas: estimate,
+  eth_fillTransaction: fill,
+  tempo_simulateV1: simulate,
+  tempo_fundAddress: fund,
+}
 
 const answer = async (call) => {
   const { id, method, params } = call

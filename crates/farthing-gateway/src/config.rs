@@ -30,7 +30,7 @@ mod tempo;
 mod webhooks;
 
 pub use sessions::{Intents, SessionConfig};
-pub use tempo::{SponsorConfig, SponsorSigner, TempoConfig};
+pub use tempo::{SponsorConfig, SponsorSigner, TempoConfig, TempoSessionConfig};
 pub use webhooks::WebhookConfig;
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use farthing_ledger::RefundLimits;
 use farthing_money::{Amount, Assets};
 use farthing_protocols::mpp::{Mpp, UnfitRealm};
 use farthing_rail_prepaid::PrepaidRail;
+use farthing_rail_tempo::session::{SessionSettings, Teller};
 use farthing_rail_tempo::{MalformedKey, Nodes, NodesError, Refunder, Sponsor, TempoRail};
 use farthing_rail_test::{Dial, TestRail};
 use http::header::{
@@ -376,7 +377,12 @@ fn tempo_rail(tempo: &TempoConfig, whole: &Config) -> Result<TempoRail, StartErr
         splits: tempo.splits.clone(),
         refunder: tempo.refund_key.as_deref().map(Refunder::new).transpose()?,
     };
-    Ok(TempoRail::new(Arc::new(nodes), settings))
+    let rail = TempoRail::new(Arc::new(nodes), settings);
+    let Some(session) = &tempo.session else { return Ok(rail) };
+    let (nodes, token) = (Arc::clone(rail.nodes()), session.fee_token.clone());
+    let (confirmations, wait) = (tempo.confirmations, tempo.settle_timeout);
+    let teller = Teller::new(&session.key, nodes, token, confirmations, wait)?;
+    Ok(rail.with_sessions(SessionSettings { escrow: session.escrow, teller }))
 }
 
 fn rails_of<'a>(

@@ -33,8 +33,8 @@ mod webhooks;
 
 pub use config::{
     AdminConfig, BodyPolicy, BookConfig, Config, ConfigError, Environment, Intents, RailConfig,
-    RouteConfig, SessionConfig, SponsorConfig, SponsorSigner, TempoConfig, TlsConfig,
-    UpstreamConfig, Variant, WebhookConfig, look_up, secret_files,
+    RouteConfig, SessionConfig, SponsorConfig, SponsorSigner, TempoConfig, TempoSessionConfig,
+    TlsConfig, UpstreamConfig, Variant, WebhookConfig, look_up, secret_files,
 };
 pub use desk::{
     CloseOrder, Desk, DeskError, PayoutKind, PayoutStep, RefundMade, RefundOrder, Resolution,

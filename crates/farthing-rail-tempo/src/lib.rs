@@ -24,6 +24,7 @@
 //! moment has passed for on every node that answers, while none of them knows it, never moved.
 
 mod envelope;
+mod handover;
 mod memo;
 mod payer;
 mod proof;
@@ -36,13 +37,15 @@ mod transaction;
 mod verify;
 mod wire;
 
+pub mod session;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy_primitives::{B256, Bytes};
+use alloy_primitives::B256;
 use farthing_core::{
     BoxFuture, Evidence, Held, NoRefund, Object, Presented, Rail, RailRules, Refunds, Rejection,
-    SettleError, Settled, Share, Unquotable,
+    SessionRail, SettleError, Settled, Share, Unquotable,
 };
 use farthing_ledger::{
     Account, AccountKind, Fingerprint, Holder, Money, Payment as Booked, Proof, Refund, Source,
@@ -50,8 +53,6 @@ use farthing_ledger::{
 use farthing_money::{Amount, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tempo_primitives::AASigned;
-use tokio::time::{Instant, sleep, timeout};
 
 pub use payer::{MalformedKey, TempoPayer};
 pub use refund::Refunder;
@@ -60,14 +61,16 @@ pub use rpc::{NoAnswer, NodeHealth, Nodes, NodesError, parse_node};
 pub use settings::{Settings, Split};
 pub use sponsor::{Sponsor, SponsorLimits};
 pub use verify::{Unverified, Verified, cosign, proof_typed_data, verify_receipt};
-pub use wire::{Address, MalformedAddress, Token, Tokens};
+pub use wire::{Address, MalformedAddress, Token, Tokens, Unreadable};
 
+use handover::Handover;
 use memo::attribution;
 use proof::Signer;
 use refund::Order;
-use rpc::{CallError, Sighting, TxReceipt};
+use rpc::TxReceipt;
+use session::{SessionSettings, Sessions};
 use transaction::{Bound, Mismatch, Payment};
-use wire::{Terms, Transfer, Unreadable, did, parse_did, parse_word};
+use wire::{Terms, Transfer, did, parse_did, parse_word};
 
 /// The payment method.
 const METHOD: &str = "tempo";
@@ -94,22 +97,6 @@ const VALID_S_MIN: u64 = 4;
 /// The longest a sponsored transaction may be valid, in seconds.
 const VALID_S_MAX: u64 = 15 * 60;
 
-/// How long after handing a transaction over the chain is looked at: some mine at once.
-const LOOK_FIRST: Duration = Duration::from_millis(2);
-
-/// How long after a look at the chain the next one follows at most.
-const LOOK_AGAIN: Duration = Duration::from_millis(25);
-
-/// How many looks at an unchanged chain go by before a receipt is asked for all the same: a node may
-/// show a block before its receipts.
-const LOOKS_MAX: u32 = 20;
-
-/// At each how manieth block a receipt is asked for by its transaction's name.
-const BY_NAME: u32 = 3;
-
-/// How long a transaction stays away before it is handed over once more: a node may have forgotten it.
-const HAND_OVER_AGAIN: Duration = Duration::from_secs(2);
-
 /// The longest one refund is waited for: others may be due, and recovery comes back.
 const REFUND_WAIT: Duration = Duration::from_secs(5);
 
@@ -122,6 +109,8 @@ const LATE_S: u64 = 10;
 pub struct TempoRail {
     nodes: Arc<Nodes>,
     settings: Arc<Settings>,
+    handover: Handover,
+    sessions: Option<Arc<Sessions>>,
 }
 
 /// A credential, wherever it was kept.
@@ -172,7 +161,15 @@ impl TempoRail {
     /// A rail over `nodes`. Nothing is sent yet.
     #[must_use]
     pub fn new(nodes: Arc<Nodes>, settings: Settings) -> Self {
-        Self { nodes, settings: Arc::new(settings) }
+        let handover = Handover::new(Arc::clone(&nodes), settings.confirmations);
+        Self { nodes, settings: Arc::new(settings), handover, sessions: None }
+    }
+
+    /// The same, and payments in sessions.
+    #[must_use]
+    pub fn with_sessions(self, settings: SessionSettings) -> Self {
+        let sessions = Sessions::new(&self.nodes, &self.settings, settings);
+        Self { sessions: Some(Arc::new(sessions)), ..self }
     }
 
     /// The chain it is paid on.
@@ -266,13 +263,13 @@ impl TempoRail {
 
     async fn pull(&self, terms: &Terms, payment: &Payment) -> Result<Settled, SettleError> {
         if !payment.wants_sponsor {
-            let receipt = self.hand_over(&payment.signed, self.settings.wait).await?;
+            let receipt = self.handover.hand_over(&payment.signed, self.settings.wait).await?;
             return verdict(&receipt, terms, payment).map(|()| Settled::new(hash_of(&receipt)));
         }
         let sponsor = self.settings.sponsor.as_ref().ok_or(SettleError::Declined)?;
         let (signed, reserved) = sponsor.complete(&self.nodes, payment).await?;
         // Whatever becomes of it, it counts until it is known what it cost.
-        match self.hand_over(&signed, self.settings.wait).await {
+        match self.handover.hand_over(&signed, self.settings.wait).await {
             Ok(receipt) => {
                 let cost = sponsor.cost(&receipt);
                 reserved.spend(cost.as_ref().map_or(0, Amount::atoms));
@@ -289,83 +286,6 @@ impl TempoRail {
         }
     }
 
-    /// Hands a complete transaction to the chain, and waits until it is as deep as it has to be.
-    async fn hand_over(&self, signed: &AASigned, wait: Duration) -> Result<TxReceipt, SettleError> {
-        let (raw, hash) = (transaction::raw(signed), *signed.hash());
-        match self.nodes.send(&raw).await {
-            Ok(()) | Err(CallError::Lost) => {}
-            Err(CallError::Unsent) => return Err(SettleError::Unsent),
-            Err(CallError::Refused(why)) => {
-                tracing::info!(%hash, why, "refused by the chain");
-                // It may have been handed over before: then it is mined, or about to be.
-                match self.nodes.sight(hash).await.map_err(|_| SettleError::Unknown)? {
-                    Sighting::Mined(_) | Sighting::Unmined { is_waiting: true, .. } => {}
-                    Sighting::Unmined { is_waiting: false, .. } => {
-                        return Err(SettleError::Declined);
-                    }
-                }
-            }
-        }
-        let waiting = self.deep(hash, Some(&raw));
-        timeout(wait, waiting).await.map_err(|_| SettleError::Unknown)
-    }
-
-    /// A payment that the buyer sent. Only questions are asked, so that asking again is always safe.
-    async fn push(&self, hash: B256) -> Result<TxReceipt, SettleError> {
-        match self.nodes.receipt(hash).await {
-            Err(CallError::Unsent) => return Err(SettleError::Unsent),
-            Ok(_) | Err(CallError::Lost | CallError::Refused(_)) => {}
-        }
-        let waiting = self.deep(hash, None);
-        timeout(self.settings.wait, waiting).await.map_err(|_| SettleError::Unknown)
-    }
-
-    /// Waits until a transaction is as deep as it has to be, and says what it did from there. The chain
-    /// may think better of a block meanwhile, and the transaction comes again in another.
-    async fn deep(&self, hash: B256, raw: Option<&Bytes>) -> TxReceipt {
-        let more = self.settings.confirmations.saturating_sub(1);
-        let mut handed_over = Instant::now();
-        let (mut seen, mut looks, mut blocks, mut pause) = (None, 0_u32, 0_u32, LOOK_FIRST);
-        loop {
-            let head = self.nodes.head(pause).await.ok();
-            looks = if head == seen { looks.saturating_add(1) } else { 0_u32 };
-            if head.is_none() || head != seen || looks >= LOOKS_MAX {
-                // Where one block follows another, it is in that block or still to come; unless the
-                // node was not done with the block, which is why it is asked for by name now and then.
-                let next = seen.zip(head).filter(|(seen, head)| seen.saturating_add(1) == *head);
-                let by_name = blocks % BY_NAME == 0 || more > 0;
-                (seen, looks, blocks) = (head, 0, blocks.saturating_add(1));
-                let found = match next.filter(|_| !by_name) {
-                    Some((_, head)) => self.nodes.receipt_in(hash, head).await,
-                    None => self.nodes.receipt(hash).await,
-                };
-                match found {
-                    Ok(Some(receipt)) => {
-                        let deep = receipt.block_number.to::<u64>().saturating_add(more);
-                        if more == 0 || head.is_some_and(|head| head >= deep) {
-                            return receipt;
-                        }
-                    }
-                    Ok(None) | Err(_) if handed_over.elapsed() >= HAND_OVER_AGAIN => {
-                        if let Some(raw) = raw {
-                            // The same bytes are mined at most once; what becomes of them shows.
-                            self.nodes.send_to_all(raw).await;
-                        }
-                        if self.nodes.are_several() {
-                            // A node that has stopped says so by what the others have seen: whoever knows
-                            // the transaction is asked from now on.
-                            let _ = self.nodes.sight(hash).await;
-                        }
-                        handed_over = Instant::now();
-                    }
-                    Ok(None) | Err(_) => {}
-                }
-            }
-            sleep(pause).await;
-            pause = pause.saturating_mul(2).min(LOOK_AGAIN);
-        }
-    }
-
     /// What became of a payment, as far as the chain knows by now.
     async fn ask(&self, shown: &Shown<'_>) -> Result<Settled, SettleError> {
         // It was read before it was claimed.
@@ -373,7 +293,7 @@ impl TempoRail {
         match means {
             Means::Transaction(payment) => self.ask_transaction(&terms, &payment).await,
             Means::Hash { hash, sender } => {
-                let receipt = self.mined(hash, shown.expires_at.as_secs()).await?;
+                let receipt = self.handover.mined(hash, shown.expires_at.as_secs()).await?;
                 pushed(&receipt, &terms, sender, shown)
             }
             Means::Proof { account, signer } => self.prove(account, signer, shown).await,
@@ -392,13 +312,13 @@ impl TempoRail {
             Some(sponsor) => sponsor.foreseen(payment).map(|signed| *signed.hash()),
         };
         let receipt = if let Some(hash) = foreseen {
-            self.mined(hash, late).await?
+            self.handover.mined(hash, late).await?
         } else {
             // Where another signed, only the chain knows under which name it was mined. How far it is
             // comes first: what is not found afterwards did not happen by then.
-            let open = self.mined(B256::ZERO, late).await;
+            let open = self.handover.mined(B256::ZERO, late).await;
             match self.find(terms, payment).await? {
-                Some(hash) => self.mined(hash, late).await?,
+                Some(hash) => self.handover.mined(hash, late).await?,
                 None => open?,
             }
         };
@@ -414,25 +334,6 @@ impl TempoRail {
         let since_s = payment.valid_before_s.saturating_sub(VALID_S_MAX);
         let found = self.nodes.transferred(terms.token, payment.sender, named, since_s).await;
         found.map_err(|_| SettleError::Unknown)
-    }
-
-    /// A transaction that is as deep as it has to be; or what it means that it is not: it waits, it was
-    /// never sent, or it comes too late.
-    async fn mined(&self, hash: B256, valid_before_s: u64) -> Result<TxReceipt, SettleError> {
-        match self.nodes.sight(hash).await.map_err(|_| SettleError::Unknown)? {
-            Sighting::Mined(receipt) => {
-                let more = self.settings.confirmations.saturating_sub(1);
-                let head = self.nodes.head(Duration::ZERO).await;
-                let deep = receipt.block_number.to::<u64>().saturating_add(more);
-                let is_deep = head.is_ok_and(|head| head >= deep);
-                if is_deep { Ok(receipt) } else { Err(SettleError::Unknown) }
-            }
-            Sighting::Unmined { at_s, .. } if is_late(at_s, valid_before_s) => {
-                Err(SettleError::Declined)
-            }
-            Sighting::Unmined { is_waiting: true, .. } => Err(SettleError::Unknown),
-            Sighting::Unmined { is_waiting: false, .. } => Err(SettleError::Unsent),
-        }
     }
 
     /// The account of a payer of this chain.
@@ -456,13 +357,13 @@ impl TempoRail {
             tracing::error!(refund = %refund.id, "the order of a refund cannot be read");
             return Err(SettleError::Unknown);
         };
-        let receipt = match self.mined(*order.signed.hash(), order.valid_before_s).await {
+        let receipt = match self.handover.mined(*order.signed.hash(), order.valid_before_s).await {
             Ok(receipt) => receipt,
             Err(SettleError::Declined) => return Err(SettleError::Declined),
             Err(SettleError::Unsent | SettleError::Unknown) => {
                 // What a node refuses now it, or another, may take a moment later.
                 let wait = self.settings.wait.min(REFUND_WAIT);
-                let sent = self.hand_over(&order.signed, wait).await;
+                let sent = self.handover.hand_over(&order.signed, wait).await;
                 sent.map_err(|error| match error {
                     SettleError::Declined | SettleError::Unknown => SettleError::Unknown,
                     SettleError::Unsent => SettleError::Unsent,
@@ -496,7 +397,7 @@ impl TempoRail {
         match means {
             Means::Transaction(payment) => self.pull(&terms, &payment).await,
             Means::Hash { hash, sender } => {
-                let receipt = self.push(hash).await?;
+                let receipt = self.handover.sent(hash, self.settings.wait).await?;
                 pushed(&receipt, &terms, sender, shown)
             }
             Means::Proof { account, signer } => self.prove(account, signer, shown).await,
@@ -645,6 +546,11 @@ impl Rail for TempoRail {
             money,
             inquiry,
         })
+    }
+
+    fn session(&self) -> Option<&dyn SessionRail> {
+        let sessions: &Sessions = self.sessions.as_deref()?;
+        Some(sessions)
     }
 
     fn settle<'a>(&'a self, held: &'a Held) -> BoxFuture<'a, Result<Settled, SettleError>> {

@@ -9,7 +9,8 @@ use std::time::Duration;
 use alloy_consensus::crypto::secp256k1::sign_message;
 use alloy_primitives::{B256, Bytes};
 use farthing_core::{
-    BoxFuture, Fate, Invitation, Object, Paid, PayError, Payer, Price, PriceShare, Unpayable,
+    BoxFuture, Fate, Invitation, Object, Paid, PayError, Payer, Price, PriceShare, SessionPayer,
+    Unpayable,
 };
 use farthing_money::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -24,7 +25,7 @@ use crate::wire::{Address, Terms, Tokens, did};
 use crate::{METHOD, envelope, is_late, owed, proof, receipt};
 
 /// How long a signed transaction may wait, in seconds; the chain allows thirty (TIP-1009).
-const VALID_S: u64 = 25;
+pub(crate) const VALID_S: u64 = 25;
 
 /// How long after a look at the chain the next one follows, for a transaction that the wallet sent.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -34,13 +35,13 @@ const WAIT: Duration = Duration::from_secs(35);
 
 /// Pays with a secp256k1 key: an account's own, or an access key of another account.
 pub struct TempoPayer {
-    key: Zeroizing<[u8; 32]>,
+    pub(crate) key: Zeroizing<[u8; 32]>,
     /// The account whose money it is.
-    account: Address,
+    pub(crate) account: Address,
     /// Whether the key is another one than the account's own.
-    is_access_key: bool,
-    nodes: Arc<Nodes>,
-    tokens: Tokens,
+    pub(crate) is_access_key: bool,
+    pub(crate) nodes: Arc<Nodes>,
+    pub(crate) tokens: Tokens,
 }
 
 /// Bytes are no key of secp256k1.
@@ -139,7 +140,7 @@ impl TempoPayer {
         Ok(balance.map_err(|_| PayError::Unsent)? >= needed)
     }
 
-    fn sign(&self, digest: B256) -> Result<TempoSignature, PayError> {
+    pub(crate) fn sign(&self, digest: B256) -> Result<TempoSignature, PayError> {
         let sign = |digest| {
             let signature = sign_message(B256::from(*self.key), digest);
             signature.map(PrimitiveSignature::Secp256k1).map_err(|_| PayError::Refused)
@@ -183,7 +184,7 @@ impl TempoPayer {
         let keepsake = serde_json::to_value(&keepsake).ok();
         let keepsake = keepsake.and_then(|it| it.as_object().cloned());
         Ok(if terms.pull {
-            let signature = self.wire_form(&signed, terms)?;
+            let signature = self.wire_form(&signed, terms.sponsored)?;
             self.paid("transaction", "signature", signature, keepsake)
         } else {
             self.paid("hash", "hash", signed.hash().to_string(), keepsake)
@@ -191,9 +192,9 @@ impl TempoPayer {
     }
 
     /// The transaction as the seller takes it.
-    fn wire_form(&self, signed: &AASigned, terms: &Terms) -> Result<String, PayError> {
+    pub(crate) fn wire_form(&self, signed: &AASigned, sponsored: bool) -> Result<String, PayError> {
         let raw = raw(signed);
-        if !terms.sponsored {
+        if !sponsored {
             return Ok(raw.to_string());
         }
         let waiting = envelope::close(&raw, self.account.0).ok_or(PayError::Refused)?;
@@ -263,6 +264,10 @@ impl Payer for TempoPayer {
 
     fn account(&self) -> String {
         did(self.nodes.chain_id(), self.account)
+    }
+
+    fn session(&self) -> Option<&dyn SessionPayer> {
+        Some(self)
     }
 
     fn price(&self, invitation: &Invitation) -> Result<Price, Unpayable> {

@@ -38,7 +38,7 @@ pub struct Nodes {
 /// The receipts of one block.
 type BlockReceipts = HashMap<B256, TxReceipt>;
 
-struct Node {
+pub(crate) struct Node {
     url: Url,
     /// Whether it was asked which chain it serves, and serves ours.
     is_ours: AtomicBool,
@@ -121,13 +121,13 @@ const FAILED: [i64; 2] = [-32_603, -32_002];
 const BEHIND_S: u64 = 10;
 
 /// How much of what is estimated a transaction may burn, in percent: the chain moves on meanwhile.
-const GAS_PERCENT: u64 = 120;
+pub(crate) const GAS_PERCENT: u64 = 120;
 
 /// Hands a transaction over.
 const SEND: &str = "eth_sendRawTransaction";
 
 /// How many blocks are searched at once.
-const SEARCHED_AT_ONCE: u64 = 5_000;
+pub(crate) const SEARCHED_AT_ONCE: u64 = 5_000;
 
 /// Where the chain keeps accounts' access keys.
 const KEYCHAIN: Address = Address(address!("aAAAaaAA00000000000000000000000000000000"));
@@ -503,7 +503,11 @@ impl Nodes {
     }
 
     /// Asks one node after the other, from the one that answered last on.
-    async fn call<T: DeserializeOwned>(&self, method: &str, params: Value) -> Result<T, CallError> {
+    pub(crate) async fn call<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        params: Value,
+    ) -> Result<T, CallError> {
         let mut lost = false;
         for (at, node) in self.each() {
             match self.ask_ours(node, method, &params).await {
@@ -527,13 +531,13 @@ impl Nodes {
     }
 
     /// The nodes in the order they are asked, each with its place.
-    fn each(&self) -> impl Iterator<Item = (usize, &Node)> {
+    pub(crate) fn each(&self) -> impl Iterator<Item = (usize, &Node)> {
         let first = self.preferred.load(Ordering::Relaxed);
         let all = self.all.iter().enumerate();
         all.clone().skip(first).chain(all.take(first))
     }
 
-    async fn ask_one<T: DeserializeOwned>(
+    pub(crate) async fn ask_one<T: DeserializeOwned>(
         &self,
         node: &Node,
         method: &str,

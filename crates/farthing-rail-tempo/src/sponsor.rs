@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use alloy_consensus::crypto::secp256k1::sign_message;
@@ -35,16 +35,20 @@ mod tests;
 /// The most gas of one payment. A transfer takes 50,000, and 300,000 to an account that is new.
 const GAS_MAX: u64 = 2_000_000;
 
+/// The most gas of a channel's opening: the chain charges 250,000 for each new word it keeps.
+pub(crate) const GAS_MAX_CHANNEL: u64 = 4_000_000;
+
 /// How long a balance is believed.
 const BALANCE_KEPT: Duration = Duration::from_secs(2);
 
-/// Pays the fees of buyers' transactions.
+/// Pays the fees of buyers' transactions. Its clones share one budget.
+#[derive(Clone)]
 pub struct Sponsor {
-    signer: Signer,
+    signer: Arc<Signer>,
     token: Token,
     limits: SponsorLimits,
-    spent: Mutex<Spent>,
-    balance: tokio::sync::Mutex<Option<(Instant, u128)>>,
+    spent: Arc<Mutex<Spent>>,
+    balance: Arc<tokio::sync::Mutex<Option<(Instant, u128)>>>,
 }
 
 /// How much a sponsor pays, in atoms of the fee's token.
@@ -120,14 +124,14 @@ impl Sponsor {
     }
 
     fn new(signer: Signer, token: Token, limits: SponsorLimits) -> Self {
-        let (spent, balance) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self { signer, token, limits, spent, balance }
+        let (spent, balance) = (Arc::default(), Arc::default());
+        Self { signer: Arc::new(signer), token, limits, spent, balance }
     }
 
     /// The account that pays; nothing where a relay pays.
     #[must_use]
-    pub const fn account(&self) -> Option<Address> {
-        match &self.signer {
+    pub fn account(&self) -> Option<Address> {
+        match self.signer.as_ref() {
             Signer::Local { account, .. } => Some(*account),
             Signer::Relay(_) => None,
         }
@@ -153,6 +157,16 @@ impl Sponsor {
 
     /// Whether a transaction is one that is paid for. Pure.
     pub(crate) fn permits(&self, tx: &TempoTransaction, now_s: u64) -> Result<(), Mismatch> {
+        self.permits_up_to(GAS_MAX, tx, now_s)
+    }
+
+    /// The same, with more or less gas.
+    pub(crate) fn permits_up_to(
+        &self,
+        gas_max: u64,
+        tx: &TempoTransaction,
+        now_s: u64,
+    ) -> Result<(), Mismatch> {
         let ensure = |holds, otherwise| if holds { Ok(()) } else { Err(otherwise) };
         ensure(tx.access_list.is_empty(), Mismatch::Lists)?;
         ensure(tx.fee_token.is_none(), Mismatch::FeeToken)?;
@@ -161,12 +175,12 @@ impl Sponsor {
         let valid_before_s = tx.valid_before.filter(|_| expires).ok_or(Mismatch::Nonce)?.get();
         let window = valid_before_s <= now_s.saturating_add(VALID_S_MAX);
         ensure(window, Mismatch::Window)?;
-        ensure(self.affords(tx), Mismatch::Gas)
+        ensure(self.affords(gas_max, tx), Mismatch::Gas)
     }
 
     /// Whether a transaction stays within what is paid for one payment.
-    fn affords(&self, tx: &TempoTransaction) -> bool {
-        (1..=GAS_MAX).contains(&tx.gas_limit)
+    fn affords(&self, gas_max: u64, tx: &TempoTransaction) -> bool {
+        (1..=gas_max).contains(&tx.gas_limit)
             && tx.max_fee_per_gas > 0
             && tx.max_priority_fee_per_gas <= tx.max_fee_per_gas
             && self.fee_max(tx) <= self.limits.per_payment
@@ -179,7 +193,7 @@ impl Sponsor {
 
     /// The complete transaction, if it is known without asking anybody.
     pub(crate) fn foreseen(&self, payment: &Payment) -> Option<AASigned> {
-        let Signer::Local { key, .. } = &self.signer else { return None };
+        let Signer::Local { key, .. } = self.signer.as_ref() else { return None };
         let mut tx = payment.signed.tx().clone();
         tx.fee_token = Some(self.token.address.0);
         let digest = tx.fee_payer_signature_hash(payment.sender.0);
@@ -193,12 +207,23 @@ impl Sponsor {
         nodes: &Nodes,
         payment: &Payment,
     ) -> Result<(AASigned, Reservation<'_>), SettleError> {
+        self.complete_if(nodes, payment, GAS_MAX, would_succeed(nodes, payment)).await
+    }
+
+    /// The same, where something else than a payment has to be found in order.
+    pub(crate) async fn complete_if(
+        &self,
+        nodes: &Nodes,
+        payment: &Payment,
+        gas_max: u64,
+        would_succeed: impl Future<Output = Result<bool, SettleError>>,
+    ) -> Result<(AASigned, Reservation<'_>), SettleError> {
         let tx = payment.signed.tx();
-        if !self.affords(tx) {
+        if !self.affords(gas_max, tx) {
             return Err(SettleError::Declined);
         }
         let reservation = self.reserve(payment.sender, self.fee_max(tx))?;
-        let signed = self.sign(nodes, payment).await;
+        let signed = self.sign(nodes, payment, would_succeed).await;
         match signed {
             Ok(signed) => Ok((signed, reservation)),
             Err(error) => {
@@ -208,7 +233,12 @@ impl Sponsor {
         }
     }
 
-    async fn sign(&self, nodes: &Nodes, payment: &Payment) -> Result<AASigned, SettleError> {
+    async fn sign(
+        &self,
+        nodes: &Nodes,
+        payment: &Payment,
+        would_succeed: impl Future<Output = Result<bool, SettleError>>,
+    ) -> Result<AASigned, SettleError> {
         if let Some(key) = payment.access_key {
             let active = nodes.is_access_key(payment.sender, key).await;
             if !active.map_err(|_| SettleError::Unsent)? {
@@ -216,10 +246,10 @@ impl Sponsor {
             }
         }
         self.can_pay(nodes).await?;
-        if !would_succeed(nodes, payment).await? {
+        if !would_succeed.await? {
             return Err(SettleError::Declined);
         }
-        match &self.signer {
+        match self.signer.as_ref() {
             Signer::Local { .. } => self.foreseen(payment).ok_or(SettleError::Unsent),
             Signer::Relay(relay) => relayed(relay, payment).await,
         }
@@ -318,7 +348,7 @@ async fn would_succeed(nodes: &Nodes, payment: &Payment) -> Result<bool, SettleE
 }
 
 /// What the chain answered; nothing if it will not.
-fn refused<T>(answer: Result<T, CallError>) -> Result<Option<T>, SettleError> {
+pub(crate) fn refused<T>(answer: Result<T, CallError>) -> Result<Option<T>, SettleError> {
     match answer {
         Ok(answer) => Ok(Some(answer)),
         Err(CallError::Refused(_)) => Ok(None),

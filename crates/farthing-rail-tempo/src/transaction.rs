@@ -108,24 +108,8 @@ pub(crate) enum Mismatch {
 impl Payment {
     /// Reads a signed transaction from its hexadecimal encoding and holds it against the charge.
     pub(crate) fn read(text: &str, terms: &Terms, bound: &Bound<'_>) -> Result<Self, Mismatch> {
-        let (signed, form) = decode(text)?;
-        let sender = signed.recover_signer().map_err(|_| Mismatch::Sender)?;
-        let tx = signed.tx();
-        tx.validate().map_err(|_| Mismatch::Malformed)?;
-        // A transaction that outlives its challenge could be mined when nobody expects it any more.
-        let valid_before_s = tx.valid_before.map_or(u64::MAX, NonZeroU64::get);
-        ensure(tx.chain_id == terms.chain_id, Mismatch::Chain)?;
-        ensure(valid_before_s <= bound.expires_at_s, Mismatch::Outlives)?;
-        let plain = tx.access_list.is_empty() && tx.tempo_authorization_list.is_empty();
-        ensure(plain, Mismatch::Lists)?;
-        let wants_sponsor = match form {
-            // Whoever else pays the fee is the buyer's business, and has to have signed.
-            Form::Complete => false,
-            Form::Placeholder => true,
-            Form::Envelope(named) if named == sender => true,
-            Form::Envelope(_) => return Err(Mismatch::Sender),
-        };
-        ensure(terms.sponsored || !wants_sponsor, Mismatch::NotSponsored)?;
+        let payment = Self::signed(text, terms.chain_id, terms.sponsored, bound.expires_at_s)?;
+        let tx = payment.signed.tx();
         let owed = terms.transfers().len();
         ensure(tx.calls.len() <= owed, Mismatch::ExtraCalls)?;
         let transfers = tx.calls.iter().map(|call| paying(call, terms.token));
@@ -136,8 +120,37 @@ impl Payment {
         // A memo for another challenge pays that one. A sponsor sees to it that this one is paid.
         let mut memos = transfers.iter().filter_map(says);
         let named = transfers.iter().any(|it| says(it) == Some(Attribution::Here));
-        let bound_here = named || terms.memo.is_some() || !wants_sponsor;
+        let bound_here = named || terms.memo.is_some() || !payment.wants_sponsor;
         ensure(memos.all(|it| it != Attribution::Elsewhere) && bound_here, Mismatch::Memo)?;
+        Ok(Self { transfers, ..payment })
+    }
+
+    /// Reads a signed transaction and holds it against what any of a challenge's has to agree with. What
+    /// it transfers is for the caller to find out.
+    pub(crate) fn signed(
+        text: &str,
+        chain_id: u64,
+        sponsored: bool,
+        expires_at_s: u64,
+    ) -> Result<Self, Mismatch> {
+        let (signed, form) = decode(text)?;
+        let sender = signed.recover_signer().map_err(|_| Mismatch::Sender)?;
+        let tx = signed.tx();
+        tx.validate().map_err(|_| Mismatch::Malformed)?;
+        // A transaction that outlives its challenge could be mined when nobody expects it any more.
+        let valid_before_s = tx.valid_before.map_or(u64::MAX, NonZeroU64::get);
+        ensure(tx.chain_id == chain_id, Mismatch::Chain)?;
+        ensure(valid_before_s <= expires_at_s, Mismatch::Outlives)?;
+        let plain = tx.access_list.is_empty() && tx.tempo_authorization_list.is_empty();
+        ensure(plain, Mismatch::Lists)?;
+        let wants_sponsor = match form {
+            // Whoever else pays the fee is the buyer's business, and has to have signed.
+            Form::Complete => false,
+            Form::Placeholder => true,
+            Form::Envelope(named) if named == sender => true,
+            Form::Envelope(_) => return Err(Mismatch::Sender),
+        };
+        ensure(sponsored || !wants_sponsor, Mismatch::NotSponsored)?;
         let access_key = signed.signature().as_keychain().map(|signature| {
             signature.key_id(&signed.signature_hash()).map(Address).map_err(|_| Mismatch::Sender)
         });
@@ -145,7 +158,7 @@ impl Payment {
             sender: Address(sender),
             access_key: access_key.transpose()?,
             identity: signed.expiring_nonce_hash(sender),
-            transfers,
+            transfers: Vec::new(),
             valid_before_s,
             wants_sponsor,
             signed,
@@ -228,9 +241,28 @@ fn meets(transfers: &[Transfer], terms: &Terms) -> Result<(), Mismatch> {
     ensure(open.is_empty(), Mismatch::ExtraCalls)
 }
 
+/// A transaction of these calls, to be given limits and signed. Its nonce expires with it, so that no
+/// other transaction of the sender waits for it (TIP-1009). Where nobody sponsors it, its fee is paid in
+/// `fee_token`; where somebody does, the signature leaves room for the token and for whoever pays.
+pub(crate) fn batch(
+    chain_id: u64,
+    fee_token: Option<Address>,
+    calls: Vec<Call>,
+    valid_before: NonZeroU64,
+) -> TempoTransaction {
+    TempoTransaction {
+        chain_id,
+        fee_token: fee_token.map(|token| token.0),
+        fee_payer_signature: fee_token.is_none().then_some(FEE_PAYER_SIGNATURE_MARKER),
+        calls,
+        nonce_key: TEMPO_EXPIRING_NONCE_KEY,
+        valid_before: Some(valid_before),
+        ..TempoTransaction::default()
+    }
+}
+
 /// The transaction that pays `terms`, to be given limits and signed. The transfer to the recipient
-/// carries `memo` where the seller wants no other. Its nonce expires with it, so that no other
-/// transaction of the wallet waits for it (TIP-1009).
+/// carries `memo` where the seller wants no other.
 pub(crate) fn build(terms: &Terms, memo: B256, valid_before: NonZeroU64) -> TempoTransaction {
     let mut transfers = terms.transfers();
     if let Some(primary) = transfers.first_mut() {
@@ -244,14 +276,6 @@ pub(crate) fn build(terms: &Terms, memo: B256, valid_before: NonZeroU64) -> Temp
         };
         Call { to: TxKind::Call(terms.token.0), value: U256::ZERO, input: input.into() }
     };
-    TempoTransaction {
-        chain_id: terms.chain_id,
-        // Whoever pays the fee chooses its token; the signature leaves room for it.
-        fee_token: (!terms.sponsored).then_some(terms.token.0),
-        fee_payer_signature: terms.sponsored.then_some(FEE_PAYER_SIGNATURE_MARKER),
-        calls: transfers.iter().map(call).collect(),
-        nonce_key: TEMPO_EXPIRING_NONCE_KEY,
-        valid_before: Some(valid_before),
-        ..TempoTransaction::default()
-    }
+    let fee_token = (!terms.sponsored).then_some(terms.token);
+    batch(terms.chain_id, fee_token, transfers.iter().map(call).collect(), valid_before)
 }

@@ -99,7 +99,9 @@ impl Tokens {
         self.0.iter().find(|token| token.asset.id() == asset)
     }
 
-    fn at(&self, address: Address) -> Option<&Token> {
+    /// The token of a contract.
+    #[must_use]
+    pub fn at(&self, address: Address) -> Option<&Token> {
         self.0.iter().find(|token| token.address == address)
     }
 }
@@ -132,11 +134,13 @@ pub(crate) struct Transfer {
 }
 
 /// Why a request cannot be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unreadable {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
     /// A field is missing or makes no sense.
+    #[error("a field is missing or makes no sense")]
     Malformed,
     /// The token is not known here.
+    #[error("the token is not known here")]
     Token,
 }
 
@@ -224,19 +228,19 @@ impl Transfer {
     }
 }
 
-fn text<'a>(object: &'a Object, name: &str) -> Result<&'a str, Unreadable> {
+pub(crate) fn text<'a>(object: &'a Object, name: &str) -> Result<&'a str, Unreadable> {
     object.get(name).and_then(Value::as_str).ok_or(Unreadable::Malformed)
 }
 
-fn address(object: &Object, name: &str) -> Result<Address, Unreadable> {
+pub(crate) fn address(object: &Object, name: &str) -> Result<Address, Unreadable> {
     text(object, name)?.parse().map_err(|_| Unreadable::Malformed)
 }
 
-fn atoms(object: &Object) -> Result<u128, Unreadable> {
+pub(crate) fn atoms(object: &Object) -> Result<u128, Unreadable> {
     parse_atoms(text(object, "amount")?).map_err(|_| Unreadable::Malformed)
 }
 
-fn flag(object: &Object, name: &str) -> Result<bool, Unreadable> {
+pub(crate) fn flag(object: &Object, name: &str) -> Result<bool, Unreadable> {
     object.get(name).map_or(Some(false), Value::as_bool).ok_or(Unreadable::Malformed)
 }
 

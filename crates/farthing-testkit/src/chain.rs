@@ -55,30 +55,57 @@ impl TempoChain {
     /// Starts a chain whose first block is at `start_s`, or now. Nothing where anvil is not
     /// installed, and says so.
     pub async fn start(start_s: Option<u64>) -> Option<Self> {
-        let Some(anvil) = anvil() else {
-            eprintln!("skipped: FARTHING_PEERS does not say where anvil is; ./x test installs it");
-            return None;
-        };
         let chain_id = TEMPO_CHAIN_ID.to_string();
-        let mut command = Command::new(anvil);
-        command.args(["--network", "tempo", "--hardfork", "T4", "--chain-id", &chain_id]);
-        command.args(["--block-time", "1", "--mixed-mining", "--port", "0"]);
-        if let Some(start_s) = start_s {
-            command.args(["--timestamp", &start_s.to_string()]);
-        }
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
-        let mut process = command.spawn().unwrap();
-        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let address = loop {
-            let line = lines.next_line().await.unwrap().expect("anvil says where it listens");
-            if let Some(address) = line.strip_prefix("Listening on ") {
-                break address.to_owned();
-            }
-        };
-        // Whoever stops listening would stop the one who speaks.
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Some(Self { url: format!("http://{address}"), _process: process })
+        let rules = ["--network", "tempo", "--hardfork", "T4", "--chain-id", &chain_id];
+        let (url, process) = run(&[&rules[..], &MIXED].concat(), start_s).await?;
+        Some(Self { url, _process: process })
     }
+}
+
+/// The number of the EVM chains that tests start.
+pub const EVM_CHAIN_ID: u64 = 31_337;
+
+/// An EVM chain like many: anvil as it comes.
+pub struct EvmChain {
+    /// Where it is asked.
+    pub url: String,
+    _process: Child,
+}
+
+impl EvmChain {
+    /// Starts a chain whose first block is now. Nothing where anvil is not installed, and says so.
+    pub async fn start() -> Option<Self> {
+        let (url, process) = run(&MIXED, None).await?;
+        Some(Self { url, _process: process })
+    }
+}
+
+/// A block each second, and one at once for each transaction.
+const MIXED: [&str; 3] = ["--block-time", "1", "--mixed-mining"];
+
+/// Starts anvil and waits until it says where it listens.
+async fn run(args: &[&str], start_s: Option<u64>) -> Option<(String, Child)> {
+    let Some(anvil) = anvil() else {
+        eprintln!("skipped: FARTHING_PEERS does not say where anvil is; ./x test installs it");
+        return None;
+    };
+    let mut command = Command::new(anvil);
+    command.args(args).args(["--port", "0"]);
+    if let Some(start_s) = start_s {
+        command.args(["--timestamp", &start_s.to_string()]);
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+    let mut process = command.spawn().unwrap();
+    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+    let address = loop {
+        let line = lines.next_line().await.unwrap().expect("anvil says where it listens");
+        if let Some(address) = line.strip_prefix("Listening on ") {
+            break address.to_owned();
+        }
+    };
+    // Whoever stops listening would stop the one who speaks.
+    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    Some((format!("http://{address}"), process))
 }
 
 /// The program itself, beside the script that npm installs for it.

@@ -7,5 +7,6 @@ mod lost;
 mod matrix;
 mod mpp_crate;
 mod mppx;
+mod sessions;
 mod tempo;
 mod webhooks;

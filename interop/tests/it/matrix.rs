@@ -71,15 +71,15 @@ impl Party {
 }
 
 /// A script of a peer's, in a process of its own, which says where it listens and stops with us.
-struct Script {
-    said: String,
+pub(crate) struct Script {
+    pub(crate) said: String,
     _lines: Lines<BufReader<ChildStdout>>,
     _process: Child,
     _file: Option<tempfile::TempPath>,
 }
 
 impl Script {
-    async fn start(mut command: Command, file: Option<tempfile::TempPath>) -> Self {
+    pub(crate) async fn start(mut command: Command, file: Option<tempfile::TempPath>) -> Self {
         let mut process = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -93,7 +93,7 @@ impl Script {
 }
 
 /// A script for Node. A module finds the SDK from where it stands.
-fn node_script(peers: &Path, text: &str) -> (Command, tempfile::TempPath) {
+pub(crate) fn node_script(peers: &Path, text: &str) -> (Command, tempfile::TempPath) {
     let script = tempfile::Builder::new().suffix(".mjs").tempfile_in(peers).unwrap();
     std::fs::write(script.path(), text).unwrap();
     let script = script.into_temp_path();

@@ -103,7 +103,16 @@ pub(super) struct Rail {
     pub(super) sponsor: Option<Spanned<Sponsor>>,
     pub(super) splits: Option<Vec<Spanned<Split>>>,
     pub(super) refund_key: Option<Spanned<String>>,
+    pub(super) session: Option<Spanned<Session>>,
     pub(super) teller: Option<Spanned<SocketAddr>>,
+}
+
+#[derive(PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Session {
+    pub(super) escrow: Option<Spanned<String>>,
+    pub(super) key: Spanned<String>,
+    pub(super) fee_asset: Spanned<String>,
 }
 
 #[derive(PartialEq, Deserialize)]

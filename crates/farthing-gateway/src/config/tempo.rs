@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use farthing_ledger::Holder;
 use farthing_money::{Asset, AssetId, Assets};
+use farthing_rail_tempo::session::{Escrow, Family, RESERVE};
 use farthing_rail_tempo::{
     Address, MalformedAddress, Split, SponsorLimits, Token, Tokens, Url, parse_node,
 };
@@ -47,6 +48,20 @@ pub struct TempoConfig {
     pub splits: Vec<Split>,
     /// The key of secp256k1 of the account that money is given back from.
     pub refund_key: Option<Zeroizing<[u8; 32]>>,
+    /// How to be paid in sessions, if at all.
+    pub session: Option<TempoSessionConfig>,
+}
+
+/// How to be paid in sessions.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TempoSessionConfig {
+    /// Who holds the deposits: a contract, or the chain's own reserve.
+    pub escrow: Escrow,
+    /// The key of secp256k1 of the account that settles: the recipient's own, or, where the chain's own
+    /// reserve holds the deposits, that of an operator.
+    pub key: Zeroizing<[u8; 32]>,
+    /// What that account pays the network's fees in.
+    pub fee_token: Token,
 }
 
 /// Who pays the network's fees.
@@ -94,6 +109,7 @@ impl Reader<'_> {
         };
         let tokens = Tokens::new(tokens.iter().map(token).collect::<Read<_>>()?);
         let sponsor = rail.sponsor.as_ref().map(|sponsor| self.sponsor(sponsor, &tokens));
+        let session = rail.session.as_ref().map(|session| self.tempo_session(session, raw, &tokens));
         let push = rail.push.unwrap_or(false);
         if let Some(sponsor) = rail.sponsor.as_ref().filter(|_| push) {
             let what = "a payment that a buyer sends has its fee paid: push or sponsor, not both";
@@ -113,7 +129,35 @@ impl Reader<'_> {
             sponsor: sponsor.transpose()?,
             splits: self.splits(raw)?,
             refund_key: rail.refund_key.as_ref().map(|key| self.key(key)).transpose()?,
+            session: session.transpose()?,
         })
+    }
+
+    fn tempo_session(
+        &self,
+        raw: &Spanned<raw::Session>,
+        rail: &Spanned<raw::Rail>,
+        tokens: &Tokens,
+    ) -> Read<TempoSessionConfig> {
+        let session = raw.get_ref();
+        let missing = || self.fault(rail, "the tempo rail needs chain_id");
+        let chain_id = rail.get_ref().chain_id.ok_or_else(missing)?;
+        let escrow = match &session.escrow {
+            Some(address) => Escrow::new(Family::TempoV1, chain_id, self.address(address)?),
+            None => Escrow::new(Family::TempoV2, chain_id, RESERVE),
+        };
+        let key = self.key(&session.key)?;
+        let recipient = rail.get_ref().recipient.as_ref();
+        let recipient = recipient.map(|it| self.address(it)).transpose()?;
+        // A contract pays the recipient alone, and only when it asks itself.
+        if escrow.family == Family::TempoV1 && Address::of_secret(&key) != recipient {
+            let what = "the escrow settles for the recipient alone: the key has to be its own";
+            return Err(self.fault(&session.key, what));
+        }
+        let name = &session.fee_asset;
+        let token = AssetId::new(name.get_ref()).ok().and_then(|id| tokens.named(&id));
+        let token = token.ok_or_else(|| self.fault(name, "fees are paid in one of the tokens"))?;
+        Ok(TempoSessionConfig { escrow, key, fee_token: token.clone() })
     }
 
     fn sponsor(&self, raw: &Spanned<raw::Sponsor>, tokens: &Tokens) -> Read<SponsorConfig> {

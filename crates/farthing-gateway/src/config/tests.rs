@@ -250,6 +250,47 @@ fn the_tempo_rail_says_all_of_it() {
     }
 }
 
+/// Sessions say who settles, and in whose name; a contract settles for the recipient alone, and the chain's
+/// own reserve for an operator too.
+#[test]
+fn sessions_on_tempo_say_who_settles() {
+    // The key of the recipient is a well-known one of development.
+    let key = "59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d";
+    let parse = |session: &str| {
+        let text = format!("{WHOLE}\n{TEMPO}\n[rails.tempo.session]\n{session}");
+        let environment = |name: &str| match name {
+            "NODE" => Some("https://node.example".to_owned()),
+            "PAYEE_KEY" => Some(key.to_owned()),
+            "OTHER_KEY" => Some("07".repeat(32)),
+            _ => Some(SECRET.to_owned()),
+        };
+        Config::parse(&text, Path::new("/etc/farthing"), &environment)
+    };
+    let escrow = "escrow = \"0x1234567890abcdef1234567890abcdef12345678\"\n";
+    let (ours, fees) = ("key = \"env:PAYEE_KEY\"\n", "fee_asset = \"usd\"\n");
+    let config = parse(&format!("{escrow}{ours}{fees}"));
+    let config = config.unwrap_or_else(|error| panic!("{error}"));
+    let [_, RailConfig::Tempo(tempo), _] = config.rails.as_slice() else { panic!("three rails") };
+    let session = tempo.session.as_ref().unwrap();
+    assert_eq!(session.escrow.family, farthing_rail_tempo::session::Family::TempoV1);
+    let other = "key = \"env:OTHER_KEY\"\n";
+    let operated = parse(&format!("{other}{fees}"));
+    let operated = operated.unwrap_or_else(|error| panic!("{error}"));
+    let [_, RailConfig::Tempo(tempo), _] = operated.rails.as_slice() else { panic!("three") };
+    let session = tempo.session.as_ref().unwrap();
+    assert_eq!(session.escrow.address, farthing_rail_tempo::session::RESERVE);
+    for (session, want) in [
+        (format!("{escrow}{other}{fees}"), "the key has to be its own"),
+        (format!("{escrow}{ours}"), "missing field `fee_asset`"),
+        (format!("{escrow}{fees}"), "missing field `key`"),
+        (format!("{escrow}{ours}fee_asset = \"gold\"\n"), "one of the tokens"),
+        (format!("escrow = \"0x12\"\n{ours}{fees}"), "40 hexadecimal digits"),
+    ] {
+        let error = parse(&session).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains(want), "{session}: {error}");
+    }
+}
+
 /// CORE.S13: plain HTTP is for this machine only, unless the operator says that something else
 /// terminates TLS.
 #[test]

@@ -376,8 +376,8 @@ async fn a_charge_is_paid_by_a_transfer() {
     assert_eq!(counter.take(&shown).await, Err(Refusal::Declined));
     let presented = railway.pay(&railway.invite("b")).await;
     let session = Presented { intent: "session".into(), ..presented.clone() };
-    let refused = Err(Refusal::Payer(Rejection::Unsupported));
-    assert_eq!(counter.take(&session).await, refused);
+    let refused = Err(Refusal::Payer(Rejection::Foreign));
+    assert_eq!(counter.take(&session).await, refused, "no session was offered");
     assert_eq!(counter.take(&presented).await, Ok(()), "the control");
     assert_eq!(counter.earned(), 2_500);
 }

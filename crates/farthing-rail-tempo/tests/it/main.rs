@@ -4,8 +4,11 @@
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects)]
 
 mod chain;
+mod channels;
+mod evm;
 mod nodes;
 mod refunds;
+mod reserve;
 mod world;
 
 use farthing_testkit::rail::Railway;
@@ -19,5 +22,7 @@ async fn railway() -> Option<Railway> {
 }
 
 farthing_testkit::rail_suite!(railway().await);
+mod sessions;
 mod sponsored;
+mod tills;
 mod unpaid;

@@ -100,7 +100,7 @@ async fn a_proof_pays_for_nothing() {
     assert!(railway.rail.check(&payment, START).is_ok(), "the control");
 }
 
-async fn authorise(world: &World, key: Address) {
+pub(crate) async fn authorise(world: &World, key: Address) {
     let config = KeyRestrictions {
         expiry: u64::MAX,
         enforceLimits: false,
