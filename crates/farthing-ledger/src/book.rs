@@ -1044,29 +1044,7 @@ impl Book {
                 }
             }
             Event::Claimed { payment, proofs, settlement } => {
-                for proof in proofs {
-                    self.remember(*proof, payment.id);
-                }
-                let kept_until = proofs.iter().filter_map(|proof| proof.keep_until).max();
-                let live = Live {
-                    trace: payment.trace,
-                    credential: payment.credential,
-                    kept_until: kept_until.unwrap_or(payment.expires_at),
-                    request: payment.request,
-                    standing: settlement.clone().map_or(Standing::Pending, Standing::Posted),
-                    payment: Some(payment.clone()),
-                    held: match settlement {
-                        Some(_) => Vec::new(),
-                        None => transfers.iter().map(|transfer| transfer.id).collect(),
-                    },
-                    holder,
-                    from: transfers.first().map(|transfer| transfer.debit.clone()),
-                    failed: false,
-                };
-                self.live.insert(payment.id, live);
-                if let Some(settlement) = settlement {
-                    self.expect(payment.id, settlement);
-                }
+                self.note_claim(payment, (proofs, settlement.as_ref()), transfers, holder);
             }
             Event::Posted { payment, settlement } => {
                 self.expect(*payment, settlement);
@@ -1129,6 +1107,38 @@ impl Book {
                     self.forget_answer(*payment);
                 }
             }
+        }
+    }
+
+    fn note_claim(
+        &mut self,
+        payment: &Payment,
+        (proofs, settlement): (&[Proof], Option<&Settlement>),
+        transfers: &[Transfer],
+        holder: Option<u64>,
+    ) {
+        for proof in proofs {
+            self.remember(*proof, payment.id);
+        }
+        let kept_until = proofs.iter().filter_map(|proof| proof.keep_until).max();
+        let live = Live {
+            trace: payment.trace,
+            credential: payment.credential,
+            kept_until: kept_until.unwrap_or(payment.expires_at),
+            request: payment.request,
+            standing: settlement.cloned().map_or(Standing::Pending, Standing::Posted),
+            payment: Some(Box::new(payment.clone())),
+            held: match settlement {
+                Some(_) => Vec::new(),
+                None => transfers.iter().map(|transfer| transfer.id).collect(),
+            },
+            holder,
+            from: transfers.first().map(|transfer| transfer.debit.clone()),
+            failed: false,
+        };
+        self.live.insert(payment.id, live);
+        if let Some(settlement) = settlement {
+            self.expect(payment.id, settlement);
         }
     }
 

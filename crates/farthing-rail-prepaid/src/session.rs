@@ -147,7 +147,7 @@ impl Presentation<'_> {
         let channel = self.channel()?;
         let deposit = self.deposit(&channel, "additionalDeposit", "signature")?;
         Ok(Action::TopUp(Box::new(TopUp {
-            channel: self.id(&channel)?,
+            channel: channel_id(&channel)?,
             payer: self.source.to_owned(),
             binding: self.binding(),
             deposit,
@@ -192,7 +192,7 @@ impl Presentation<'_> {
         verify(&key, &message.bytes(), signature)?;
         Ok(VoucherClaim {
             voucher: Voucher {
-                channel: self.id(channel)?,
+                channel: channel_id(channel)?,
                 cumulative,
                 signature: signature.into(),
             },
@@ -201,10 +201,6 @@ impl Presentation<'_> {
             delta_min: self.delta_min,
             heard_since: None,
         })
-    }
-
-    fn id(&self, channel: &str) -> Result<ChannelId, Rejection> {
-        ChannelId::new(METHOD, channel).map_err(|_| Rejection::Malformed)
     }
 
     /// Whom and what for: the same for every offer of one seller in one asset, whatever it costs.
@@ -341,4 +337,8 @@ impl PrepaidPayer {
     fn signed(&self, message: &[u8]) -> String {
         base64url::encode(self.key.sign(message).to_bytes())
     }
+}
+
+fn channel_id(channel: &str) -> Result<ChannelId, Rejection> {
+    ChannelId::new(METHOD, channel).map_err(|_| Rejection::Malformed)
 }

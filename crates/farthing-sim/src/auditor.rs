@@ -273,7 +273,8 @@ impl Auditor {
             | Event::Funded { .. }
             | Event::PayoutHeld { .. }
             | Event::PayoutReleased { .. }
-            | Event::Erased { .. } => Ok(()),
+            | Event::Erased { .. }
+            | Event::Channel { .. } => Ok(()),
             Event::Claimed { payment, proofs, settlement } => {
                 for proof in proofs {
                     let before = self.proofs.insert(proof.fingerprint, proof.keep_until);
@@ -352,7 +353,6 @@ impl Auditor {
                 }
                 Ok(())
             }
-            Event::Channel { .. } => Ok(()),
             Event::PaidOut { payment, .. } => {
                 let atoms = record.transfers.iter().map(|it| it.atoms).sum::<u128>();
                 let it = self.known(*payment)?;

@@ -48,6 +48,7 @@ pub(crate) struct Image {
 
 /// One line of the file.
 #[derive(Clone)]
+#[expect(clippy::large_enum_variant, reason = "nearly every line is the large one")]
 pub(crate) enum Line {
     Record(Record),
     Answer(Box<Answered>, Option<Box<Answer>>),

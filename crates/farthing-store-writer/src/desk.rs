@@ -49,6 +49,7 @@ pub trait Asks {
 /// One thing for the writer to do.
 pub struct Job(pub(crate) Kind);
 
+#[expect(clippy::large_enum_variant, reason = "nearly every job is the large one")]
 pub(crate) enum Kind {
     Ask(Ask, Option<Asker>),
     /// Whoever held this payment is gone, and nobody knows how far they came.

@@ -109,7 +109,8 @@ impl Reader<'_> {
         };
         let tokens = Tokens::new(tokens.iter().map(token).collect::<Read<_>>()?);
         let sponsor = rail.sponsor.as_ref().map(|sponsor| self.sponsor(sponsor, &tokens));
-        let session = rail.session.as_ref().map(|session| self.tempo_session(session, raw, &tokens));
+        let session =
+            rail.session.as_ref().map(|session| self.tempo_session(session, raw, &tokens));
         let push = rail.push.unwrap_or(false);
         if let Some(sponsor) = rail.sponsor.as_ref().filter(|_| push) {
             let what = "a payment that a buyer sends has its fee paid: push or sponsor, not both";

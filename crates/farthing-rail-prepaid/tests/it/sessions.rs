@@ -115,11 +115,14 @@ async fn what_is_signed_is_what_the_specification_says() {
     assert_eq!(opening.voucher.signer, opening.payer);
 }
 
+/// What somebody does to a presented action.
+type Alter = fn(&mut Presented);
+
 /// B-04, S-01, S-02: a signature for another realm, payee, asset, channel, amount or challenge is none.
 #[tokio::test]
 async fn a_signature_says_nothing_about_anything_else() {
     let voucher = payload(Act::Voucher { cumulative: 25 }).await;
-    let altered: [(&str, fn(&mut Presented)); 5] = [
+    let altered: [(&str, Alter); 5] = [
         ("realm", |it| it.realm = "other.example".into()),
         ("payee", |it| drop(it.request.insert("recipient".into(), "other".into()))),
         ("channel", |it| {
