@@ -574,3 +574,41 @@ proptest! {
         desk.holds();
     }
 }
+
+/// Who has paid in a session is erased once it is closed, and not before; what is read anew is the same
+/// book.
+#[test]
+fn who_has_paid_in_a_session_is_erased_once_it_is_closed() {
+    let mut desk = Desk::new();
+    desk.open("a", 12).unwrap();
+    assert_eq!(desk.pay(12, "x", 12), "bought, 12 of 12");
+    let payment = PaymentId::of(&id("a").voucher(12));
+    let record = desk.book.deliver(payment, Outcome { status: 200 }, desk.now);
+    desk.write(record);
+    let plan = |desk: &Desk| {
+        let whose = Whose::Payer { name: "alice".into(), key: None };
+        let erasure = Erasure { whose, reason: "case 17".into(), key: ErasureKey([3; 32]) };
+        let mut survey = Survey::begin(erasure);
+        desk.journal.iter().for_each(|record| survey.take(record));
+        survey.end(&desk.book)
+    };
+    let open = plan(&desk).err();
+    assert_eq!(open, Some(EraseError::Open(vec![StillOpen::Session(id("a"))])));
+    desk.step(close("a", None)).unwrap();
+    let plan = plan(&desk).unwrap();
+    let mut anew = Vec::new();
+    for record in &mut desk.journal {
+        if let Some(rewritten) = plan.rewrite(record.seq, &record.to_json()).unwrap() {
+            *record = Record::from_json(rewritten.line.as_bytes()).unwrap();
+            anew.push(rewritten);
+        }
+    }
+    for record in desk.book.erase(&plan, &anew, desk.now) {
+        desk.write(Some(record));
+    }
+    let journal: String = desk.journal.iter().map(Record::to_json).collect();
+    let known = serde_json::to_string(&desk.book.snapshot()).unwrap();
+    assert!(!journal.contains("alice") && !known.contains("alice"), "{journal} {known}");
+    assert!(journal.contains("\"12\""), "what was paid stays");
+    desk.holds();
+}
