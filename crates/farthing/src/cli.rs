@@ -438,7 +438,7 @@ pub(crate) struct Export {
     #[arg(short, long, default_value = "farthing.toml")]
     pub(crate) config: PathBuf,
     /// One payment: a trace, a payment (`pay_…`) or a challenge
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", allow_hyphen_values = true)]
     pub(crate) payment: Option<String>,
     /// A period, from this moment on, such as 2026-11-01T00:00:00Z
     #[arg(long, requires = "until", value_name = "TIME")]
@@ -467,7 +467,7 @@ pub(crate) enum Receipt {
         #[arg(long, value_name = "FILE")]
         keys: PathBuf,
         /// The challenge it has to be for
-        #[arg(long)]
+        #[arg(long, allow_hyphen_values = true)]
         challenge: Option<String>,
         /// The realm that has to have issued it
         #[arg(long)]
@@ -502,6 +502,7 @@ pub(crate) enum Payments {
     /// Note what was found out about a payment that its rail does not know any more
     Resolve {
         /// A trace, a payment (`pay_…`) or a challenge
+        #[arg(allow_hyphen_values = true)]
         id: String,
         /// What was found
         #[arg(long)]
@@ -515,6 +516,7 @@ pub(crate) enum Payments {
 #[derive(Args)]
 pub(crate) struct Refund {
     /// A trace, a payment (`pay_…`) or a challenge
+    #[arg(allow_hyphen_values = true)]
     pub(crate) id: String,
     /// How much, such as "0.10 usd"; all that is left, if it is not said
     #[arg(long)]
@@ -540,6 +542,7 @@ pub(crate) enum Payouts {
     /// Keep what was earned with a payment from being paid out
     Hold {
         /// A trace, a payment (`pay_…`) or a challenge
+        #[arg(allow_hyphen_values = true)]
         id: String,
         /// Why
         #[arg(long)]
@@ -550,6 +553,7 @@ pub(crate) enum Payouts {
     /// Let it be paid out again
     Release {
         /// A trace, a payment (`pay_…`) or a challenge
+        #[arg(allow_hyphen_values = true)]
         id: String,
         /// Why
         #[arg(long)]
@@ -560,6 +564,7 @@ pub(crate) enum Payouts {
     /// Note that it was paid out
     Paid {
         /// A trace, a payment (`pay_…`) or a challenge
+        #[arg(allow_hyphen_values = true)]
         id: String,
         /// Your own name for it, such as a bank's reference
         #[arg(long)]
@@ -627,6 +632,7 @@ pub(crate) struct ReplayWhat {
 #[derive(Args)]
 pub(crate) struct Trace {
     /// A trace, a payment (`pay_…`) or a challenge
+    #[arg(allow_hyphen_values = true)]
     pub(crate) id: String,
     #[command(flatten)]
     pub(crate) book: Book,

@@ -39,7 +39,7 @@ async fn a_payment_is_traced_from_the_challenge_to_the_answer() {
     assert!(own.contains("debit  spent/seller/usd"), "{own}");
     assert!(own.contains("delivered with status 200"), "{own}");
     world.farthing(&["trace", "pay_00000000000000000000000000000000"]).fails(1, "no payment");
-    world.farthing(&["trace", "nothing"]).fails(1, "no payment of this name");
+    world.farthing(&["trace", "-nothing"]).fails(1, "no payment of this name");
 }
 
 #[tokio::test(flavor = "multi_thread")]

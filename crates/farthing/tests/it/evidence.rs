@@ -53,7 +53,8 @@ async fn a_receipt_is_checked_by_anybody() {
     assert_eq!(claims["amount"], serde_json::json!({ "asset": "usd", "atoms": "25" }));
     let challenge = claims["challenge"].as_str().unwrap();
     verify(&receipt, &["--challenge", challenge]).ok();
-    verify(&receipt, &["--challenge", "another"]).fails(1, "the receipt is for the challenge");
+    // An id may begin with any letter of base64url.
+    verify(&receipt, &["--challenge", "-another"]).fails(1, "the receipt is for the challenge");
     verify(&receipt, &["--issuer", "another"]).fails(1, "the receipt is one of 127.0.0.1");
     let from_stdin = ["receipt", "verify", "-", "--keys", "keys.json"];
     assert_eq!(world.farthing_with(&from_stdin, &format!("{receipt}\n")).json(), claims);
