@@ -15,11 +15,12 @@ use farthing_keys::{Cost, KeyFolder};
 use farthing_ledger::{
     Account, Book, Fingerprint, Holder, Money, PaymentId, Record, SpendingKey, TraceId, TransferId,
 };
-use farthing_money::{Asset, AssetId, Assets, Timestamp, parse_atoms};
 use farthing_meter::ws::{ClientFrame, Dialect, ServerFrame};
 use farthing_meter::{
-    Limits, Measure, Meter, MeterError, NEUTRALISED_PREFIX, Next, Report, Terms, Tokens, Voice,
+    Limits, Measure, Meter, MeterError, NEUTRALISED_PREFIX, Next, Report, Terms, Tokens as Counted,
+    Voice,
 };
+use farthing_money::{Asset, AssetId, Assets, Timestamp, parse_atoms};
 use farthing_mpp::discovery::PaymentInfo;
 use farthing_mpp::{
     AcceptPayment, BodyDigest, Challenge, Credential, Problem, Receipt, Secret, Secrets, base64url,
@@ -380,10 +381,10 @@ fn stream(data: &[u8]) {
     let (measure, kind) = match kind % 8 {
         0 => (Measure::Bytes, "text/plain"),
         1 => (Measure::Lines, "text/plain"),
-        2 => (Measure::Tokens(Tokens::default()), "application/json"),
+        2 => (Measure::Tokens(Counted::default()), "application/json"),
         3 => (Measure::Bytes, "text/event-stream"),
         4 => (Measure::Lines, "text/event-stream"),
-        5 => (Measure::Tokens(Tokens::default()), "text/event-stream"),
+        5 => (Measure::Tokens(Counted::default()), "text/event-stream"),
         6 => (report(*kind < 128), "text/event-stream"),
         _ => (Measure::Events, "text/event-stream"),
     };
