@@ -96,6 +96,9 @@ impl Memory {
     ///
     /// A [`MemoryError`].
     pub fn open(path: &Path) -> Result<Self, MemoryError> {
+        // SQLite does not wait for whoever makes the file at the same moment.
+        let opening = private_file(&beside(path, "opening"))?;
+        opening.lock().map_err(MemoryError::Io)?;
         private_file(path)?;
         let connection = Connection::open(path)?;
         connection.busy_timeout(Duration::from_secs(10))?;
@@ -125,9 +128,7 @@ impl Memory {
     async fn lock_file(&self, of: &Fingerprint, kind: &str) -> Result<IntentLock, MemoryError> {
         // A file for each first byte: as few as 256, and enough to rarely wait for a stranger.
         let [first, ..] = of.as_bytes();
-        let mut path = self.path.clone().into_os_string();
-        path.push(format!(".{kind}-{first:02x}"));
-        let file = private_file(Path::new(&path))?;
+        let file = private_file(&beside(&self.path, &format!("{kind}-{first:02x}")))?;
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(IntentLock { _file: file }),
@@ -263,6 +264,13 @@ impl Memory {
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
+}
+
+/// The path of a file beside `path`.
+fn beside(path: &Path, what: &str) -> PathBuf {
+    let mut beside = path.to_owned().into_os_string();
+    beside.push(format!(".{what}"));
+    beside.into()
 }
 
 /// A file that only its owner reads.

@@ -96,6 +96,22 @@ async fn refusal_and_silence_have_their_own_codes() {
     assert_eq!(refused.count(), 1);
 }
 
+/// Many programs pay from one wallet, and its first payments may come all at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn first_payments_come_all_at_once() {
+    let world = World::set_up(echo().await);
+    let shop = world.serve();
+    let pays = |number: u32| {
+        let mut pay = world.command(&["pay", &shop.url(&format!("/quote?{number}"))]);
+        pay.spawn().unwrap()
+    };
+    let paying: Vec<_> = (0..8).map(pays).collect();
+    for paid in paying {
+        let paid = paid.wait_with_output().unwrap();
+        assert!(paid.status.success(), "{}", String::from_utf8_lossy(&paid.stderr));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_shows_the_offers_and_pays_nothing() {
     let world = World::set_up(echo().await);
