@@ -181,12 +181,12 @@ impl Ask {
     /// `entropy` is drawn once for each; it must be unpredictable and never repeat, since it is what
     /// makes two challenges for the same thing differ.
     pub fn offers(&self, now: Timestamp, mut entropy: impl FnMut() -> [u8; 10]) -> Vec<Offer> {
-        let (scope, session_scope) = (self.scope.digest(), self.scope.session_digest());
+        let scope = self.scope.digest();
         let expires_at = now.after(self.offer_ttl).floor_to_millis();
         let offer = |quote: &Arc<Quote>| Offer {
             quote: Arc::clone(quote),
             trace: TraceId::new(now, entropy()),
-            scope: if quote.session.is_some() { session_scope } else { scope },
+            scope: if quote.session.is_some() { self.scope.session_digest() } else { scope },
             // Many requests are made within one session, whatever their bodies.
             body: self.scope.body.filter(|_| quote.session.is_none()),
             expires_at,

@@ -100,20 +100,25 @@ impl Delivery {
         }
     }
 
-    fn end(self) {
+    /// What is noted of it, all of it given.
+    fn given(self) -> (Gate, Box<Posted>, Outcome, Option<Answer>) {
         let Self { gate, posted, status, fields, copy, .. } = self;
         let answer = copy.map(|body| Answer { status, fields, body });
+        (gate, posted, Outcome { status }, answer)
+    }
+
+    fn end(self) {
+        let (gate, posted, outcome, answer) = self.given();
         let payment = posted.payment().id;
-        posted.delivered(Outcome { status }, answer, gate.clock().now());
+        posted.delivered(outcome, answer, gate.clock().now());
         gate.joins().wake(payment);
     }
 
     /// As [`Delivery::end`], to its end. `false`: the answer must not be given.
     async fn record(self) -> bool {
-        let Self { gate, posted, status, fields, copy, .. } = self;
-        let answer = copy.map(|body| Answer { status, fields, body });
+        let (gate, posted, outcome, answer) = self.given();
         let payment = posted.payment().id;
-        let recorded = posted.recorded(Outcome { status }, answer, gate.clock().now()).await;
+        let recorded = posted.recorded(outcome, answer, gate.clock().now()).await;
         gate.joins().wake(payment);
         recorded.is_ok()
     }

@@ -1,7 +1,6 @@
 //! What a payer signs.
 
-use std::fmt::Write as _;
-
+use farthing_ledger::Fingerprint;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
@@ -114,10 +113,6 @@ impl ChannelName<'_> {
             "signer": signer,
         });
         let digest = Sha256::digest(farthing_mpp::json::canonical(&object));
-        digest.iter().fold(String::with_capacity(64), |mut text, byte| {
-            // Writing to a `String` cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+        Fingerprint::from_bytes(digest.into()).to_string()
     }
 }

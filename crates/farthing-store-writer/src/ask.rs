@@ -24,7 +24,13 @@ pub enum Ask {
     /// Makes an operator's entry; answered by [`Said::Entered`].
     Enter(Box<Entry>, Timestamp),
     /// Notes that the answer was given; answered by [`Said::Done`].
-    Deliver(PaymentId, Outcome, #[serde(with = "spelt")] Option<Box<Answer>>, Timestamp),
+    Deliver(
+        PaymentId,
+        Outcome,
+        #[serde(with = "spelt")] Option<Box<Answer>>,
+        Fingerprint,
+        Timestamp,
+    ),
     /// Notes that the handler failed; answered by [`Said::Done`].
     Fail(PaymentId, Outcome, Timestamp),
     /// Gives a right back; answered by [`Said::Done`].
@@ -56,6 +62,19 @@ pub enum Ask {
 }
 
 impl Ask {
+    /// Notes that an answer was given. The digest of what is kept of it is made here, by whoever asks: the
+    /// writer is one, and everybody waits for it.
+    #[must_use]
+    pub fn deliver(
+        payment: PaymentId,
+        outcome: Outcome,
+        answer: Option<Answer>,
+        now: Timestamp,
+    ) -> Self {
+        let kept = Answer::digest(answer.as_ref());
+        Self::Deliver(payment, outcome, answer.map(Box::new), kept, now)
+    }
+
     /// The payment whose right is asked for, if one is.
     #[must_use]
     pub fn right(&self) -> Option<PaymentId> {

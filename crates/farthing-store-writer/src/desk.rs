@@ -299,7 +299,7 @@ macro_rules! store_that_asks {
                     answer: Option<Answer>,
                     now: Timestamp,
                 ) {
-                    Asks::tell(self, Ask::Deliver(payment, outcome, answer.map(Box::new), now));
+                    Asks::tell(self, Ask::deliver(payment, outcome, answer, now));
                 }
 
                 fn record_delivery(
@@ -309,7 +309,7 @@ macro_rules! store_that_asks {
                     answer: Option<Answer>,
                     now: Timestamp,
                 ) -> BoxFuture<'_, Result<(), StoreError>> {
-                    asked!(self, Ask::Deliver(payment, outcome, answer.map(Box::new), now),
+                    asked!(self, Ask::deliver(payment, outcome, answer, now),
                         Said::Known(true) => Ok(()), StoreError)
                 }
 

@@ -280,8 +280,7 @@ impl<J: Journal> Writer<J> {
                     is_new
                 }))
             }
-            Ask::Deliver(payment, outcome, answer, now) => {
-                let kept = Answer::digest(answer.as_deref());
+            Ask::Deliver(payment, outcome, answer, kept, now) => {
                 let record = book.deliver_kept(payment, outcome, Some(kept), now);
                 let answered = book.answered(payment);
                 // Somebody may have given the money back meanwhile.

@@ -479,7 +479,7 @@ impl Counter {
 }
 
 /// A protocol that hands over the same credential every time.
-struct Hand(Presented);
+pub struct Hand(pub Presented);
 
 impl Protocol for Hand {
     fn name(&self) -> &'static str {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farthing_core::{
-    Admission, Ask, ManagedFacts, Object, Offer, Presented, Protocol, Quote, Rail, ReceiptFacts,
-    Refusal, Rejection, SESSION, Scope, SessionPrice, Store as _, Tended, Tending, Till,
+    Admission, Ask, Object, Presented, Protocol, Quote, Rail, Refusal, Rejection, SESSION, Scope,
+    SessionPrice, Store as _, Tended, Tending, Till,
 };
 use farthing_ledger::{
     Audit, Channel, ChannelState, Fingerprint, Holder, Outcome, Terms, TraceId, audit,
@@ -14,6 +14,7 @@ use farthing_money::{Amount, Timestamp};
 use farthing_rail_tempo::session::{Leave, SessionSettings, SessionTerms};
 use farthing_rail_tempo::{Settings, TempoPayer, TempoRail};
 use farthing_store_memory::MemoryStore;
+use farthing_testkit::rail::Hand;
 use farthing_testkit::store::START;
 use http::HeaderMap;
 
@@ -148,30 +149,6 @@ pub(crate) fn presented(
 enum Took {
     Answer,
     Managed(Box<Channel>),
-}
-
-/// Hands over what it was made with.
-struct Hand(Presented);
-
-impl Protocol for Hand {
-    fn name(&self) -> &'static str {
-        "fake"
-    }
-
-    fn present(
-        &self,
-        _: &HeaderMap,
-        _: &Ask,
-        _: Timestamp,
-    ) -> Result<Option<Presented>, Rejection> {
-        Ok(Some(self.0.clone()))
-    }
-
-    fn write_offers(&self, _: &[Offer], _: &HeaderMap, _: &mut HeaderMap) {}
-
-    fn write_receipt(&self, _: &ReceiptFacts<'_>, _: &mut HeaderMap) {}
-
-    fn write_session(&self, _: &ManagedFacts<'_>, _: &mut HeaderMap) {}
 }
 
 /// S-14, TSE.S04, TSE.S06, TSE.S08: a session from its opening to its close: the chain and the books agree

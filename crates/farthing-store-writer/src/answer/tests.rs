@@ -32,8 +32,8 @@ fn an_answer_survives_json() {
 
     let payment = PaymentId::of(&Fingerprint::of("challenge", &[b"a"]));
     let (outcome, now) = (Outcome { status: 201 }, Timestamp::from_micros(7));
-    for kept in [Some(Box::new(answer())), None] {
-        let ask = Ask::Deliver(payment, outcome, kept, now);
+    for kept in [Some(answer()), None] {
+        let ask = Ask::deliver(payment, outcome, kept, now);
         let text = serde_json::to_string(&ask).unwrap();
         assert_eq!(serde_json::from_str::<Ask>(&text).unwrap(), ask);
     }
