@@ -17,6 +17,8 @@
 )]
 
 pub mod chain;
+pub mod disk;
+pub mod killed;
 pub mod postgres;
 pub mod rail;
 pub mod store;

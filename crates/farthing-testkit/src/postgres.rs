@@ -142,6 +142,14 @@ impl Cluster {
         url(&[self.port], &name)
     }
 
+    /// Where a new database is whose tables and indexes lie in `folder`; what is written ahead does not.
+    pub fn new_database_in(&self, folder: &Path) -> String {
+        own(folder);
+        self.sql(&format!("CREATE TABLESPACE elsewhere LOCATION '{}'", folder.display()));
+        self.sql("CREATE DATABASE elsewhere TABLESPACE elsewhere");
+        url(&[self.port], "elsewhere")
+    }
+
     /// Says something to the database called `postgres`, and gives what comes back, in plain lines.
     pub fn sql(&self, statement: &str) -> String {
         ask(&self.url(), statement).unwrap_or_else(|error| panic!("{statement}: {error}"))

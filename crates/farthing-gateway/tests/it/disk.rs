@@ -1,46 +1,12 @@
 //! A disk that is full, and one that cannot be written.
 
-use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
 use farthing_gateway::{Gateway, StartError};
-use tempfile::TempDir;
+use farthing_testkit::disk::Disk;
 
 use crate::shop::{ROUTES, Shop, Upstream, config, config_text, serve};
-
-/// A small disk of one's own. Nothing where the system does not give one, and says so.
-struct Disk(TempDir);
-
-impl Disk {
-    fn mount(options: &str) -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(folder.path());
-        let mounted = mount.output();
-        if mounted.is_ok_and(|it| it.status.success()) {
-            return Some(Self(folder));
-        }
-        eprintln!("skipped: a disk of one's own is mounted by root alone");
-        None
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    fn fill(path: &Path) {
-        use std::io::Write as _;
-        let mut filler = std::fs::File::create(path.join("filler")).unwrap();
-        while filler.write_all(&[0; 512]).is_ok() {}
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.path()).status();
-    }
-}
 
 /// C-08: on a full disk nothing paid is served and nothing acknowledged; what is free goes on, and
 /// readiness says so. Before it was full, and with room again, the same credential is good.
@@ -67,7 +33,7 @@ async fn a_full_disk_stops_what_is_paid_for() {
     assert_eq!(shop.get("/files/public/a").await.status, 200, "what is free goes on");
     assert_eq!(shop.get("/quote").await.status, 402, "and what is paid for is still offered");
     assert_eq!(upstream.seen().len(), 2);
-    std::fs::remove_file(disk.path().join("filler")).unwrap();
+    Disk::clear(disk.path());
     assert_eq!(shop.present("GET /quote", &credential, "").await.status, 503, "until a restart");
     let Shop { gateway, folder, .. } = shop;
     gateway.stop().await;

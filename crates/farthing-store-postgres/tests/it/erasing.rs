@@ -6,12 +6,14 @@ use farthing_core::Store;
 use farthing_ledger::{EraseError, Published};
 use farthing_store_postgres::{Guards, Options, SCHEMA_VERSION, check, copy, migrate};
 use farthing_store_sqlite::SqliteStore;
+use farthing_testkit::killed;
 use farthing_testkit::postgres::{Cluster, ask};
 use farthing_testkit::store::{START, Stores as _, Story, erasure, purchase};
 use tempfile::TempDir;
 
-use super::Postgres;
+use super::processes::PLACE;
 use super::tampering::{altered, book, unguard, verify};
+use super::{Postgres, short};
 
 /// A book from which alice is erased: what she had left is spent, and `c` is delivered.
 async fn erased() -> (Postgres, Published) {
@@ -81,6 +83,65 @@ async fn what_is_altered_after_an_erasure_is_found_and_named() {
         let wrong = verify(&altered(&stores, sql), Vec::new()).expect_err(sql);
         assert!(wrong.contains(want), "{sql}\n{want:?} is not in\n{wrong}");
     }
+}
+
+/// How many moments of an erasure a gateway is killed at.
+const MOMENTS: u32 = 8;
+
+/// Not a test: the process that the one below starts and kills.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "started by another test"]
+#[expect(clippy::print_stdout, reason = "the parent is told")]
+async fn a_gateway_that_will_be_killed() {
+    let (Ok(url), Ok(book)) = (std::env::var(PLACE.0), std::env::var(PLACE.1)) else { return };
+    let store = Postgres { url, book, options: short() }.store(START);
+    println!("{}", killed::BEGUN);
+    store.erase(erasure("alice", "case 17"), START).await.unwrap();
+    println!("{}", killed::DONE);
+}
+
+/// C-01: a gateway that is killed in the middle of an erasure, wherever in it, has erased all of it or
+/// nothing, and the next one finishes it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_erasure_that_is_killed_is_whole_or_did_not_happen() {
+    let stores = Postgres::new(short());
+    let story = Story::begin(&stores).await;
+    for turn in 0..100 {
+        let name = format!("turn {turn}");
+        assert_eq!(story.claim(purchase(&name, 10)).await, "fresh");
+        story.deliver(&name);
+    }
+    story.close();
+    let sound = verify(&stores, Vec::new()).unwrap();
+    let published = Published { size: sound.audit.records, root: sound.root };
+    let copy = || {
+        let copy = altered(&stores, "SELECT 1");
+        let mut child = killed::child("erasing::a_gateway_that_will_be_killed");
+        child.env(PLACE.0, &copy.url).env(PLACE.1, &copy.book);
+        (copy, child)
+    };
+    let took = killed::takes(&mut copy().1);
+    let mut whole = 0;
+    for moment in 0..=MOMENTS {
+        let (copy, mut child) = copy();
+        let done = killed::kill_after(&mut child, took * moment / MOMENTS);
+        // Whoever opens the book waits until the one that was killed has lost it.
+        let store = copy.store(START);
+        let again = store.erase(erasure("alice", "case 17"), START).await;
+        assert!(matches!(again, Ok(_) | Err(EraseError::Unknown)), "{moment}: {again:?}");
+        assert!(!done || again.is_err(), "{moment}: it said that it was done");
+        whole += usize::from(again.is_err());
+        drop(store);
+        assert!(verify(&copy, vec![published]).unwrap().erased > 100, "{moment}");
+        for (table, column) in [("journal", "body"), ("snapshot", "body"), ("answer", "answered")] {
+            let known = format!(
+                "SELECT count(*) FROM farthing.{table}
+                 WHERE book = $book AND {column}::text LIKE '%alice%'"
+            );
+            assert_eq!(copy.sql(&known).unwrap(), "0", "{moment}: {table}");
+        }
+    }
+    eprintln!("{whole} of {MOMENTS} were whole when they were killed");
 }
 
 /// The database's own rule lets a row be written anew under the record of an erasure, and refuses

@@ -1,11 +1,12 @@
 //! The PostgreSQL store against the suite every store must pass, and what only a database that others
 //! share can go through.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::arithmetic_side_effects, clippy::unwrap_used)]
 
 mod commits;
 mod copies;
 mod database;
+mod disk;
 mod erasing;
 mod gateways;
 mod processes;

@@ -1,17 +1,18 @@
 //! Processes that are killed.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use farthing_core::Store as _;
 use farthing_ledger::audit;
 use farthing_store_postgres::{Address, PostgresStore, Role};
+use farthing_testkit::killed;
 use farthing_testkit::store::{START, Stores as _, Story, purchase, rail_purchase, word};
 
 use super::{Postgres, short};
 
 /// How the child is told where its book is.
-const PLACE: (&str, &str) = ("FARTHING_TEST_URL", "FARTHING_TEST_BOOK");
+pub(crate) const PLACE: (&str, &str) = ("FARTHING_TEST_URL", "FARTHING_TEST_BOOK");
 
 /// How many payments are acknowledged before the child is killed.
 const ACKNOWLEDGED: usize = 200;
@@ -40,8 +41,7 @@ fn a_gateway_that_will_be_killed() {
 async fn a_killed_process_loses_nothing() {
     let stores = Postgres::new(short());
     Story::begin(&stores).await.end();
-    let mut child = Command::new(std::env::current_exe().unwrap());
-    child.args(["--exact", "processes::a_gateway_that_will_be_killed", "--ignored", "--nocapture"]);
+    let mut child = killed::child("processes::a_gateway_that_will_be_killed");
     child.env(PLACE.0, &stores.url).env(PLACE.1, &stores.book).stdout(Stdio::piped());
     let mut child = child.spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);

@@ -5,6 +5,7 @@ use std::path::Path;
 use farthing_core::{Answer, Store};
 use farthing_ledger::{EraseError, Outcome, Published};
 use farthing_store_sqlite::{OpenError, Options, Reader, SqliteStore, restore};
+use farthing_testkit::killed;
 use farthing_testkit::store::{START, Story, erasure, payment, purchase, rail_purchase};
 use rusqlite::Connection;
 
@@ -152,6 +153,66 @@ async fn an_erasure_that_fails_in_the_middle_did_not_happen() {
     assert!(store.erase(erasure("alice", "case 17"), START).await.unwrap().wiped);
     drop(store);
     assert!(verify(&stores.path(), Vec::new()).unwrap().erased > 100);
+}
+
+/// How many moments of an erasure a process is killed at.
+const MOMENTS: u32 = 16;
+
+/// How a child is told where its book is.
+const PLACE: &str = "FARTHING_TEST_BOOK";
+
+/// Not a test: the process that the one below starts and kills.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "started by another test"]
+#[expect(clippy::print_stdout, reason = "the parent is told")]
+async fn a_writer_that_will_be_killed() {
+    let Ok(path) = std::env::var(PLACE) else { return };
+    let store = open(Path::new(&path));
+    println!("{}", killed::BEGUN);
+    store.erase(erasure("alice", "case 17"), START).await.unwrap();
+    println!("{}", killed::DONE);
+}
+
+/// C-01: a process that is killed in the middle of an erasure, wherever in it, has erased all of it or
+/// nothing; whoever asks again erases the rest of it, from the file too.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_that_is_killed_is_whole_or_did_not_happen() {
+    let stores = book(Options::default()).await;
+    let sound = verify(&stores.path(), Vec::new()).unwrap();
+    let published = Published { size: sound.audit.records, root: sound.root };
+    let copy = || {
+        let copy = Sqlite::new(Options::default());
+        std::fs::copy(stores.path(), copy.path()).unwrap();
+        let mut child = killed::child("erasing::a_writer_that_will_be_killed");
+        child.env(PLACE, copy.path());
+        (copy, child)
+    };
+    let took = killed::takes(&mut copy().1);
+    let mut whole = 0;
+    for moment in 0..=MOMENTS {
+        let (copy, mut child) = copy();
+        let done = killed::kill_after(&mut child, took * moment / MOMENTS);
+        let reader = Reader::open(&copy.path()).unwrap();
+        let lines = reader.journal().unwrap();
+        drop(reader);
+        let known = lines.iter().filter(|line| line.to_json().contains("alice")).count();
+        let erased = verify(&copy.path(), vec![published]).unwrap().erased;
+        assert_eq!(
+            known == 0,
+            erased > 0,
+            "{moment}: {known} lines have the name, {erased} erased"
+        );
+        assert!(known == 0 || known > 100, "{moment}: {known}");
+        assert!(!done || known == 0, "{moment}: it said that it was done");
+        whole += usize::from(known == 0);
+        let store = open(&copy.path());
+        let again = store.erase(erasure("alice", "case 17"), START).await;
+        assert_eq!(again.is_ok(), known > 0, "{moment}: {again:?}");
+        drop(store);
+        assert_eq!(bytes_of(&copy, b"alice"), 0, "{moment}");
+        verify(&copy.path(), vec![published]).unwrap();
+    }
+    eprintln!("{whole} of {MOMENTS} were whole when they were killed");
 }
 
 /// What was published before an erasure is continued after it; a backup of the erased book is one, and
