@@ -358,6 +358,7 @@ fn request(data: &[u8]) {
         offer_ttl: Duration::from_mins(5),
         authorization_is_taken: false,
         terms: farthing_ledger::Terms::default(),
+        vouchers_buy: true,
         idempotency_key: None,
     };
     assert!(!matches!(mpp.present(&fields(data), &ask, now()), Ok(Some(_))));

@@ -27,6 +27,9 @@ pub struct Ask {
     pub idempotency_key: Option<String>,
     /// What the seller undertakes for the answer.
     pub terms: Terms,
+    /// Whether a voucher buys something with this request. Where it does not, it authorises ahead; sessions
+    /// are opened, topped up and closed either way.
+    pub vouchers_buy: bool,
 }
 
 /// What exactly is bought. A payment for one scope buys nothing else.

@@ -53,4 +53,7 @@ pub struct ReceiptFacts<'a> {
     pub payment: &'a Payment,
     /// The rail's word.
     pub settlement: &'a Settlement,
+    /// How many units were bought at the payment's price: 1, but for an answer that is paid for as it is
+    /// given.
+    pub units: u64,
 }

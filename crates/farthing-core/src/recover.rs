@@ -5,6 +5,7 @@
 //! work ─► plan (pure) ─► find out   take up ─► ask the rail ─► conclude (pure) ─► post │ void │ leave
 //!                     ├► release    give up what was held for a handler that has stopped
 //!                     ├► make up    order the money back, or credit it
+//!                     ├► conclude   note what was given as it was paid for, and is given no further
 //!                     ├► send       carry a refund's order out ─► post │ void │ leave
 //!                     └► match      ask the rail once more ─► matched │ missing │ leave
 //! ```
@@ -17,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use farthing_ledger::{
-    Expected, Finding, Open, Payment, PaymentId, Refund, RefundId, RefundLimits, Remedy,
+    Expected, Finding, Open, Outcome, Payment, PaymentId, Refund, RefundId, RefundLimits, Remedy,
     Settlement, Unfinished, VoidReason, Way, Work,
 };
 use farthing_money::{Amount, Assets, Timestamp};
@@ -65,6 +66,8 @@ pub struct Recovered {
     pub voided: usize,
     /// Refunds that were ordered, or whose money moved.
     pub refunded: usize,
+    /// Streams that broke off with whoever gave them, and were noted as given as far as they were paid for.
+    pub concluded: usize,
     /// Payments that the rail confirmed.
     pub matched: usize,
     /// Payments that the rail disowned.
@@ -84,6 +87,8 @@ pub enum Step<'a> {
     Release(&'a Payment),
     /// Make up for an answer that will not come.
     MakeUp(&'a Unfinished, Way),
+    /// Note what was given as it was paid for, and is given no further.
+    Conclude(&'a Payment),
     /// Carry a refund's order out.
     Send(&'a Refund),
     /// Hold a payment against what the rail says by now.
@@ -104,7 +109,9 @@ pub enum Conclusion {
 impl Step<'_> {
     const fn thing(&self) -> Thing {
         match self {
-            Self::FindOut(payment) | Self::Release(payment) => Thing::Payment(payment.id),
+            Self::FindOut(payment) | Self::Release(payment) | Self::Conclude(payment) => {
+                Thing::Payment(payment.id)
+            }
             Self::MakeUp(unfinished, _) => Thing::Payment(unfinished.payment.id),
             Self::Send(refund) => Thing::Refund(refund.id),
             Self::Match(expected) => Thing::Match(expected.payment.id),
@@ -134,6 +141,7 @@ impl Recovery {
         let payments = work.payments.iter().filter_map(|it| match it.open {
             Open::Unsettled => Some(Step::FindOut(&it.payment)),
             Open::Abandoned => Some(Step::Release(&it.payment)),
+            Open::Given => Some(Step::Conclude(&it.payment)),
             Open::Owed | Open::Failed | Open::Interrupted => {
                 let way = make_up(it, rules(&it.payment.method), now)?;
                 Some(Step::MakeUp(it, way))
@@ -216,6 +224,7 @@ enum Came {
     Posted,
     Voided,
     Refunded,
+    Concluded,
     Matched,
     Missing,
     ToNothing,
@@ -246,6 +255,7 @@ impl Till {
                 Came::Posted => &mut recovered.posted,
                 Came::Voided => &mut recovered.voided,
                 Came::Refunded => &mut recovered.refunded,
+                Came::Concluded => &mut recovered.concluded,
                 Came::Matched => &mut recovered.matched,
                 Came::Missing => {
                     recovery.tried_in_vain(step.thing(), now);
@@ -282,6 +292,13 @@ impl Till {
                     Ok(_) => Came::Refunded,
                     Err(RefundRefusal::InProgress) => Came::Elsewhere,
                     Err(refusal) => Came::Refused(payment.id, refusal),
+                }
+            }
+            Step::Conclude(payment) => {
+                let outcome = Outcome { status: 200 };
+                match self.store.record_delivery(payment.id, outcome, None, now).await {
+                    Ok(()) => Came::Concluded,
+                    Err(_) => Came::ToNothing,
                 }
             }
             Step::Send(refund) => self.send(refund, now).await,
@@ -371,7 +388,8 @@ const fn reason(open: Open) -> &'static str {
         | Open::Unsettled
         | Open::Abandoned
         | Open::Delivering
-        | Open::Refunding => "nobody asked for the answer again",
+        | Open::Refunding
+        | Open::Given => "nobody asked for the answer again",
     }
 }
 
@@ -425,6 +443,10 @@ pub fn explain(unfinished: &Unfinished, assets: &Assets, now: Timestamp) -> Stri
              out. It is not begun again. {then}"
         ),
         Open::Refunding => format!("{of} was paid, and its money is on its way back."),
+        Open::Given => format!(
+            "{of} was paid for as its answer was given, and a crash broke it off: it was given as far \
+             as it was paid for. A running gateway notes that."
+        ),
     }
 }
 

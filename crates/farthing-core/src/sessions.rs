@@ -67,8 +67,8 @@ pub enum Taken {
 }
 
 impl Till {
-    /// Decides one request that comes within a session. `HEAD` buys nothing: it opens, tops up or
-    /// authorises ahead.
+    /// Decides one request that comes within a session. Where [`Ask::vouchers_buy`] says no, it buys nothing:
+    /// it opens, tops up or authorises ahead.
     pub(crate) async fn admit_in_session(
         &self,
         presented: Presented,
@@ -81,7 +81,7 @@ impl Till {
         if action.channel().method() != presented.method {
             return Err(Rejection::Invalid.into());
         }
-        let buys = ask.scope.method != "HEAD";
+        let buys = ask.vouchers_buy;
         let (channel, reference) = match action {
             Action::Open(opening) => {
                 let voucher = opening.voucher.clone();
@@ -331,6 +331,34 @@ impl Till {
                 }
                 came @ (Taken::Taken(_) | Taken::Over | Taken::TryAgain) => return came,
             }
+        }
+    }
+
+    /// Gives back what was taken for an answer beyond `keep` atoms: to the channel, or to the payer's account
+    /// with us once it is closed. The price of the request is not part of either.
+    ///
+    /// # Idempotency
+    ///
+    /// It says what is kept, and not what goes back: any number of times is once. What was taken and not
+    /// heard of goes back too.
+    ///
+    /// # Crash safety
+    ///
+    /// Whatever is not given back when this process dies stays taken: the payer is charged what was taken,
+    /// never more.
+    pub async fn keep_only(
+        &self,
+        channel: &ChannelId,
+        payment: PaymentId,
+        keep: u128,
+        now: Timestamp,
+    ) -> Taken {
+        let channel = channel.clone();
+        match self.store.step(ChannelStep::Return { channel, payment, keep }, now).await {
+            Ok(channel) => Taken::Taken(Box::new(channel)),
+            Err(ChannelError::Unavailable) => Taken::TryAgain,
+            // The answer is not being given any more.
+            Err(_) => Taken::Over,
         }
     }
 

@@ -16,7 +16,7 @@ use crate::limiter::Limiter;
 use crate::observe::Nobody;
 use crate::problem::{self, Answer};
 use crate::service::GateLayer;
-use crate::{Body, Clock, Observer, PriceTag, Pricing, RateLimit, SystemClock, Tag};
+use crate::{Body, Clock, Observer, PriceTag, Pricing, RateLimit, Streams, SystemClock, Tag};
 
 /// How long a request waits for another one with the same credential.
 const JOIN_WAIT: Duration = Duration::from_secs(10);
@@ -33,6 +33,7 @@ struct Inner {
     notary: Option<Arc<Notary>>,
     joins: Joins,
     join_wait: Duration,
+    streams: Streams,
 }
 
 /// Puts a gate together.
@@ -44,6 +45,7 @@ pub struct GateBuilder {
     limit: Option<RateLimit>,
     notary: Option<Arc<Notary>>,
     join_wait: Duration,
+    streams: Streams,
 }
 
 impl Gate {
@@ -100,6 +102,10 @@ impl Gate {
         &self.0.joins
     }
 
+    pub(crate) fn streams(&self) -> &Streams {
+        &self.0.streams
+    }
+
     pub(crate) fn join_wait(&self) -> Duration {
         self.0.join_wait
     }
@@ -146,6 +152,7 @@ impl GateBuilder {
             limit: None,
             notary: None,
             join_wait: JOIN_WAIT,
+            streams: Streams::default(),
         }
     }
 
@@ -198,6 +205,13 @@ impl GateBuilder {
         self
     }
 
+    /// Gives answers that are paid for as they are given among `streams`.
+    #[must_use]
+    pub fn streams(mut self, streams: Streams) -> Self {
+        self.streams = streams;
+        self
+    }
+
     /// Writes payments down in `store`, and is complete.
     #[must_use]
     pub fn store(self, store: Arc<dyn Store>) -> Gate {
@@ -209,6 +223,7 @@ impl GateBuilder {
             notary: self.notary,
             joins: Joins::default(),
             join_wait: self.join_wait,
+            streams: self.streams,
         }))
     }
 }

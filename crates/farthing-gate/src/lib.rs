@@ -30,16 +30,18 @@ mod pricing;
 mod problem;
 mod query;
 mod service;
+mod streams;
 
 pub use body::{Body, BodyError, BoxError};
 pub use clock::SystemClock;
 pub use farthing_core::Clock;
 pub use gate::{Gate, GateBuilder};
 pub use limiter::{ClientAddress, RateLimit};
-pub use observe::{Decision, Observer, Verdict};
+pub use observe::{Decision, Observer, StreamEnd, Verdict};
 pub use pricing::{PriceTag, Pricing, Tag};
 pub use query::{BoundQuery, normalise_query};
 pub use service::{FARTHING_RECEIPT, GateLayer, GateService, Purchase};
+pub use streams::{Streams, Tab};
 
 /// One seller's counter, from the core.
 pub use farthing_core::Till;

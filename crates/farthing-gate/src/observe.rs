@@ -4,11 +4,36 @@ use std::time::Duration;
 
 use farthing_core::Refusal;
 use farthing_ledger::{Payment, TraceId};
+use farthing_meter::Summary;
 
 /// Watches decisions: for metrics, for logs. Must not block.
 pub trait Observer: Send + Sync {
     /// Called once for every request of a priced route, when it is decided.
     fn decided(&self, decision: &Decision<'_>);
+
+    /// An answer of a route is being given that is paid for as it is given.
+    fn stream_began(&self, route: &str) {
+        let _ = route;
+    }
+
+    /// Such an answer begins to wait for a voucher, or does not wait any more.
+    fn stream_paused(&self, route: &str, paused: bool) {
+        let _ = (route, paused);
+    }
+
+    /// Such an answer has ended, in whatever way.
+    fn stream_ended(&self, end: &StreamEnd<'_>) {
+        let _ = end;
+    }
+}
+
+/// How an answer ended that was paid for as it was given.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamEnd<'a> {
+    /// The payment that it was given for. Its amount is the price of one unit.
+    pub payment: &'a Payment,
+    /// What came of it.
+    pub summary: Summary,
 }
 
 /// One decision. It names no secret and no credential.

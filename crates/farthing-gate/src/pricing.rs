@@ -69,6 +69,9 @@ pub struct PriceTag {
     pub capture: Capture,
     /// What is done where the answer fails after the money has moved.
     pub remedy: Remedy,
+    /// Whether a session's vouchers buy something with the request, or authorise ahead. Where it is not
+    /// said, all but `HEAD` buys.
+    pub vouchers_buy: Option<bool>,
 }
 
 impl PriceTag {
@@ -88,6 +91,7 @@ impl PriceTag {
             repeatable: None,
             capture: Capture::default(),
             remedy: Remedy::default(),
+            vouchers_buy: None,
         }
     }
 }

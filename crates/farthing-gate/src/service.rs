@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use farthing_core::{
-    Admission, Ask, Managed, ManagedFacts, Posted, ReceiptFacts, Refusal, Reserved, Scope,
+    Admission, Ask, Managed, ManagedFacts, Posted, Quote, ReceiptFacts, Refusal, Reserved, Scope,
 };
 use farthing_evidence::ReceiptClaims;
 use farthing_ledger::{Outcome, Payment, Terms, TraceId};
@@ -24,6 +24,7 @@ use tower_service::Service;
 use crate::body::{self, Unread, boxed, full};
 use crate::keep::Kept;
 use crate::problem::{self, Answer};
+use crate::streams::{Given, Streamed, Tab};
 use crate::{
     Body, BoxError, ClientAddress, Decision, Gate, PriceTag, Pricing, Tag, Verdict, cache,
 };
@@ -161,12 +162,15 @@ where
     R::Error: Into<BoxError>,
 {
     let bytes_max = tag.answer_bytes_max;
-    let (right, body, digest) = match decide(&gate, tag, &head, body).await {
+    let Paid { right, body, digest, tab } = match decide(&gate, tag, &head, body).await {
         Ok(paid) => paid,
         Err(response) => return Ok(response),
     };
     take_credentials(&mut head.headers);
     head.extensions.insert(purchase(right.payment()));
+    if let Some(tab) = tab {
+        head.extensions.insert(tab);
+    }
     let request = Request::from_parts(head, body);
     let task = tokio::spawn(serve(gate, right, inner, request, Sold { digest, bytes_max }));
     // A panic in there is the handler's: the payment stays undelivered.
@@ -180,6 +184,17 @@ struct Sold {
     digest: Option<[u8; 32]>,
     /// The longest body of an answer that is kept.
     bytes_max: usize,
+}
+
+/// A request that was paid for.
+struct Paid {
+    right: Right,
+    /// The body to hand on.
+    body: Body,
+    /// Its digest, if it is bound.
+    digest: Option<[u8; 32]>,
+    /// What more may be taken for it, within a session.
+    tab: Option<Tab>,
 }
 
 /// The right to run a handler.
@@ -254,14 +269,13 @@ async fn capture(
     response
 }
 
-/// Decides a priced request: a payment, the body to hand on and its digest if it is bound, or the answer
-/// to give instead.
+/// Decides a priced request: what was paid for, or the answer to give instead.
 async fn decide<B>(
     gate: &Gate,
     tag: PriceTag,
     head: &Parts,
     body: B,
-) -> Result<(Right, Body, Option<[u8; 32]>), Response<Body>>
+) -> Result<Paid, Response<Body>>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
@@ -287,11 +301,15 @@ where
     let decided = match join(gate, &ask, &head.headers).await {
         Ok(Admission::Deliver(posted)) => {
             tell(&ask.scope.route, Verdict::Paid(posted.payment()));
-            return Ok((Right::Posted(posted), body, digest));
+            let tab = Tab::of(gate, &posted, delta_min(&ask, posted.payment()));
+            if let Some(voucher) = &posted.payment().voucher {
+                gate.streams().wake(&voucher.channel);
+            }
+            return Ok(Paid { right: Right::Posted(posted), body, digest, tab });
         }
         Ok(Admission::Execute(reserved)) => {
             tell(&ask.scope.route, Verdict::Reserved(reserved.payment()));
-            return Ok((Right::Reserved(reserved), body, digest));
+            return Ok(Paid { right: Right::Reserved(reserved), body, digest, tab: None });
         }
         Ok(Admission::Again(answer)) => {
             tell(&ask.scope.route, Verdict::Again);
@@ -299,6 +317,7 @@ where
         }
         Ok(Admission::Managed(managed)) => {
             tell(&ask.scope.route, Verdict::Managed);
+            gate.streams().wake(&managed.channel.facts.id);
             return Err(managed_session(gate, &managed));
         }
         Ok(Admission::Challenge) => None,
@@ -382,7 +401,18 @@ fn ask(tag: PriceTag, head: &Parts, key: Option<String>, body: Option<[u8; 32]>)
             remedy: tag.remedy,
         },
         idempotency_key: key,
+        vouchers_buy: tag.vouchers_buy.unwrap_or(head.method != Method::HEAD),
     }
+}
+
+/// The least by which vouchers advance that pay by the offer a payment was made by, in atoms.
+fn delta_min(ask: &Ask, payment: &Payment) -> u128 {
+    let its = |quote: &&Arc<Quote>| {
+        (quote.method(), quote.intent()) == (&*payment.method, &*payment.intent)
+            && *quote.amount() == payment.amount
+    };
+    let price = ask.quotes.iter().find(its).and_then(|quote| quote.session_price());
+    price.map_or(0, |price| price.delta_min_atoms)
 }
 
 /// Reads the body if payments of the route are bound to it, and leaves it alone otherwise.
@@ -423,12 +453,17 @@ async fn deliver(
         return response;
     }
     if status.is_success() {
-        let facts = ReceiptFacts { payment: posted.payment(), settlement: posted.settlement() };
+        let (payment, settlement) = (posted.payment(), posted.settlement());
+        let facts = ReceiptFacts { payment, settlement, units: 1 };
         let wire = posted.payment().protocol.clone();
         for protocol in gate.till().protocols.iter().filter(|it| it.name() == wire) {
             protocol.write_receipt(&facts, response.headers_mut());
         }
         write_signed_receipt(gate, &facts, sold.digest.as_ref(), response.headers_mut());
+    }
+    if let Some(streamed) = response.extensions_mut().remove::<Streamed>() {
+        let given = |body| Given::new(gate.clone(), posted, status.as_u16(), body, streamed);
+        return response.map(|body| given(body).boxed_unsync());
     }
     let bytes_max = sold.bytes_max;
     let kept_head = (status.as_u16(), response.headers().clone());
@@ -449,7 +484,7 @@ fn write_signed_receipt(
     fields: &mut HeaderMap,
 ) {
     let Some(notary) = gate.notary() else { return };
-    let ReceiptFacts { payment, settlement } = *facts;
+    let ReceiptFacts { payment, settlement, .. } = *facts;
     let receipt = ReceiptClaims::of(notary.realm(), payment, settlement, digest).sign(notary);
     // A token is letters, digits, '-', '_' and '.', which any field value can be.
     if let Ok(receipt) = HeaderValue::try_from(receipt) {

@@ -24,11 +24,13 @@ use crate::management::AdminToken;
 use crate::path::canonical_path;
 use crate::store::{PostgresConfig, StoreConfig};
 
+mod meters;
 mod raw;
 mod sessions;
 mod tempo;
 mod webhooks;
 
+pub use meters::MeterConfig;
 pub use sessions::{Intents, SessionConfig};
 pub use tempo::{SponsorConfig, SponsorSigner, TempoConfig, TempoSessionConfig};
 pub use webhooks::WebhookConfig;
@@ -44,6 +46,9 @@ const ANSWER_BYTES_MAX: usize = 256 * 1024;
 
 /// How long after it was last used a session is closed unless the seller says otherwise: a day.
 const SESSION_IDLE_S: u64 = 86_400;
+
+/// How many streams may wait for vouchers at once unless the seller says otherwise.
+const STREAMS_PAUSED_MAX: usize = 1_024;
 
 /// A configuration that can be started.
 #[derive(Clone)]
@@ -80,6 +85,8 @@ pub struct Config {
     pub webhooks: Vec<Arc<WebhookConfig>>,
     /// How long after it was last used a session is closed.
     pub session_idle: Duration,
+    /// How many streams may wait for vouchers at once.
+    pub streams_paused_max: usize,
     /// How long running requests may take to finish when the gateway stops.
     pub shutdown_grace: Duration,
 }
@@ -198,6 +205,10 @@ pub struct RouteConfig {
     pub offer_ttl: Duration,
     /// How it can be paid for.
     pub intents: Intents,
+    /// What its answers are charged by as they are given, if they are.
+    pub meter: Option<MeterConfig>,
+    /// The methods by which sessions are dealt with and nothing is bought: as peers do it, `POST`.
+    pub manages: BTreeSet<String>,
     /// The schema of the request body, for the discovery document.
     pub input_schema: Option<Value>,
     /// An example of the request body, for the discovery document.
@@ -481,6 +492,7 @@ impl Reader<'_> {
             routes,
             limit,
             session_idle: Duration::from_secs(raw.sessions.idle_s.unwrap_or(SESSION_IDLE_S).max(1)),
+            streams_paused_max: raw.streams.paused_max.unwrap_or(STREAMS_PAUSED_MAX),
             shutdown_grace: Duration::from_millis(gateway.shutdown_grace_ms.unwrap_or(30_000)),
         })
     }
@@ -675,12 +687,20 @@ impl Reader<'_> {
         })?;
         let rails = self.route_rails(route, context.rails)?;
         self.payable(raw, &prices, &rails)?;
+        let methods = self.methods(route)?;
+        let intents = self.intents(route, context.assets)?;
+        let variants = self.variants(route, &prices, context.assets)?;
+        let of_variants = variants.iter().flat_map(|variant| &variant.prices);
+        let of_units: Vec<&Amount> = prices.iter().chain(of_variants).collect();
+        let meter = self.meter(route, &intents, &of_units)?;
+        let sells_post = methods.contains("POST");
+        let manages = intents.session.is_some() && !sells_post;
         Ok(RouteConfig {
             name: name.as_str().into(),
-            methods: self.methods(route)?,
+            methods,
             path: route.path.get_ref().clone(),
             upstream: Arc::clone(upstream),
-            variants: self.variants(route, &prices, context.assets)?,
+            variants,
             prices,
             rails,
             description: self.description(route)?,
@@ -692,7 +712,9 @@ impl Reader<'_> {
             remedy: self.remedy(route)?,
             authorization_is_taken: route.authorization_is_taken,
             offer_ttl: Duration::from_secs(route.offer_ttl_s.unwrap_or(300).max(1)),
-            intents: self.intents(route, context.assets)?,
+            meter,
+            manages: manages.then(|| "POST".to_owned()).into_iter().collect(),
+            intents,
             input_schema: route.input_schema.clone(),
             input_example: route.input_example.clone(),
         })

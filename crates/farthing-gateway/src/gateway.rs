@@ -6,11 +6,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use farthing_core::{
-    Protocol, Quote, Rail, Recovered, Recovery, SessionPrice, Tended, Tending, Till,
+    Protocol, Quote, Rail, Recovered, Recovery, SESSION, SessionPrice, Tended, Tending, Till,
 };
 use farthing_gate::{
-    Body, ClientAddress, Clock, GateBuilder, GateService, PriceTag, Pricing, SystemClock, Tag,
-    normalise_query,
+    Body, ClientAddress, Clock, GateBuilder, GateService, PriceTag, Pricing, Streams, SystemClock,
+    Tag, normalise_query,
 };
 use farthing_ledger::RefundLimits;
 use farthing_money::{Amount, Assets};
@@ -59,6 +59,9 @@ const RAILS_WATCHED: Duration = Duration::from_secs(10);
 /// How long after a look at unfinished payments the next one follows.
 const RECOVERED: Duration = Duration::from_secs(1);
 
+/// How long the books of streams that were broken off may take when the gateway stops.
+const STREAMS_SETTLED: Duration = Duration::from_secs(2);
+
 /// A running gateway.
 pub struct Gateway {
     shared: Arc<Shared>,
@@ -74,6 +77,7 @@ struct Shared {
     metrics: Arc<Metrics>,
     store: OpenStore,
     postman: Arc<Postman>,
+    streams: Streams,
     /// What a reload cannot change.
     fixed: Fixed,
 }
@@ -84,6 +88,7 @@ struct Fixed {
     admin: Option<SocketAddr>,
     store: StoreConfig,
     tls: bool,
+    streams_paused_max: usize,
 }
 
 impl Fixed {
@@ -93,6 +98,7 @@ impl Fixed {
             admin: config.admin.as_ref().map(|admin| admin.listen),
             store: config.store.clone(),
             tls: config.tls.is_some(),
+            streams_paused_max: config.streams_paused_max,
         }
     }
 }
@@ -121,7 +127,8 @@ impl Gateway {
         let metrics = Metrics::new();
         let tls = config.tls.as_ref().map(tls::server).transpose()?;
         let store = OpenStore::open(&config.store, SystemClock.now())?;
-        let site = Site::build(config, &store, &metrics, None)?;
+        let streams = Streams::with_paused_max(config.streams_paused_max);
+        let site = Site::build(config, &store, (&metrics, &streams), None)?;
         let postman = Postman::new(config, store.port(), Arc::clone(&metrics)).await?;
         let bind = |address| async move {
             let bound = TcpListener::bind(address).await;
@@ -136,6 +143,7 @@ impl Gateway {
             metrics: Arc::clone(&metrics),
             store: store.clone(),
             postman: Arc::clone(&postman),
+            streams,
             fixed: Fixed::of(config),
         });
         let mut tasks = Vec::new();
@@ -205,8 +213,9 @@ impl Gateway {
             return Err(ReloadError::Fixed);
         }
         let tls = config.tls.as_ref().map(tls::server).transpose().map_err(StartError::from)?;
-        let (store, metrics) = (&self.shared.store, &self.shared.metrics);
-        let site = Site::build(config, store, metrics, Some(&self.shared.current()))?;
+        let Shared { store, metrics, streams, .. } = &*self.shared;
+        let before = self.shared.current();
+        let site = Site::build(config, store, (metrics, streams), Some(&before))?;
         *self.shared.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
         *self.shared.site.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(site);
         self.shared.postman.configure(config);
@@ -222,6 +231,8 @@ impl Gateway {
             // A task that panicked has nothing left to finish.
             let _ = task.await;
         }
+        // What is not done by then stays as it was taken, and is noted as given by the next start.
+        let _ = tokio::time::timeout(STREAMS_SETTLED, self.shared.streams.settled()).await;
     }
 }
 
@@ -296,14 +307,14 @@ impl Site {
     fn build(
         config: &Config,
         store: &OpenStore,
-        metrics: &Arc<Metrics>,
+        (metrics, streams): (&Arc<Metrics>, &Streams),
         before: Option<&Self>,
     ) -> Result<Self, StartError> {
         let (rails, tempo) = rails(config, before.and_then(|site| site.tempo.as_ref()))?;
         let mpp = Mpp::new(&config.realm, config.secrets.clone())?;
         let protocols: Vec<Arc<dyn Protocol>> = vec![Arc::new(mpp)];
-        let mut builder =
-            GateBuilder::new(protocols).rails(rails.clone()).observer(metrics.clone());
+        let builder = GateBuilder::new(protocols).rails(rails.clone()).streams(streams.clone());
+        let mut builder = builder.observer(metrics.clone());
         if let Some(limit) = config.limit {
             builder = builder.limit(limit);
         }
@@ -441,8 +452,17 @@ fn tell(found: &Recovered) {
     if *found == Recovered::default() {
         return;
     }
-    let Recovered { posted, voided, refunded, matched, missing, open, owed } = found;
-    tracing::info!(posted, voided, refunded, matched, missing, open, "looked after what is open");
+    let Recovered { posted, voided, refunded, concluded, matched, missing, open, owed } = found;
+    tracing::info!(
+        posted,
+        voided,
+        refunded,
+        concluded,
+        matched,
+        missing,
+        open,
+        "looked after what is open"
+    );
     for (payment, refusal) in owed {
         tracing::warn!(%payment, %refusal, "money that is owed back could not be given back");
     }
@@ -552,9 +572,23 @@ impl Pricing for Prices {
             priced.path = Some(matched.path.matched.clone());
             priced.body_bytes_max = prices.body.bytes_max(&head.method);
             priced.description = in_language(&prices.description, &head.headers);
+            if manages(matched, &head.method) {
+                priced.vouchers_buy = Some(false);
+                priced.quotes.retain(|quote| quote.intent() == SESSION);
+            }
         }
         tag
     }
+}
+
+/// Whether a request deals with a session and buys nothing. `HEAD` does, and so does a `POST` where nothing
+/// is sold by it; where answers are metered, any `POST` without a body, since in the middle of a stream peers
+/// send their vouchers so.
+fn manages(matched: &Matched, method: &Method) -> bool {
+    let route = &matched.route;
+    let bodiless = *method == Method::POST && route.meter.is_some() && matched.bodiless;
+    let in_session = *method == Method::HEAD && route.meter.is_some();
+    bodiless || in_session || route.manages.contains(method.as_str())
 }
 
 /// The value of a query parameter, decoded and encoded again in one spelling.
@@ -638,9 +672,10 @@ async fn handle(site: Arc<Site>, request: Request<Incoming>, peer: Peer) -> Resp
         return problem(StatusCode::BAD_REQUEST, detail);
     }
     let mut request = request;
+    let bodiless = hyper::body::Body::is_end_stream(request.body());
     let fields = request.extensions_mut();
     fields.insert(ClientAddress(peer.address.ip()));
-    fields.insert(Matched { route, path, https: peer.https });
+    fields.insert(Matched { route, path, https: peer.https, bodiless });
     let mut service = site.service.clone();
     match service.call(request).await {
         Ok(response) => response,

@@ -23,6 +23,7 @@ mod discovery;
 mod erasure;
 mod gateway;
 mod management;
+mod metered;
 mod metrics;
 mod path;
 mod proxy;
@@ -32,9 +33,9 @@ mod tls;
 mod webhooks;
 
 pub use config::{
-    AdminConfig, BodyPolicy, BookConfig, Config, ConfigError, Environment, Intents, RailConfig,
-    RouteConfig, SessionConfig, SponsorConfig, SponsorSigner, TempoConfig, TempoSessionConfig,
-    TlsConfig, UpstreamConfig, Variant, WebhookConfig, look_up, secret_files,
+    AdminConfig, BodyPolicy, BookConfig, Config, ConfigError, Environment, Intents, MeterConfig,
+    RailConfig, RouteConfig, SessionConfig, SponsorConfig, SponsorSigner, TempoConfig,
+    TempoSessionConfig, TlsConfig, UpstreamConfig, Variant, WebhookConfig, look_up, secret_files,
 };
 pub use desk::{
     CloseOrder, Desk, DeskError, PayoutKind, PayoutStep, RefundMade, RefundOrder, Resolution,

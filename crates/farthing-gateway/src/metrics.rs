@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use farthing_core::{Recovered, Tended};
-use farthing_gate::{Clock as _, Decision, Observer, SystemClock, Verdict};
+use farthing_gate::{Clock as _, Decision, Observer, StreamEnd, SystemClock, Verdict};
 use farthing_ledger::{Channel, ChannelState};
+use farthing_meter::{End, Summary};
 use farthing_rail_tempo::TempoRail;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -81,6 +82,7 @@ pub(crate) struct Metrics {
     refund_balance: Family<OfAsset, Gauge<u64, AtomicU64>>,
     webhooks: Webhooks,
     sessions: Sessions,
+    streams: Streams,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -105,6 +107,64 @@ impl Sessions {
         registry.register("sessions_refundable_atoms", help, self.refundable.clone());
         let help = "What was done about sessions beside requests, by what became of it";
         registry.register("sessions_tended", help, self.tended.clone());
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByRoute {
+    route: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByEnd {
+    route: String,
+    end: &'static str,
+}
+
+/// What is counted of answers that are paid for as they are given.
+#[derive(Default)]
+struct Streams {
+    open: Family<ByRoute, Gauge>,
+    paused: Family<ByRoute, Gauge>,
+    ended: Family<ByEnd, Counter>,
+    units: Family<ByRoute, Counter>,
+    pauses: Family<ByRoute, Counter>,
+    forged: Family<ByRoute, Counter>,
+}
+
+impl Streams {
+    fn register(&self, registry: &mut Registry) {
+        let help = "Answers that are being given and paid for as they are";
+        registry.register("streams_open", help, self.open.clone());
+        let help = "Such answers that wait for a voucher";
+        registry.register("streams_paused", help, self.paused.clone());
+        let help = "Such answers that have ended, by how";
+        registry.register("streams_ended", help, self.ended.clone());
+        let help = "Units that such answers have used";
+        registry.register("streams_units", help, self.units.clone());
+        let help = "How often such answers have waited for a voucher";
+        registry.register("streams_pauses", help, self.pauses.clone());
+        let help =
+            "Names of events and fields by which upstreams spoke of payments, and were escaped";
+        registry.register("streams_forged", help, self.forged.clone());
+    }
+
+    fn ended(&self, route: &str, summary: Summary) {
+        let labels = ByRoute { route: route.to_owned() };
+        let end = match summary.end {
+            End::Complete => "complete",
+            End::Unpaid => "unpaid",
+            End::Closed => "closed",
+            End::Unavailable => "unavailable",
+            End::Upstream => "upstream",
+            End::TooLong => "too_long",
+            End::Dropped => "dropped",
+        };
+        self.open.get_or_create(&labels).dec();
+        self.ended.get_or_create(&ByEnd { route: route.to_owned(), end }).inc();
+        self.units.get_or_create(&labels).inc_by(summary.units.max(1));
+        self.pauses.get_or_create(&labels).inc_by(summary.pauses);
+        self.forged.get_or_create(&labels).inc_by(summary.forged);
     }
 }
 
@@ -156,6 +216,7 @@ impl Metrics {
             sponsor_budget_left: Gauge::default(),
             webhooks: Webhooks::default(),
             sessions: Sessions::default(),
+            streams: Streams::default(),
             refund_balance: Family::default(),
             registry: Registry::default(),
         };
@@ -190,6 +251,7 @@ impl Metrics {
         registry.register("tempo_sponsor_budget_left", help, metrics.sponsor_budget_left.clone());
         metrics.webhooks.register(&mut registry);
         metrics.sessions.register(&mut registry);
+        metrics.streams.register(&mut registry);
         let help = "What the account that refunds are paid from holds, in atoms";
         registry.register("tempo_refund_balance", help, metrics.refund_balance.clone());
         Arc::new(Self { registry, ..metrics })
@@ -244,6 +306,7 @@ impl Metrics {
             ("posted", found.posted),
             ("voided", found.voided),
             ("refunded", found.refunded),
+            ("concluded", found.concluded),
             ("matched", found.matched),
             ("missing", found.missing),
             ("in_vain", found.open),
@@ -338,6 +401,37 @@ fn by_endpoint(endpoint: &str) -> ByEndpoint {
 }
 
 impl Observer for Metrics {
+    fn stream_began(&self, route: &str) {
+        self.streams.open.get_or_create(&ByRoute { route: route.to_owned() }).inc();
+    }
+
+    fn stream_paused(&self, route: &str, paused: bool) {
+        let change = if paused { 1 } else { -1 };
+        let labels = ByRoute { route: route.to_owned() };
+        self.streams.paused.get_or_create(&labels).inc_by(change);
+    }
+
+    fn stream_ended(&self, end: &StreamEnd<'_>) {
+        let StreamEnd { payment, summary } = *end;
+        self.streams.ended(&payment.route, summary);
+        // The first unit was counted when it was paid.
+        let more = summary.units.saturating_sub(1);
+        let atoms = payment.amount.atoms().saturating_mul(more.into());
+        let asset = payment.amount.asset().to_string();
+        let labels = ByAsset { asset, method: payment.method.clone() };
+        let atoms = u64::try_from(atoms).unwrap_or(u64::MAX);
+        self.paid_atoms.get_or_create(&labels).inc_by(atoms);
+        tracing::info!(
+            route = payment.route,
+            trace = %payment.trace,
+            end = ?summary.end,
+            units = summary.units,
+            pauses = summary.pauses,
+            forged = summary.forged,
+            "stream ended"
+        );
+    }
+
     fn decided(&self, decision: &Decision<'_>) {
         let verdict = decision.verdict;
         let labels =

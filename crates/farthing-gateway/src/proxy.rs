@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use farthing_gate::{Body, ClientAddress, Purchase};
+use farthing_gate::{Body, ClientAddress, Purchase, Tab};
 use farthing_money::Assets;
 use farthing_mpp::Problem;
 use http::header::{CONNECTION, CONTENT_TYPE, HOST, RETRY_AFTER, TE};
@@ -21,6 +21,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tower_service::Service;
 
 use crate::config::{RouteConfig, UpstreamConfig};
+use crate::metered;
 use crate::metrics::Metrics;
 use crate::path::CanonicalPath;
 
@@ -58,6 +59,8 @@ pub(crate) struct Matched {
     pub(crate) route: Arc<RouteConfig>,
     pub(crate) path: CanonicalPath,
     pub(crate) https: bool,
+    /// Whether the request has no body.
+    pub(crate) bodiless: bool,
 }
 
 /// Clients of upstreams, one for each way of connecting.
@@ -89,6 +92,7 @@ impl Proxy {
             return problem(StatusCode::NOT_FOUND, "Nothing is sold here.");
         };
         let purchase = head.extensions.remove::<Purchase>();
+        let tab = head.extensions.remove::<Tab>();
         let upstream = &matched.route.upstream;
         let client = self.clients.iter().find(|(known, _)| known == upstream);
         let (Some((_, client)), Some(uri)) = (client, target(&matched, &head.uri)) else {
@@ -98,7 +102,12 @@ impl Proxy {
             // HTTP/2 names the host here.
             insert(&mut head.headers, HOST, authority.as_str());
         }
+        let asked = head.headers.clone();
         self.prepare(&mut head.headers, &matched, head.extensions.get(), purchase.as_ref());
+        let body = match metered::prepare(&matched, &mut head, body).await {
+            Ok(body) => body,
+            Err(answer) => return answer,
+        };
         let mut outgoing = Request::new(body);
         *outgoing.method_mut() = head.method;
         *outgoing.uri_mut() = uri;
@@ -118,6 +127,13 @@ impl Proxy {
         };
         self.metrics.answered(&matched.route.name, response.status().as_u16());
         drop_hop_by_hop(response.headers_mut());
+        if let Some(meter) = &matched.route.meter
+            && response.status().is_success()
+        {
+            let route = &*matched.route.name;
+            response = metered::meter(route, meter, response, &asked, tab)
+                .unwrap_or_else(|| unanswered(StatusCode::BAD_GATEWAY, purchase.as_ref()));
+        }
         if let Some(purchase) = &purchase {
             insert(response.headers_mut(), TRACE, &purchase.trace.to_string());
         }

@@ -72,7 +72,19 @@ impl Router {
                 }
             }
         }
+        router.manage(routes, &known);
         Ok(router)
+    }
+
+    /// Adds the methods by which sessions are dealt with, where nothing is sold by them.
+    fn manage(&mut self, routes: &[RouteConfig], known: &BTreeMap<&str, usize>) {
+        for route in routes {
+            let slot = known.get(route.path.as_str());
+            let Some(methods) = slot.and_then(|slot| self.methods.get_mut(*slot)) else { continue };
+            for method in &route.manages {
+                methods.entry(method.clone()).or_insert_with(|| Arc::new(route.clone()));
+            }
+        }
     }
 
     /// The route of a request.

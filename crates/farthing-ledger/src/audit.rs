@@ -171,7 +171,10 @@ impl Auditor {
                 let held = self.finish_refund(*payment, *refund, &record.event)?;
                 finishes(record, *payment, held, None)
             }
-            Event::Channel { step: ChannelEvent::Took { payment, .. }, .. } => {
+            Event::Channel {
+                step: ChannelEvent::Took { payment, .. } | ChannelEvent::Returned { payment },
+                ..
+            } => {
                 let taken = record.transfers.iter().map(|transfer| transfer.atoms);
                 let taken = taken.fold(0, u128::saturating_add);
                 self.step(*payment, &record.event, taken)

@@ -167,6 +167,9 @@ pub enum Open {
     Interrupted,
     /// It was paid, the answer will not come, and the money is on its way back.
     Refunding,
+    /// It was paid for as its answer was given, and whoever gave the answer has stopped: what was paid for
+    /// was given, and nothing is owed.
+    Given,
 }
 
 impl Open {
@@ -180,7 +183,8 @@ impl Open {
             | Self::Owed
             | Self::Failed
             | Self::Interrupted
-            | Self::Refunding => false,
+            | Self::Refunding
+            | Self::Given => false,
         }
     }
 }
@@ -332,6 +336,10 @@ struct Live {
     /// Whether a handler has failed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     failed: bool,
+    /// How much was taken beyond the price while the answer was given, in atoms; nothing where the answer is
+    /// not one that is paid for as it is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    taken: Option<u128>,
 }
 
 impl Live {
@@ -438,6 +446,7 @@ impl Book {
                 Standing::Pending => Open::Unsettled,
                 Standing::Posted(_) if live.holder == Some(self.epoch) => Open::Delivering,
                 Standing::Posted(_) if self.is_given_back(payment) => Open::Refunding,
+                Standing::Posted(_) if live.taken.is_some() => Open::Given,
                 Standing::Posted(_) if live.holder.is_some() => Open::Interrupted,
                 Standing::Posted(_) if live.failed => Open::Failed,
                 Standing::Posted(_) => Open::Owed,
@@ -762,6 +771,7 @@ impl Book {
             holder: None,
             from: None,
             failed: false,
+            taken: None,
         };
         self.answered.insert((answered.kept_until, answered.payment));
         self.live.insert(answered.payment, live);
@@ -837,6 +847,12 @@ impl Book {
                 let is_abandoned = live.is_reserved() && !terms.repeatable;
                 live.holder = Some(epoch);
                 if is_abandoned { Claim::Abandoned } else { Claim::Unsettled }
+            }
+            // What was paid for as it was given was given, as far as it was paid for.
+            Standing::Posted(_) if live.taken.is_some() && live.kept_until <= now => Claim::Spent,
+            Standing::Posted(settlement) if live.taken.is_some() => {
+                let outcome = Outcome { status: 200 };
+                Claim::Delivered(request.payment.id, settlement.clone(), outcome)
             }
             Standing::Posted(_) if live.holder.is_some() && !terms.repeatable => Claim::Interrupted,
             Standing::Posted(settlement) => {
@@ -1097,6 +1113,7 @@ impl Book {
                 for (proof, owner) in channels::claimed(channel, step) {
                     self.remember(proof, owner);
                 }
+                self.note_taken(step, transfers);
             }
             Event::PaidOut { payment, .. } => {
                 let proof = payouts::paid_out(*payment);
@@ -1135,6 +1152,7 @@ impl Book {
             holder,
             from: transfers.first().map(|transfer| transfer.debit.clone()),
             failed: false,
+            taken: None,
         };
         self.live.insert(payment.id, live);
         if let Some(settlement) = settlement {

@@ -266,6 +266,18 @@ pub enum ChannelStep {
         /// How many units that is.
         units: u64,
     },
+    /// Gives back what was taken for an answer and bought nothing: to the channel, or to the payer's account
+    /// with us once it is closed.
+    Return {
+        /// The channel.
+        channel: ChannelId,
+        /// The payment that it was taken for.
+        payment: PaymentId,
+        /// How much of what was taken is kept, in atoms, the price aside. The rest goes back, however much it
+        /// is: what was taken without an acknowledgement too.
+        #[serde(with = "atoms_text")]
+        keep: u128,
+    },
     /// Notes what the rail says of it by now.
     Note {
         /// The channel.
@@ -316,6 +328,7 @@ impl ChannelStep {
             | Self::Confirm { channel, .. }
             | Self::Abandon { channel }
             | Self::Take { channel, .. }
+            | Self::Return { channel, .. }
             | Self::Note { channel, .. }
             | Self::Settle { channel, .. }
             | Self::Close { channel, .. }
@@ -518,6 +531,11 @@ pub enum ChannelEvent {
         payment: PaymentId,
         /// How many units.
         units: u64,
+    },
+    /// What was taken for an answer and bought nothing was given back.
+    Returned {
+        /// The payment.
+        payment: PaymentId,
     },
     /// The payer has asked the rail to close.
     CloseRequested {

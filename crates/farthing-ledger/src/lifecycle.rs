@@ -216,6 +216,14 @@ impl Lifecycle {
                 let price = self.price.checked_add(refunded).ok_or(OutOfOrder)?;
                 Self { price, ..self }
             }
+            // And what of it bought nothing is not.
+            Event::Channel { step: ChannelEvent::Returned { .. }, .. } if self.is_owed() => {
+                let price = self.price.checked_sub(refunded).ok_or(OutOfOrder)?;
+                if price < self.ordered {
+                    return Err(OutOfOrder);
+                }
+                Self { price, ..self }
+            }
             Event::PaidOut { .. } if self.payout == Payout::Eligible => {
                 Self { payout: Payout::Paid, ..self }
             }

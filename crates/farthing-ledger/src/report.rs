@@ -197,9 +197,10 @@ fn follow(payment: &Payment, records: &[Record]) -> Lifecycle {
                 refunds.get(refund).copied().unwrap_or_default()
             }
             // What was taken for this answer is paid as well.
-            Event::Channel { step: ChannelEvent::Took { .. }, .. } => {
-                record.transfers.iter().fold(0, |sum: u128, it| sum.saturating_add(it.atoms))
-            }
+            Event::Channel {
+                step: ChannelEvent::Took { .. } | ChannelEvent::Returned { .. },
+                ..
+            } => record.transfers.iter().fold(0, |sum: u128, it| sum.saturating_add(it.atoms)),
             Event::Claimed { .. }
             | Event::Channel { .. }
             | Event::Opened { .. }
@@ -283,6 +284,7 @@ fn channel_sentence(step: &ChannelEvent) -> String {
         ChannelEvent::Abandoned => "deposit given up: the rail did not move it".to_owned(),
         ChannelEvent::Vouched { voucher } => format!("authorised {} in all", voucher.cumulative),
         ChannelEvent::Took { units, .. } => format!("{units} more units taken"),
+        ChannelEvent::Returned { .. } => "given back, since it bought nothing".to_owned(),
         ChannelEvent::CloseRequested { until } => {
             format!("the payer has asked the rail to close, from {until} on")
         }

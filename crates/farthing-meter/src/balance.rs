@@ -63,6 +63,9 @@ pub enum Stopped {
     /// It is closed or closing, or another stream took its place: the payer's doing.
     #[error("the channel is closed to this stream")]
     Closed,
+    /// Vouchers do not allow it, and nobody waits for one: too many streams wait already.
+    #[error("no voucher is waited for")]
+    Unpaid,
     /// The books cannot be written: ours to mend.
     #[error("the channel's books cannot be written")]
     Unavailable,

@@ -156,6 +156,7 @@ impl<B, S: Balance> Metered<B, S> {
                 self.state = State::Flowing(None);
             }
             Ok(Take::Short(need)) => return self.pause_for(&need),
+            Err(Stopped::Unpaid) => self.close(End::Unpaid),
             Err(Stopped::Closed) => self.close(End::Closed),
             Err(Stopped::Unavailable) => self.close(End::Unavailable),
         }

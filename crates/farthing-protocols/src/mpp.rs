@@ -190,14 +190,14 @@ impl Protocol for Mpp {
         let settlement = facts.settlement;
         let receipt = Receipt::new(&payment.method, settlement.settled_at, &settlement.reference)
             .with("challengeId", payment.challenge.as_str())
-            .with("amount", payment.amount.atoms().to_string())
+            .with("amount", payment.amount.atoms().saturating_mul(facts.units.into()).to_string())
             .with("currency", payment.amount.asset().as_str())
             .with("trace", payment.trace.to_string());
         let receipt = match (&payment.voucher, settlement.channel) {
             (Some(voucher), Some(behind)) => {
                 write_channel(&voucher.channel, response);
                 in_session(receipt, &voucher.channel, (behind.accepted, behind.spent))
-                    .with("units", 1)
+                    .with("units", facts.units)
             }
             (Some(_), None) | (None, _) => receipt,
         };

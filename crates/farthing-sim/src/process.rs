@@ -170,6 +170,7 @@ impl Process {
             authorization_is_taken: false,
             idempotency_key: sent.key.clone(),
             terms: self.terms.get(place).copied().unwrap_or_default(),
+            vouchers_buy: true,
         }
     }
 }

@@ -442,6 +442,7 @@ fn asked_about(ask: &Ask) -> Vec<Proof> {
                 | ChannelStep::Abandon { .. }
                 | ChannelStep::Vouch(_)
                 | ChannelStep::Take { .. }
+                | ChannelStep::Return { .. }
                 | ChannelStep::Note { .. }
                 | ChannelStep::Settle { .. }
                 | ChannelStep::Close { .. }

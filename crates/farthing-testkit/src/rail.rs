@@ -369,6 +369,7 @@ impl Counter {
             offer_ttl: Duration::from_mins(5),
             authorization_is_taken: false,
             terms: Terms { repeatable: true, remedy, ..Terms::default() },
+            vouchers_buy: true,
             idempotency_key: None,
         };
         match till.admit(&ask, &HeaderMap::new(), START).await? {

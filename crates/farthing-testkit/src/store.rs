@@ -18,8 +18,9 @@ mod sessions;
 
 pub use sessions::{
     a_deposit_under_way_survives_a_restart, a_request_to_close_survives_a_restart,
-    a_session_lives_through_restarts, channel, closing, deposits_are_conserved_in_a_race,
-    of_vouchers_at_once_the_highest_counts, opening, top_up, voucher_purchase,
+    a_session_lives_through_restarts, a_stream_is_paid_for_over_a_restart, channel, closing,
+    deposits_are_conserved_in_a_race, of_vouchers_at_once_the_highest_counts, opening, top_up,
+    voucher_purchase,
 };
 
 /// The instant at which every story begins.
@@ -268,6 +269,7 @@ macro_rules! store_suite {
             deposits_are_conserved_in_a_race
             a_request_to_close_survives_a_restart
             a_deposit_under_way_survives_a_restart
+            a_stream_is_paid_for_over_a_restart
         );
     };
     (@each $stores:expr; $($story:ident)*) => {$(

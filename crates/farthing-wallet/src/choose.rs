@@ -23,6 +23,9 @@ pub struct Rules {
     pub total: BTreeMap<AssetId, u128>,
     /// The most that may be deposited into a session at once, by asset. Without it, no session is opened.
     pub session_deposit: BTreeMap<AssetId, u128>,
+    /// The most of a stream that is paid for ahead of what has come, by asset. An eighth of what a payment may
+    /// cost, where it is not said.
+    pub stream_lead: BTreeMap<AssetId, u128>,
     /// The longest an offer may stay valid: a signature that outlives its purpose is a risk.
     pub validity_max: Duration,
     /// What the owner knows of single sellers, by origin.

@@ -103,6 +103,7 @@ struct RawAsset {
     per_payment_max: Option<String>,
     total_max: Option<String>,
     session_deposit_max: Option<String>,
+    stream_lead_max: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -135,6 +136,7 @@ impl WalletConfig {
                 (&setting.per_payment_max, &mut rules.per_payment),
                 (&setting.total_max, &mut rules.total),
                 (&setting.session_deposit_max, &mut rules.session_deposit),
+                (&setting.stream_lead_max, &mut rules.stream_lead),
             ] {
                 let Some(written) = written else { continue };
                 let cap = asset.parse(written).map_err(|error| {

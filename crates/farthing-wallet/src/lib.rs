@@ -28,6 +28,7 @@ mod memory;
 mod outcome;
 mod request;
 mod sessions;
+mod streams;
 mod wallet;
 
 pub use books::{Books, BooksError};
@@ -40,4 +41,5 @@ pub use memory::{
 pub use outcome::{Outcome, PaidFor, Preview, PreviewOffer, Refused};
 pub use request::{PayRequest, UnsafeUrl};
 pub use sessions::KnownOffers;
+pub use streams::{Sink, Stopped};
 pub use wallet::{PayFailure, PayOptions, Wallet};

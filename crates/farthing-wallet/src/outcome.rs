@@ -20,6 +20,8 @@ pub struct Outcome {
     pub body: Bytes,
     /// What was paid; nothing if nothing was asked.
     pub paid: Option<PaidFor>,
+    /// Whether the body was handed on as it came, and is not here.
+    pub streamed: bool,
 }
 
 /// A payment that was made for an answer.

@@ -8,6 +8,7 @@
 //!             │
 //!             ▼
 //!         remember what is signed ─► voucher ─┬─ answered: the receipt says what was taken
+//!                                             ├─ a stream of events: paid for as it comes, see `streams`
 //!                                             ├─ 402: what it asks for, as far as it is owed
 //!                                             ├─ 410: count up, and open another
 //!                                             └─ silence: the same voucher again
@@ -31,7 +32,10 @@ use serde_json::Value;
 use crate::choose::{SessionChoice, choose_session};
 use crate::memory::{Asked, WalletSession, WalletSessionState};
 use crate::outcome::PaidFor;
-use crate::wallet::{ATTEMPTS_MAX, Answer, PAUSE_MAX, is_passing, problem_detail, retry_after};
+use crate::streams::Sink;
+use crate::wallet::{
+    ATTEMPTS_MAX, Answer, PAUSE_MAX, SendError, is_passing, problem_detail, retry_after,
+};
 use crate::{
     BooksError, Choice, MemoryError, Outcome, PayFailure, PayOptions, PayRequest, Refused,
     StoredReceipt, Wallet,
@@ -58,7 +62,7 @@ impl KnownOffers {
         known.get(&Self::name(request)).cloned()
     }
 
-    fn keep(&self, request: &PayRequest, invitation: &Invitation) {
+    pub(crate) fn keep(&self, request: &PayRequest, invitation: &Invitation) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert(Self::name(request), invitation.clone());
     }
@@ -91,10 +95,19 @@ impl Figures {
 }
 
 /// One request that is being paid for in a session.
-struct InSession<'a> {
-    request: &'a PayRequest,
-    options: &'a PayOptions,
-    choice: SessionChoice,
+pub(crate) struct InSession<'a> {
+    pub(crate) request: &'a PayRequest,
+    pub(crate) options: &'a PayOptions,
+    pub(crate) choice: SessionChoice,
+    /// Where a stream goes as it comes.
+    pub(crate) sink: &'a mut dyn Sink,
+}
+
+/// What a seller answers with.
+enum Came {
+    Whole(Answer),
+    /// A stream of events, of which only the head has come.
+    Stream(reqwest::Response),
 }
 
 impl Wallet {
@@ -139,9 +152,10 @@ impl Wallet {
         request: &PayRequest,
         options: &PayOptions,
         choice: SessionChoice,
+        sink: &mut dyn Sink,
     ) -> Result<Outcome, PayFailure> {
         let _ours = self.lock_session(&request.origin(), &choice.terms.binding).await?;
-        let mut at = InSession { request, options, choice };
+        let mut at = InSession { request, options, choice, sink };
         for _ in 0..ROUNDS_MAX {
             if let Some(outcome) = self.round(&mut at).await? {
                 return Ok(outcome);
@@ -188,8 +202,22 @@ impl Wallet {
             }
         };
         let field = self.acted(&at.choice, &session, act).await?;
-        let answer = self.insist(request, &field, &at.choice.invitation).await?;
         let payment = payment_of(&session, cumulative);
+        let answer = match self.insist_on(request, &field, &at.choice.invitation).await? {
+            Came::Whole(answer) => answer,
+            Came::Stream(response) => {
+                let paid = PaidFor {
+                    payment,
+                    trace: None,
+                    amount: Some(price.clone()),
+                    recipient: Some(terms.recipient.clone()),
+                    resumed,
+                    kept_until: None,
+                    receipt: None,
+                };
+                return self.stream(at, session, response, paid).await.map(Some);
+            }
+        };
         match answer.status {
             StatusCode::PAYMENT_REQUIRED => {
                 self.refused_in_session(at, session, &answer, cumulative)?;
@@ -230,7 +258,7 @@ impl Wallet {
                     }
                 }
                 let Answer { status, fields, body } = answer;
-                Ok(Some(Outcome { status, fields, body, paid: Some(paid) }))
+                Ok(Some(Outcome { status, fields, body, paid: Some(paid), streamed: false }))
             }
         }
     }
@@ -403,7 +431,7 @@ impl Wallet {
     }
 
     /// Deposits more, so that `cumulative` can be signed for.
-    async fn top_up(
+    pub(crate) async fn top_up(
         &self,
         at: &InSession<'_>,
         session: &mut WalletSession,
@@ -594,7 +622,7 @@ impl Wallet {
     }
 
     /// A fresh offer for a session: what a request without payment is answered with.
-    async fn fresh_choice(
+    pub(crate) async fn fresh_choice(
         &self,
         request: &PayRequest,
         session: &WalletSession,
@@ -616,7 +644,7 @@ impl Wallet {
     }
 
     /// Does something that buys nothing.
-    async fn do_in_session(
+    pub(crate) async fn do_in_session(
         &self,
         request: &PayRequest,
         choice: &SessionChoice,
@@ -648,14 +676,31 @@ impl Wallet {
         field: &(HeaderName, HeaderValue),
         invitation: &Invitation,
     ) -> Result<Answer, PayFailure> {
+        match self.insist_on(request, field, invitation).await? {
+            Came::Whole(answer) => Ok(answer),
+            // What buys nothing is not answered with a stream; one that comes all the same is not waited for.
+            Came::Stream(response) => {
+                let (status, fields) = (response.status(), response.headers().clone());
+                Ok(Answer { status, fields, body: bytes::Bytes::new() })
+            }
+        }
+    }
+
+    /// The same, for what may be answered with a stream of events.
+    async fn insist_on(
+        &self,
+        request: &PayRequest,
+        field: &(HeaderName, HeaderValue),
+        invitation: &Invitation,
+    ) -> Result<Came, PayFailure> {
         let expires_at = invitation.expires_at.unwrap_or_default();
         let mut pause = self.pause;
         for attempt in 1..=ATTEMPTS_MAX {
-            let wait = match self.send(request, Some(field)).await {
-                Ok(answer) if is_passing(answer.status) => {
+            let wait = match self.come(request, field).await {
+                Ok(Came::Whole(answer)) if is_passing(answer.status) => {
                     retry_after(&answer.fields).unwrap_or(pause)
                 }
-                Ok(answer) => return Ok(answer),
+                Ok(came) => return Ok(came),
                 Err(error) => {
                     tracing::info!(%error, attempt, "no answer yet; the same goes again");
                     pause
@@ -668,6 +713,18 @@ impl Wallet {
             }
         }
         Err(PayFailure::Hanging)
+    }
+
+    async fn come(
+        &self,
+        request: &PayRequest,
+        field: &(HeaderName, HeaderValue),
+    ) -> Result<Came, SendError> {
+        let response = self.send_for_head(request, Some(field)).await?;
+        if Self::is_stream(response.status(), response.headers()) {
+            return Ok(Came::Stream(response));
+        }
+        Answer::read(response).await.map(Came::Whole)
     }
 }
 
@@ -695,7 +752,7 @@ fn payment_of(session: &WalletSession, cumulative: u128) -> PaymentId {
     PaymentId::of(&Fingerprint::of("wallet voucher", &parts))
 }
 
-fn atoms_in(receipt: &Object, name: &str) -> Option<u128> {
+pub(crate) fn atoms_in(receipt: &Object, name: &str) -> Option<u128> {
     farthing_money::parse_atoms(receipt.get(name)?.as_str()?).ok()
 }
 

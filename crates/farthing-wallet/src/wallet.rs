@@ -14,6 +14,7 @@ use crate::choose::{Choice, Objection, Rules, choose};
 use crate::memory::{NewOutstanding, Secret};
 use crate::outcome::PaidFor;
 use crate::request::{UnsafeUrl, check_url};
+use crate::streams::{Collected, Sink, Stopped};
 use crate::{
     Books, BooksError, KnownOffers, Memory, MemoryError, Outcome, Outstanding, PayRequest, Preview,
     PreviewOffer, Refused, StoredReceipt,
@@ -26,7 +27,7 @@ pub(crate) const ATTEMPTS_MAX: u32 = 5;
 pub(crate) const PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// The longest body read, in bytes.
-const BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
+pub(crate) const BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// A wallet, unlocked.
 pub struct Wallet {
@@ -97,6 +98,26 @@ impl Wallet {
         request: &PayRequest,
         options: &PayOptions,
     ) -> Result<Outcome, PayFailure> {
+        let mut collected = Collected::default();
+        let mut outcome = self.pay_into(request, options, &mut collected).await?;
+        if std::mem::take(&mut outcome.streamed) {
+            outcome.body = collected.0.into();
+        }
+        Ok(outcome)
+    }
+
+    /// The same, and hands a stream of events that is bought in a session on to `sink` as it comes, paying for
+    /// it as it comes.
+    ///
+    /// # Errors
+    ///
+    /// A [`PayFailure`]; with [`PayFailure::Stopped`], part of the stream was handed on.
+    pub async fn pay_into(
+        &self,
+        request: &PayRequest,
+        options: &PayOptions,
+        sink: &mut dyn Sink,
+    ) -> Result<Outcome, PayFailure> {
         check_url(&request.url)?;
         self.sweep().await?;
         let _ours = self.memory.lock(&request.intent()).await?;
@@ -121,7 +142,7 @@ impl Wallet {
             }
         }
         if let Some(choice) = self.known_choice(request, options)? {
-            return self.pay_in_session(request, options, choice).await;
+            return self.pay_in_session(request, options, choice, sink).await;
         }
         let asked = self.send(request, None).await.map_err(PayFailure::Unreachable)?;
         if asked.status != StatusCode::PAYMENT_REQUIRED {
@@ -130,11 +151,12 @@ impl Wallet {
                 fields: asked.fields,
                 body: asked.body,
                 paid: None,
+                streamed: false,
             });
         }
         let choices = self.choices(request, options, &asked.fields);
         if let Some(choice) = self.session_choice(request, options, &asked) {
-            match self.pay_in_session(request, options, choice).await {
+            match self.pay_in_session(request, options, choice, sink).await {
                 // What no deposit fits into may be paid for by itself.
                 Err(PayFailure::Books(BooksError::OverTotal)) if choices.is_ok() => {}
                 ended => return ended,
@@ -179,7 +201,7 @@ impl Wallet {
         let asked = self.send(request, None).await.map_err(PayFailure::Unreachable)?;
         if asked.status != StatusCode::PAYMENT_REQUIRED {
             let Answer { status, fields, body } = asked;
-            return Ok(Err(Outcome { status, fields, body, paid: None }));
+            return Ok(Err(Outcome { status, fields, body, paid: None, streamed: false }));
         }
         let (chosen, objections) = match self.choose(request, options, &asked.fields).await {
             Ok(choice) => (Some(choice), Vec::new()),
@@ -421,12 +443,12 @@ impl Wallet {
                     // is kept, so that asking again does not pay again.
                     paid.kept_until = Some(expires_at);
                     let Answer { status, fields, body } = answer;
-                    return Ok(Outcome { status, fields, body, paid: Some(paid) });
+                    return Ok(Outcome { status, fields, body, paid: Some(paid), streamed: false });
                 }
                 Ok(answer) => {
                     paid.receipt = self.settle(request, payment, &answer).await?;
                     let Answer { status, fields, body } = answer;
-                    return Ok(Outcome { status, fields, body, paid: Some(paid) });
+                    return Ok(Outcome { status, fields, body, paid: Some(paid), streamed: false });
                 }
                 Err(error) => (pause, error.to_string()),
             };
@@ -479,6 +501,15 @@ impl Wallet {
         request: &PayRequest,
         credential: Option<&(HeaderName, HeaderValue)>,
     ) -> Result<Answer, SendError> {
+        Answer::read(self.send_for_head(request, credential).await?).await
+    }
+
+    /// The same, and leaves the body to be read.
+    pub(crate) async fn send_for_head(
+        &self,
+        request: &PayRequest,
+        credential: Option<&(HeaderName, HeaderValue)>,
+    ) -> Result<reqwest::Response, SendError> {
         let mut fields = request.fields.clone();
         if !fields.contains_key(USER_AGENT) {
             let agent = concat!("farthing/", env!("CARGO_PKG_VERSION"));
@@ -496,7 +527,18 @@ impl Wallet {
             .request(request.method.clone(), request.url.clone())
             .headers(fields)
             .body(request.body.clone());
-        let mut response = outgoing.send().await?;
+        Ok(outgoing.send().await?)
+    }
+}
+
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) fields: HeaderMap,
+    pub(crate) body: bytes::Bytes,
+}
+
+impl Answer {
+    pub(crate) async fn read(mut response: reqwest::Response) -> Result<Self, SendError> {
         let (status, fields) = (response.status(), response.headers().clone());
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await? {
@@ -505,14 +547,8 @@ impl Wallet {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Answer { status, fields, body: body.into() })
+        Ok(Self { status, fields, body: body.into() })
     }
-}
-
-pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
-    pub(crate) fields: HeaderMap,
-    pub(crate) body: bytes::Bytes,
 }
 
 /// Whether there is enough money for an offer. Whoever cannot say leaves it to the rail.
@@ -596,6 +632,16 @@ pub enum PayFailure {
     Disputed {
         /// What it asks for.
         detail: String,
+    },
+    /// A stream was given up. What had come of it was handed on.
+    #[error("the stream was given up: {why}")]
+    Stopped {
+        /// Why.
+        why: Box<Stopped>,
+        /// The payment.
+        payment: PaymentId,
+        /// The most that it cost.
+        paid: Option<Amount>,
     },
     /// The wallet has no such session.
     #[error("the wallet has no such session; `farthing sessions list` says which it has")]

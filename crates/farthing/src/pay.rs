@@ -15,9 +15,9 @@ use farthing_rail_prepaid::PrepaidPayer;
 use farthing_rail_tempo::TempoPayer;
 use farthing_wallet::{
     Books, BooksError, KnownOffers, Memory, Objection, Outcome, PayFailure, PayOptions, PayRequest,
-    Preview, Wallet,
+    Preview, Sink, Stopped, Wallet,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde::Serialize;
 use url::Url;
 
@@ -48,7 +48,9 @@ pub(crate) async fn run(args: Pay) -> Done {
             Err(outcome) => show(&args, &outcome, (output.as_ref(), report.as_ref()), &assets),
         };
     }
-    let outcome = wallet.pay(&request, &options).await.map_err(|error| failure(error, &assets))?;
+    let mut printer = Printer { include: args.include, output: output.as_ref() };
+    let outcome = wallet.pay_into(&request, &options, &mut printer).await;
+    let outcome = outcome.map_err(|error| failure(error, &assets))?;
     show(&args, &outcome, (output.as_ref(), report.as_ref()), &assets)
 }
 
@@ -165,6 +167,33 @@ fn overwrite(mut file: &File, bytes: &[u8]) -> std::io::Result<()> {
     file.sync_all()
 }
 
+/// Prints a stream as it comes.
+struct Printer<'a> {
+    include: bool,
+    output: Option<&'a File>,
+}
+
+impl Sink for Printer<'_> {
+    fn begin(&mut self, status: StatusCode, fields: &HeaderMap) -> std::io::Result<()> {
+        if let Some(file) = self.output {
+            file.set_len(0)?;
+        }
+        if self.include {
+            std::io::stdout().write_all(head(status, fields).as_bytes())?;
+        }
+        std::io::stdout().flush()
+    }
+
+    fn data(&mut self, bytes: &Bytes) -> std::io::Result<()> {
+        if let Some(mut file) = self.output {
+            return file.write_all(bytes);
+        }
+        let mut out = std::io::stdout().lock();
+        out.write_all(bytes)?;
+        out.flush()
+    }
+}
+
 /// Prints the answer, and says what was paid for it.
 fn show(
     args: &Pay,
@@ -185,9 +214,13 @@ fn show(
     if let Some(report) = report {
         write_report(report, &outcome.paid).map_err(unwritten)?;
     }
+    if outcome.streamed {
+        return Ok(());
+    }
     let mut out = std::io::stdout().lock();
     if args.include {
-        out.write_all(head(outcome).as_bytes()).map_err(unwritten)?;
+        let head = head(outcome.status, &outcome.fields);
+        out.write_all(head.as_bytes()).map_err(unwritten)?;
     }
     match output {
         Some(file) => overwrite(file, &outcome.body).map_err(unwritten)?,
@@ -204,7 +237,8 @@ fn show(
 
 fn tell(args: &Pay, outcome: &Outcome, assets: &Assets) {
     if args.verbose {
-        eprint!("{}", head(outcome).replace("\r\n", "\n"));
+        let head = head(outcome.status, &outcome.fields);
+        eprint!("{}", head.replace("\r\n", "\n"));
     }
     let Some(paid) = &outcome.paid else { return };
     let amount = paid.amount.as_ref().map(|amount| assets.print(amount)).unwrap_or_default();
@@ -221,9 +255,9 @@ fn tell(args: &Pay, outcome: &Outcome, assets: &Assets) {
     }
 }
 
-fn head(outcome: &Outcome) -> String {
-    let mut text = format!("HTTP {}\r\n", outcome.status);
-    for (name, value) in &outcome.fields {
+fn head(status: StatusCode, fields: &HeaderMap) -> String {
+    let mut text = format!("HTTP {status}\r\n");
+    for (name, value) in fields {
         text.push_str(name.as_str());
         text.push_str(": ");
         text.push_str(&String::from_utf8_lossy(value.as_bytes()));
@@ -270,6 +304,12 @@ pub(crate) fn failure(error: PayFailure, assets: &Assets) -> Failure {
         PayFailure::Unsafe(_) | PayFailure::NoSession => Exit::Usage,
         PayFailure::Unreachable(_) => Exit::Unreachable,
         PayFailure::Objections(_) | PayFailure::Books(BooksError::OverTotal) => Exit::Rules,
+        PayFailure::Stopped { why, .. } => match &**why {
+            Stopped::Cap | Stopped::Total | Stopped::Lead { .. } => Exit::Rules,
+            Stopped::Nothing | Stopped::Stranger | Stopped::Refused(_) => Exit::Refused,
+            Stopped::Broken(_) => Exit::Answer,
+            Stopped::Unwritten(_) => Exit::Other,
+        },
         PayFailure::Refused(_) | PayFailure::Disputed { .. } => Exit::Refused,
         PayFailure::Unknown { .. }
         | PayFailure::Hanging
@@ -284,6 +324,10 @@ pub(crate) fn failure(error: PayFailure, assets: &Assets) -> Failure {
             Exit::Other
         }
     };
+    if let PayFailure::Stopped { payment, paid: Some(paid), .. } = &error {
+        let paid = assets.print(paid);
+        return Failure::new(exit, format_args!("{error}; at most {paid} was paid, {payment}"));
+    }
     if let PayFailure::Objections(objections) = &error
         && !objections.is_empty()
     {

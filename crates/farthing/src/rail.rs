@@ -194,7 +194,8 @@ fn pending(config: &Config) -> Result<Pending, Failure> {
         | Open::Owed
         | Open::Failed
         | Open::Interrupted
-        | Open::Refunding => false,
+        | Open::Refunding
+        | Open::Given => false,
     });
     let shown = |payment: Payment| PendingPayment {
         payment: payment.id,

@@ -291,6 +291,7 @@ fn ask() -> Ask {
         offer_ttl: std::time::Duration::from_mins(5),
         authorization_is_taken: false,
         terms: farthing_ledger::Terms { repeatable: true, ..farthing_ledger::Terms::default() },
+        vouchers_buy: true,
         idempotency_key: None,
     }
 }

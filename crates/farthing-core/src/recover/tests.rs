@@ -47,6 +47,7 @@ fn in_words(step: &Step<'_>) -> String {
         Step::FindOut(payment) => format!("find out {}", payment.challenge),
         Step::Release(payment) => format!("release {}", payment.challenge),
         Step::MakeUp(it, way) => format!("{way:?} {}", it.payment.challenge).to_lowercase(),
+        Step::Conclude(payment) => format!("conclude {}", payment.challenge),
         Step::Send(refund) => format!("send {}", refund.reference),
         Step::Match(expected) => format!("match {}", expected.payment.challenge),
     }
@@ -59,20 +60,28 @@ fn plan(recovery: &Recovery, work: &Work, now: Timestamp) -> Vec<String> {
 /// Only what nobody is at is done, and less and less often.
 #[test]
 fn what_nobody_is_at_is_done() {
-    let all = [Open::Settling, Open::Unsettled, Open::Delivering, Open::Abandoned, Open::Refunding];
+    let all = [
+        Open::Settling,
+        Open::Unsettled,
+        Open::Delivering,
+        Open::Abandoned,
+        Open::Refunding,
+        Open::Given,
+    ];
     let payments = all.map(|open| unfinished(&format!("{open:?}").to_lowercase(), open)).to_vec();
     let id = payments[1].payment.id;
     let work = Work { payments, ..Work::default() };
     let mut recovery = Recovery::default();
-    assert_eq!(plan(&recovery, &work, NOW), ["find out unsettled", "release abandoned"]);
+    let others = ["release abandoned", "conclude given"];
+    assert_eq!(plan(&recovery, &work, NOW), ["find out unsettled", others[0], others[1]]);
     let mut now = NOW;
     for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
         recovery.tried_in_vain(Thing::Payment(id), now);
         let pause = Duration::from_secs(seconds);
         let early = now.after(pause).before(Duration::from_millis(1));
-        assert_eq!(plan(&recovery, &work, early), ["release abandoned"]);
+        assert_eq!(plan(&recovery, &work, early), others);
         now = now.after(pause);
-        assert_eq!(plan(&recovery, &work, now).len(), 2, "{seconds}");
+        assert_eq!(plan(&recovery, &work, now).len(), 3, "{seconds}");
     }
 }
 
@@ -168,6 +177,7 @@ fn every_open_payment_is_explained() {
         (Open::Failed, NOW, "The same credential is answered until"),
         (Open::Abandoned, NOW, "Nobody was paid"),
         (Open::Refunding, NOW, "on its way back"),
+        (Open::Given, NOW, "A running gateway notes that"),
         (Open::Interrupted, NOW, "It is not begun again. A running gateway gives the money back"),
     ] {
         let text = explain(&unfinished("a", open), &assets, now);

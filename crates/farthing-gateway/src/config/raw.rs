@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 
 use farthing_mpp::discovery::Docs;
@@ -27,6 +27,8 @@ pub(super) struct Raw {
     pub(super) retention: Option<Retention>,
     #[serde(default)]
     pub(super) sessions: Sessions,
+    #[serde(default)]
+    pub(super) streams: Streams,
     #[serde(default)]
     pub(super) upstreams: BTreeMap<String, Spanned<Upstream>>,
     #[serde(default)]
@@ -204,6 +206,7 @@ pub(super) struct Route {
     pub(super) offer_ttl_s: Option<u64>,
     pub(super) intents: Option<Spanned<Vec<String>>>,
     pub(super) session: Option<Spanned<RouteSession>>,
+    pub(super) meter: Option<Spanned<Meter>>,
     pub(super) input_schema: Option<Value>,
     pub(super) input_example: Option<Value>,
 }
@@ -216,6 +219,37 @@ pub(super) struct RouteSession {
     pub(super) deposit: Option<Spanned<Price>>,
     pub(super) deposit_min: Option<Spanned<Price>>,
     pub(super) delta_min: Option<Spanned<Price>>,
+}
+
+/// What a route's answers are charged by.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Meter {
+    pub(super) measure: Spanned<String>,
+    pub(super) every: Option<NonZeroU64>,
+    pub(super) reserve_units: Option<u64>,
+    pub(super) batch_units: Option<NonZeroU64>,
+    pub(super) wait_s: Option<u64>,
+    pub(super) event_bytes_max: Option<usize>,
+    pub(super) answer_bytes_max: Option<usize>,
+    pub(super) input: Option<u64>,
+    pub(super) output: Option<u64>,
+    pub(super) input_estimate: Option<u64>,
+    pub(super) estimate_bytes: Option<NonZeroU64>,
+    pub(super) token_bytes_max: Option<NonZeroU64>,
+    pub(super) ask_for_usage: Option<bool>,
+    pub(super) field: Option<Spanned<String>>,
+    pub(super) event: Option<String>,
+    pub(super) pointer: Option<Spanned<String>>,
+    pub(super) cumulative: Option<bool>,
+    pub(super) estimate: Option<u64>,
+}
+
+/// What holds for all answers that are paid for as they are given.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Streams {
+    pub(super) paused_max: Option<usize>,
 }
 
 /// What holds for all sessions.

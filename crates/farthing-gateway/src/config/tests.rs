@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use farthing_evidence::SecretKey;
 use farthing_gate::BoundQuery;
+use farthing_meter::Measure;
 use http::Method;
 
 use super::{BodyPolicy, BookConfig, Config, ConfigError, RailConfig, StoreConfig};
@@ -288,6 +289,57 @@ fn sessions_on_tempo_say_who_settles() {
     ] {
         let error = parse(&session).err().map(|error| error.to_string()).unwrap_or_default();
         assert!(error.contains(want), "{session}: {error}");
+    }
+}
+
+/// What is metered says how, is paid in sessions alone, and costs something.
+#[test]
+fn a_meter_says_what_it_charges_for() {
+    let metered = |meter: &str| {
+        let sold = format!("intents = [\"session\"]\nmeter = {{ {meter} }}\noffer_ttl_s = 120");
+        WHOLE.replacen("offer_ttl_s = 120", &sold, 1)
+    };
+    let meter = |text: &str| {
+        let config = parse(&metered(text)).unwrap_or_else(|error| panic!("{error}"));
+        config.routes[0].meter.clone().unwrap()
+    };
+    let tokens =
+        meter("measure = \"tokens\", every = 1000, output = 5, reserve_units = 2, wait_s = 9");
+    let Measure::Tokens(weights) = &tokens.terms.measure else { panic!("{tokens:?}") };
+    assert_eq!((weights.input, weights.output, weights.estimate_bytes.get()), (1, 5, 4));
+    assert_eq!((tokens.terms.every.get(), tokens.terms.reserve_units), (1_000, 2));
+    assert_eq!((tokens.terms.wait, tokens.ask_for_usage), (Duration::from_secs(9), None));
+    let header = meter("measure = \"header\", field = \"X-Units\"").terms.measure;
+    assert_eq!(header, Measure::Header("x-units".try_into().unwrap()));
+    let report = meter("measure = \"report\", pointer = \"/units\", cumulative = true").terms;
+    let Measure::Report(report) = report.measure else { panic!() };
+    assert_eq!((report.estimate, report.cumulative, &*report.event), (1, true, ""));
+    for measure in ["bytes", "lines", "events", "seconds"] {
+        meter(&format!("measure = \"{measure}\""));
+    }
+    for (text, want) in [
+        (metered("every = 2"), "missing field `measure`"),
+        (metered("measure = \"words\""), "a measure is \"bytes\""),
+        (metered("measure = \"bytes\", every = 0"), "nonzero"),
+        (metered("measure = \"bytes\", input = 2"), "input goes with measure = \"tokens\""),
+        (metered("measure = \"tokens\", estimate = 2"), "estimate goes with measure = \"report\""),
+        (metered("measure = \"tokens\", input = 0, output = 0"), "not both 0"),
+        (metered("measure = \"header\""), "field names the field"),
+        (metered("measure = \"header\", field = \"a b\""), "field names the field"),
+        (metered("measure = \"report\", pointer = \"units\""), "pointer says where"),
+        (metered("measure = \"bytes\", wait_s = 4000"), "an hour at most"),
+        (metered("measure = \"bytes\", unit = 1"), "unknown field `unit`"),
+        (
+            metered("measure = \"bytes\"").replace("[\"session\"]", "[\"session\", \"charge\"]"),
+            "only sessions can",
+        ),
+        (
+            metered("measure = \"bytes\"").replace("intents = [\"session\"]\n", ""),
+            "only sessions can",
+        ),
+    ] {
+        let error = parse(&text).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains(want), "{want:?}: {error}");
     }
 }
 

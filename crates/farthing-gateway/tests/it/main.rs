@@ -17,4 +17,5 @@ mod sessions;
 mod shared_cache;
 mod shop;
 mod spoofing;
+mod streams;
 mod webhooks;

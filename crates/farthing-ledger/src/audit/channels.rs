@@ -66,6 +66,12 @@ impl Channels {
             self.0.insert(id.clone(), seen);
             return Ok(());
         }
+        // What comes back after a channel was closed goes to the payer's account with us.
+        if matches!(step, ChannelEvent::Returned { .. })
+            && self.0.get(id).is_some_and(|seen| seen.is_closed)
+        {
+            return expect(record.transfers.iter().all(|it| !own(&it.credit)), wrong());
+        }
         let seen = self.open(id)?;
         match step {
             ChannelEvent::Opened { .. } => {}
@@ -101,6 +107,10 @@ impl Channels {
             }
             ChannelEvent::Took { .. } => {
                 let fits = |it: &crate::Transfer| own(&it.debit) && it.phase == Phase::Posted;
+                expect(record.transfers.iter().all(fits), wrong())?;
+            }
+            ChannelEvent::Returned { .. } => {
+                let fits = |it: &crate::Transfer| !own(&it.debit) && it.phase == Phase::Posted;
                 expect(record.transfers.iter().all(fits), wrong())?;
             }
             ChannelEvent::CloseRequested { .. }

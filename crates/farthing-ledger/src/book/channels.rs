@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, VecDeque};
 use farthing_money::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Book, ClaimRequest, Cold, Money};
+use super::{Book, ClaimRequest, Cold, Live, Money};
 use crate::{
     Account, AccountKind, Channel, ChannelDeposit, ChannelError, ChannelEvent, ChannelFacts,
     ChannelId, ChannelOpening, ChannelSeen, ChannelSpent, ChannelState, ChannelStep, Claim,
-    ClaimError, Event, Fingerprint, Holder, PaymentId, PendingDeposit, Phase, Proof, Record,
-    Settlement, Source, Standing, Transfer, TransferError, TransferId, Voucher, VoucherClaim,
+    ClaimError, Event, Fingerprint, Holder, Payment, PaymentId, PendingDeposit, Phase, Proof,
+    Record, Settlement, Source, Standing, Transfer, TransferError, TransferId, Voucher,
+    VoucherClaim,
 };
 
 #[cfg(test)]
@@ -84,6 +85,9 @@ impl Book {
             ChannelStep::Take { channel, payment, atoms, units } => {
                 self.take(&channel, payment, atoms, units)?
             }
+            ChannelStep::Return { channel, payment, keep } => {
+                self.return_taken(&channel, payment, keep)?
+            }
             ChannelStep::Note { channel, seen } => self.note_seen(&channel, &seen)?,
             ChannelStep::Settle { channel, settled, settlement } => {
                 self.settle_channel(&channel, settled, settlement)?
@@ -113,7 +117,9 @@ impl Book {
         match step {
             ChannelEvent::Opened { facts, .. } => Some(facts.trace),
             // What is taken for an answer belongs to the story of the payment it is given for.
-            ChannelEvent::Took { payment, .. } => Some(self.live.get(payment)?.trace),
+            ChannelEvent::Took { payment, .. } | ChannelEvent::Returned { payment } => {
+                Some(self.live.get(payment)?.trace)
+            }
             ChannelEvent::ToppedUp { .. }
             | ChannelEvent::Confirmed { .. }
             | ChannelEvent::Abandoned
@@ -239,12 +245,7 @@ impl Book {
 
     fn take(&self, id: &ChannelId, payment: PaymentId, atoms: u128, units: u64) -> Stepped {
         let channel = self.in_use(id)?;
-        let live = self.live.get(&payment).ok_or(ChannelError::NoPayment)?;
-        let facts = live.payment.as_deref().ok_or(ChannelError::NoPayment)?;
-        let on_it = facts.voucher.as_ref().is_some_and(|voucher| voucher.channel == *id);
-        if !on_it || !matches!(live.standing, Standing::Posted(_)) {
-            return Err(ChannelError::NoPayment);
-        }
+        let (_, facts) = self.being_answered(id, payment)?;
         if channel.available() < atoms {
             return Err(ChannelError::Short(channel.figures(atoms, 0)));
         }
@@ -258,6 +259,52 @@ impl Book {
             phase: Phase::Posted,
         };
         Ok(Some((about(id, ChannelEvent::Took { payment, units }), some(transfer))))
+    }
+
+    /// Nothing is given back twice: what was given back counts as not taken.
+    fn return_taken(&self, id: &ChannelId, payment: PaymentId, keep: u128) -> Stepped {
+        let (live, facts) = self.being_answered(id, payment)?;
+        let atoms = live.taken.unwrap_or_default().saturating_sub(keep);
+        if atoms == 0 {
+            return Ok(None);
+        }
+        let asset = facts.amount.asset();
+        let step = format!("return {}", self.seq.saturating_add(1));
+        let transfer = Transfer {
+            id: TransferId::derive(&payment.to_bytes(), &step),
+            debit: Account::new(AccountKind::Payable, facts.payee.clone(), asset.clone()),
+            credit: self.back_to(id.account(asset), &facts.payer),
+            atoms,
+            phase: Phase::Posted,
+        };
+        Ok(Some((about(id, ChannelEvent::Returned { payment }), some(transfer))))
+    }
+
+    /// A payment that was made on a channel and whose answer is being given.
+    fn being_answered(
+        &self,
+        id: &ChannelId,
+        payment: PaymentId,
+    ) -> Result<(&Live, &Payment), ChannelError> {
+        let live = self.live.get(&payment).ok_or(ChannelError::NoPayment)?;
+        let facts = live.payment.as_deref().ok_or(ChannelError::NoPayment)?;
+        let on_it = facts.voucher.as_ref().is_some_and(|voucher| voucher.channel == *id);
+        let is_owed = on_it && matches!(live.standing, Standing::Posted(_));
+        if is_owed { Ok((live, facts)) } else { Err(ChannelError::NoPayment) }
+    }
+
+    /// Follows what was taken for answers into the payments: from the first taking on, an answer is given as
+    /// it is paid for, and nobody gives it a second time.
+    pub(super) fn note_taken(&mut self, step: &ChannelEvent, transfers: &[Transfer]) {
+        let (ChannelEvent::Took { payment, .. } | ChannelEvent::Returned { payment }) = step else {
+            return;
+        };
+        let Some(live) = self.live.get_mut(payment) else { return };
+        let moved = transfers.iter().fold(0, |sum: u128, it| sum.saturating_add(it.atoms));
+        let taken = live.taken.unwrap_or_default();
+        let is_more = matches!(step, ChannelEvent::Took { .. });
+        let change = if is_more { u128::saturating_add } else { u128::saturating_sub };
+        live.taken = Some(change(taken, moved));
     }
 
     // --- depositing ---------------------------------------------------------------------------
@@ -643,7 +690,7 @@ impl Channels {
                 }
             }
             ChannelEvent::Vouched { voucher } => self.accept(voucher, at),
-            ChannelEvent::Took { .. } => channel.used_at = at,
+            ChannelEvent::Took { .. } | ChannelEvent::Returned { .. } => channel.used_at = at,
             ChannelEvent::CloseRequested { until } => {
                 channel.state = ChannelState::CloseRequested { until: *until };
             }
@@ -780,6 +827,7 @@ pub(super) fn claimed(id: &ChannelId, step: &ChannelEvent) -> Vec<(Proof, Paymen
         | ChannelEvent::Abandoned
         | ChannelEvent::Vouched { .. }
         | ChannelEvent::Took { .. }
+        | ChannelEvent::Returned { .. }
         | ChannelEvent::CloseRequested { .. }
         | ChannelEvent::CloseCancelled
         | ChannelEvent::Settled { .. }

@@ -202,6 +202,7 @@ impl Plan {
             ChannelEvent::Confirmed { .. }
             | ChannelEvent::Abandoned
             | ChannelEvent::Took { .. }
+            | ChannelEvent::Returned { .. }
             | ChannelEvent::CloseRequested { .. }
             | ChannelEvent::CloseCancelled
             | ChannelEvent::Settled { .. } => {}

@@ -46,6 +46,7 @@ fn ask() -> Ask {
         authorization_is_taken: false,
         idempotency_key: None,
         terms: farthing_ledger::Terms { repeatable: true, ..farthing_ledger::Terms::default() },
+        vouchers_buy: true,
     }
 }
 
@@ -396,7 +397,10 @@ fn receipts_can_be_read_by_the_buyer() {
     };
     let settlement = Settlement::new("tx_1".into(), NOW);
     let mut response = HeaderMap::new();
-    mpp.write_receipt(&ReceiptFacts { payment: &payment, settlement: &settlement }, &mut response);
+    mpp.write_receipt(
+        &ReceiptFacts { payment: &payment, settlement: &settlement, units: 1 },
+        &mut response,
+    );
     let receipt = MppBuyer.read_receipt(&response).unwrap();
     for (name, value) in [
         ("status", "success"),

@@ -85,6 +85,7 @@ impl Shop {
             offer_ttl: Duration::from_mins(5),
             authorization_is_taken: false,
             terms: Terms { repeatable: true, ..Terms::default() },
+            vouchers_buy: method != "HEAD",
             idempotency_key: None,
         };
         match till.admit(&ask, &HeaderMap::new(), START).await? {

@@ -205,6 +205,36 @@ pub async fn a_request_to_close_survives_a_restart(stores: &impl Stores) {
     story.end();
 }
 
+/// S-13: what was taken for a stream is taken over a restart, is given back once, and is not given a second
+/// time: whoever died in the middle of it leaves what it had given.
+pub async fn a_stream_is_paid_for_over_a_restart(stores: &impl Stores) {
+    let mut story = Story::begin(stores).await;
+    step(&story, opening("a", 100)).await.unwrap();
+    let request = voucher_purchase("a", 30, "stream", 1);
+    let payment = request.payment.id;
+    assert_eq!(story.claim(request.clone()).await, "bought");
+    let take = |atoms| ChannelStep::Take { channel: channel("a"), payment, atoms, units: 1 };
+    let keep = |keep| ChannelStep::Return { channel: channel("a"), payment, keep };
+    assert_eq!(step(&story, take(19)).await.unwrap().spent, 20);
+    assert!(matches!(step(&story, take(11)).await, Err(ChannelError::Short(_))));
+    story.restart();
+    assert_eq!(there(&story, "a").await.spent, 20);
+    let work = story.store().work().await.unwrap();
+    assert_eq!(work.payments[0].open, farthing_ledger::Open::Given);
+    let again = story.claim(request).await;
+    assert!(again.starts_with("delivered"), "{again}");
+    for _ in 0..2 {
+        assert_eq!(step(&story, keep(9)).await.unwrap().spent, 10);
+        story.restart();
+    }
+    let outcome = farthing_ledger::Outcome { status: 200 };
+    story.store().record_delivery(payment, outcome, None, story.now).await.unwrap();
+    assert!(story.store().work().await.unwrap().payments.is_empty());
+    let closed = step(&story, closing("a")).await.unwrap();
+    assert_eq!((closed.spent, closed.returned), (10, 90));
+    story.end();
+}
+
 /// A deposit that a rail has not confirmed is there after a restart, with its order, and counts once.
 pub async fn a_deposit_under_way_survives_a_restart(stores: &impl Stores) {
     let mut story = Story::begin(stores).await;

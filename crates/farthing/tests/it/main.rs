@@ -14,6 +14,7 @@ mod pay;
 mod serve;
 mod sessions;
 mod shared;
+mod streams;
 mod tempo;
 mod webhooks;
 mod world;

@@ -399,6 +399,45 @@ fn more_is_taken_as_far_as_vouchers_allow() {
     desk.holds();
 }
 
+/// S-13: what was taken for an answer and bought nothing goes back where it came from, once: to the channel,
+/// and once that is closed to the payer's account. An answer of which something was taken is not given a
+/// second time, and its money is not given back by itself.
+#[test]
+fn what_bought_nothing_goes_back() {
+    for open in [true, false] {
+        let mut desk = Desk::new();
+        desk.open("a", 10).unwrap();
+        assert_eq!(desk.pay(8, "stream", 1), "bought, 1 of 8");
+        let payment = PaymentId::of(&id("a").voucher(8));
+        let take = |atoms| ChannelStep::Take { channel: id("a"), payment, atoms, units: 1 };
+        let keep = |keep| ChannelStep::Return { channel: id("a"), payment, keep };
+        let unfinished = |desk: &Desk| desk.book.all_unfinished().next().unwrap().open;
+        assert_eq!(desk.step(keep(0)).unwrap().spent, 1, "the price is not part of it");
+        assert_eq!(desk.step(take(5)).unwrap().spent, 6);
+        desk.book.give_back(payment, true);
+        assert_eq!(unfinished(&desk), Open::Given, "not owed, and not to be made up for");
+        assert_eq!(desk.pay(8, "stream", 1), "delivered", "as far as it was paid for");
+        if !open {
+            desk.step(close("a", None)).unwrap();
+            assert_eq!(desk.balance("prepaid/alice/usd"), 6);
+        }
+        for _ in 0..2 {
+            let channel = desk.step(keep(2)).unwrap();
+            if open {
+                assert_eq!((channel.spent, channel.available(), channel.refundable()), (3, 5, 7));
+            } else {
+                assert_eq!(desk.balance("prepaid/alice/usd"), 9);
+            }
+            assert_eq!(desk.balance("payable/seller/usd"), 3);
+        }
+        assert_eq!(desk.step(keep(9)).unwrap().spent, desk.step(keep(2)).unwrap().spent);
+        let record = desk.book.deliver(payment, Outcome { status: 200 }, desk.now);
+        desk.write(record);
+        assert_eq!(desk.step(keep(0)), Err(ChannelError::NoPayment), "the answer was given");
+        desk.holds();
+    }
+}
+
 /// S-05, S-09, S-21: on a rail, a deposit counts once it is confirmed, settlements only grow, whoever
 /// sends them, and the payer's request to close stops the channel.
 #[test]

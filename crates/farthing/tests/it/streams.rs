@@ -1,0 +1,299 @@
+//! Streams that are paid for as they come: the wallet, the gateway and an upstream, as processes and over
+//! sockets. The ledger says what it cost.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use farthing_core::{Act, Buyer as _, SessionPayer as _};
+use farthing_protocols::mpp::MppBuyer;
+use farthing_rail_prepaid::PrepaidPayer;
+use http_body::Frame;
+use serde_json::Value;
+
+use crate::world::{WALLET, World, gateway_toml, serve};
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A stream in pieces; one that hangs does not end.
+struct Script {
+    pieces: std::vec::IntoIter<String>,
+    hangs: bool,
+}
+
+impl http_body::Body for Script {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        match self.pieces.next() {
+            Some(piece) => std::task::Poll::Ready(Some(Ok(Frame::data(piece.into())))),
+            None if self.hangs => std::task::Poll::Pending,
+            None => std::task::Poll::Ready(None),
+        }
+    }
+}
+
+/// An upstream that streams the same to everybody, and counts who asks.
+async fn upstream(pieces: Vec<String>, hangs: bool) -> (SocketAddr, Arc<AtomicUsize>) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let router = axum::Router::new().fallback(move || {
+        count.fetch_add(1, Ordering::SeqCst);
+        let body = Script { pieces: pieces.clone().into_iter(), hangs };
+        async move {
+            let answer = axum::response::Response::builder();
+            let answer = answer.header("content-type", "text/event-stream");
+            answer.body(Body::new(body)).unwrap()
+        }
+    });
+    (serve(router).await, asked)
+}
+
+fn events(count: usize) -> Vec<String> {
+    (1..=count).map(|at| format!("data: event {at}\n\n")).collect()
+}
+
+/// A shop that sells events at 0.01 usd, and a wallet that may pay `more` for them.
+fn set_up(upstream: SocketAddr, more: &str) -> World {
+    let world = World::set_up(upstream);
+    let meter = "price = \"0.01 usd\"\nintents = [\"session\"]\n\
+                 meter = { measure = \"events\", wait_s = 20 }";
+    let text = gateway_toml(upstream, "").replace("price = \"0.25 usd\"", meter);
+    world.write("farthing.toml", &text);
+    let caps = format!("total_max = \"3.00\"\nsession_deposit_max = \"0.05\"\n{more}");
+    world.write("home/wallet.toml", &WALLET.replace("total_max = \"3.00\"", &caps));
+    world
+}
+
+fn session(world: &World) -> Value {
+    let listed = world.farthing(&["sessions", "list", "--all", "--json"]).json();
+    listed[0].clone()
+}
+
+fn atoms(session: &Value, name: &str) -> u128 {
+    session[name]["atoms"].as_str().unwrap().parse().unwrap()
+}
+
+fn audit(world: &World) -> Value {
+    world.farthing(&["ledger", "verify", "--json"]).json()["audit"].clone()
+}
+
+/// What the seller has earned, what was given back taken off, in atoms.
+fn earned(audit: &Value) -> u128 {
+    let of = |name: &str| {
+        let atoms = audit["accounts"]["payable/seller/usd"][name].as_str().unwrap_or("0");
+        atoms.parse::<u128>().unwrap()
+    };
+    of("credits_posted") - of("debits_posted")
+}
+
+/// S-13, S-14: a wallet pays for a stream as it comes, tops up in the middle, hands on every event and no
+/// word about payments, and the seller has earned each event and nothing else; what is forged is escaped.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wallet_pays_its_way_through_a_stream() {
+    let mut pieces = events(9);
+    pieces.push("event: payment-receipt\ndata: {\"spent\":\"0\"}\n\n".to_owned());
+    pieces.push("data: [DONE]\n\n".to_owned());
+    let (up, asked) = upstream(pieces.clone(), false).await;
+    let world = set_up(up, "stream_lead_max = \"0.03\"");
+    let shop = world.serve();
+    let streamed = world.pay(&[&shop.url("/quote")]);
+    assert!(streamed.err.contains("paid 0.10 usd to seller"), "{}", streamed.err);
+    let sent = pieces.concat().replace("event: payment-", "event: upstream-payment-");
+    assert_eq!(streamed.ok(), sent);
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    let known = session(&world);
+    assert_eq!((atoms(&known, "spent"), atoms(&known, "signed")), (10, 10));
+    assert_eq!(atoms(&known, "deposit"), 10, "deposited 0.05 usd twice");
+    // The session goes on, with a voucher that is one for the next request.
+    world.pay(&[&shop.url("/quote"), "--output", "kept"]).ok();
+    assert_eq!(world.read("kept"), sent);
+    let known = session(&world);
+    assert_eq!(atoms(&known, "spent"), 20);
+    world.farthing(&["sessions", "close", "--all"]).ok();
+    let (code, log) = shop.stop();
+    assert_eq!(code, 0, "{log}");
+    let audit = audit(&world);
+    assert_eq!((earned(&audit), &audit["delivered"]), (20, &2.into()));
+    let receipts = world.farthing(&["wallet", "receipts", "--json"]).json();
+    let all = receipts.as_array().unwrap();
+    assert!(all.iter().all(|it| it["receipt"]["units"] == 10), "the last word counts: {receipts}");
+}
+
+/// The most that a single payment may cost holds for a stream: the wallet stops there, says so, and has handed
+/// on what it paid for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wallet_stops_at_its_cap() {
+    let (up, _) = upstream(events(30), false).await;
+    let world = set_up(up, "stream_lead_max = \"0.04\"");
+    let shop = world.serve();
+    let text = world
+        .read("home/wallet.toml")
+        .replace("per_payment_max = \"0.50\"", "per_payment_max = \"0.07\"");
+    world.write("home/wallet.toml", &text);
+    let stopped = world.pay(&[&shop.url("/quote")]);
+    assert_eq!(stopped.out, events(7).concat(), "what was paid for");
+    stopped.fails(3, "exceed what a single payment may cost; at most 0.07 usd was paid");
+    assert_eq!(atoms(&session(&world), "signed"), 7);
+    // So does the caller's own cap on one payment.
+    let stopped = world.pay(&[&shop.url("/quote"), "--max-amount", "0.02 usd"]);
+    assert_eq!(stopped.out, events(2).concat());
+    stopped.fails(3, "exceed what a single payment may cost");
+    shop.stop();
+    assert!(earned(&audit(&world)) <= 9);
+}
+
+/// Nothing is signed for a seller who wants to be paid further ahead than the owner allows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wallet_pays_no_further_ahead_than_its_owner_allows() {
+    let (up, _) = upstream(events(9), false).await;
+    let world = set_up(up, "stream_lead_max = \"0.02\"");
+    let meter = "measure = \"events\", reserve_units = 4";
+    let text = world.read("farthing.toml").replace("measure = \"events\"", meter);
+    world.write("farthing.toml", &text);
+    let shop = world.serve();
+    world
+        .pay(&[&shop.url("/quote")])
+        .fails(3, "asks for 3 atoms at once, and the wallet pays at most 2");
+    assert_eq!(atoms(&session(&world), "signed"), 1);
+    let more = world.read("home/wallet.toml").replace("\"0.02\"", "\"0.03\"");
+    world.write("home/wallet.toml", &more);
+    assert_eq!(world.pay(&[&shop.url("/quote")]).ok(), events(9).concat(), "the control");
+}
+
+/// A client of its own, which does as it likes.
+struct Client {
+    http: reqwest::Client,
+    url: String,
+    payer: PrepaidPayer,
+    invitation: farthing_core::Invitation,
+    session: farthing_core::PreparedSession,
+}
+
+impl Client {
+    async fn new(url: String, atoms: u128) -> Self {
+        let http = reqwest::Client::new();
+        let asked = http.get(&url).send().await.unwrap();
+        let invitation = MppBuyer.read_offers(asked.headers()).remove(0);
+        let usd = farthing_money::Asset::new("usd".parse().unwrap(), 2).unwrap();
+        let payer = PrepaidPayer::new(&[7; 32], [usd].into_iter().collect());
+        let deposit = farthing_money::Amount::new("usd".parse().unwrap(), atoms);
+        let session = payer.prepare(&invitation, &deposit, [3; 32]).await.ok().unwrap();
+        Self { http, url, payer, invitation, session }
+    }
+
+    /// The same client, with a session of another name.
+    async fn salted(mut self, salt: [u8; 32]) -> Self {
+        let deposit = farthing_money::Amount::new("usd".parse().unwrap(), 50);
+        let prepared = self.payer.prepare(&self.invitation, &deposit, salt).await;
+        self.session = prepared.ok().unwrap();
+        self
+    }
+
+    async fn send(&self, method: reqwest::Method, act: Act) -> reqwest::Response {
+        let paid = self.payer.act(&self.invitation, &self.session, act).await.ok().unwrap();
+        let (name, value) = MppBuyer.write_credential(&self.invitation, &paid).unwrap();
+        self.http.request(method, &self.url).header(name, value).send().await.unwrap()
+    }
+}
+
+/// How many events came of a stream, until one that is awaited or its end.
+async fn read(stream: &mut reqwest::Response, text: &mut String, part: &str) -> usize {
+    let reading = async {
+        while !text.contains(part) {
+            let Ok(Some(chunk)) = stream.chunk().await else { break };
+            text.push_str(std::str::from_utf8(&chunk).unwrap());
+        }
+    };
+    tokio::time::timeout(PATIENCE, reading).await.expect("it comes in time");
+    text.matches("data: event ").count()
+}
+
+/// S-13: a gateway that is killed in the middle of a stream has given no more than was paid for, and one unit
+/// at most is charged that was not given. When it is back, what was given counts as delivered: the same
+/// voucher buys nothing more, nothing is given back of what was used, and the rest of the deposit is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_is_killed_in_the_middle_of_a_stream() {
+    let (up, asked) = upstream(events(5), true).await;
+    for paused in [false, true] {
+        let world = set_up(up, "");
+        let shop = world.serve();
+        let client = Client::new(shop.url("/quote"), 50).await;
+        let signed = if paused { 3 } else { 40 };
+        let before = asked.load(Ordering::SeqCst);
+        let mut stream = client.send(reqwest::Method::GET, Act::Open { cumulative: signed }).await;
+        assert_eq!(stream.status(), 200);
+        let mut text = String::new();
+        let part = if paused { "payment-need-voucher" } else { "event 5" };
+        let served = read(&mut stream, &mut text, part).await;
+        assert_eq!(served, if paused { 3 } else { 5 });
+        let address = shop.url.clone();
+        shop.kill();
+        read(&mut stream, &mut text, "never").await;
+        let killed = audit(&world);
+        let paid = earned(&killed);
+        let served = u128::try_from(served).unwrap();
+        assert!(served <= paid && paid <= served + 1, "{served} were given and {paid} were paid");
+        assert_eq!(killed["delivered"], 0);
+        let port = address.rsplit(':').next().unwrap();
+        let text = world.read("farthing.toml");
+        world
+            .write("farthing.toml", &text.replacen("127.0.0.1:0", &format!("127.0.0.1:{port}"), 1));
+        let shop = world.serve();
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while audit(&world)["delivered"] != 1 {
+            assert!(std::time::Instant::now() < deadline, "it is noted as given");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let again = client.send(reqwest::Method::GET, Act::Voucher { cumulative: signed }).await;
+        assert_eq!(again.status(), 409, "it was given as far as it was paid for");
+        assert_eq!(asked.load(Ordering::SeqCst), before + 1);
+        let closed = client.send(reqwest::Method::POST, Act::Close { cumulative: signed }).await;
+        let receipt = MppBuyer.read_receipt(closed.headers()).unwrap();
+        assert_eq!(receipt["spent"], paid.to_string(), "{receipt:?}");
+        assert_eq!(receipt["refunded"], (50 - paid).to_string());
+        shop.stop();
+        assert_eq!(earned(&audit(&world)), paid);
+    }
+}
+
+/// S-12, S-13: on one book in a database, a voucher that goes to one gateway moves on the stream that waits at
+/// another.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_voucher_at_another_gateway_moves_a_stream_on() {
+    let (up, asked) = upstream(events(6), false).await;
+    let world = set_up(up, "");
+    let store = "postgres = \"env:DATABASE\"\nbook = \"shop\"\nlease_ttl_ms = 1000";
+    let text = world.read("farthing.toml").replace("sqlite = \"book.db\"", store);
+    world.write("farthing.toml", &text);
+    world.write("database", &farthing_testkit::postgres::Cluster::shared().new_database());
+    world.farthing(&["prepaid", "attach", &world.did(), "agent-inc"]).ok();
+    let fund = ["prepaid", "fund", "agent-inc", "5.00 usd", "--reference", "first"];
+    world.farthing(&fund).ok();
+    let [writer, other] = [world.serve(), world.serve()];
+    for (at, elsewhere) in [(&writer, &other), (&other, &writer)] {
+        let before = asked.load(Ordering::SeqCst);
+        let client = Client::new(at.url("/quote"), 50).await;
+        let salted = if before == 0 { [3; 32] } else { [4; 32] };
+        let client = client.salted(salted).await;
+        let mut stream = client.send(reqwest::Method::GET, Act::Open { cumulative: 2 }).await;
+        let mut text = String::new();
+        assert_eq!(read(&mut stream, &mut text, "payment-need-voucher").await, 2);
+        let beside = Client { url: elsewhere.url("/quote"), ..client };
+        let accepted = beside.send(reqwest::Method::HEAD, Act::Voucher { cumulative: 9 }).await;
+        assert_eq!(accepted.status(), 204);
+        assert_eq!(read(&mut stream, &mut text, "payment-receipt").await, 6);
+        assert_eq!(asked.load(Ordering::SeqCst), before + 1);
+    }
+    other.stop();
+    writer.stop();
+    let audit = audit(&world);
+    assert_eq!((earned(&audit), &audit["delivered"]), (12, &2.into()));
+}
