@@ -274,6 +274,7 @@ const GROUPS: &[Group] = &[
             ("S-14", "a session from its opening to its close"),
             ("S-15", "a payer who does not come back"),
             ("S-16", "a rail that has closed a channel by itself"),
+            ("S-17", "a payer who leaves as of an old state"),
             ("S-19", "one deposit in two channels"),
             ("S-21", "a settlement that somebody else has sent"),
             ("S-22", "a price or unit that has changed meanwhile"),

@@ -7,7 +7,7 @@ use crate::{BoxFuture, Object};
 
 mod session;
 
-pub use session::{Act, PreparedSession, SessionPayer, SessionTerms};
+pub use session::{Act, PreparedSession, SessionPayer, SessionTerms, Standing};
 
 /// An offer as a buyer reads it, from whichever wire it came.
 #[derive(Clone, Debug, PartialEq, Eq)]

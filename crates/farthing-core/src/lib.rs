@@ -43,7 +43,7 @@ pub use admit::{Admission, Till};
 pub use ask::{Ask, Offer, Quote, Scope, ScopeDigest};
 pub use buyer::{
     Act, Buyer, Fate, Invitation, Paid, PayError, Payer, PreparedSession, Price, PriceShare,
-    SessionPayer, SessionTerms, Unpayable,
+    SessionPayer, SessionTerms, Standing, Unpayable,
 };
 pub use limits::{Gcra, GcraState};
 pub use protocol::{ManagedFacts, Protocol, ReceiptFacts};

@@ -32,7 +32,7 @@ mod webhooks;
 
 pub use meters::MeterConfig;
 pub use sessions::{Intents, SessionConfig};
-pub use tempo::{SponsorConfig, SponsorSigner, TempoConfig, TempoSessionConfig};
+pub use tempo::{SponsorConfig, SponsorSigner, TempoConfig, TempoSessionConfig, parse_chain_key};
 pub use webhooks::WebhookConfig;
 
 #[cfg(test)]

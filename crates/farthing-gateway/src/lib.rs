@@ -35,7 +35,8 @@ mod webhooks;
 pub use config::{
     AdminConfig, BodyPolicy, BookConfig, Config, ConfigError, Environment, Intents, MeterConfig,
     RailConfig, RouteConfig, SessionConfig, SponsorConfig, SponsorSigner, TempoConfig,
-    TempoSessionConfig, TlsConfig, UpstreamConfig, Variant, WebhookConfig, look_up, secret_files,
+    TempoSessionConfig, TlsConfig, UpstreamConfig, Variant, WebhookConfig, look_up,
+    parse_chain_key, secret_files,
 };
 pub use desk::{
     CloseOrder, Desk, DeskError, PayoutKind, PayoutStep, RefundMade, RefundOrder, Resolution,

@@ -74,6 +74,9 @@ pub(crate) struct TxReceipt {
     pub(crate) block_number: U64,
     pub(crate) status: U64,
     pub(crate) logs: Vec<Log>,
+    /// The contract that it has made, if it has made one.
+    #[serde(default)]
+    pub(crate) contract_address: Option<alloy_primitives::Address>,
 }
 
 /// An event of a contract.

@@ -41,7 +41,7 @@ mod watch;
 pub use alloy_primitives::B256;
 pub use buyer::{Leave, Opening};
 pub use channel::{Descriptor, Escrow, Family, RESERVE};
-pub use contract::creation_code;
+pub use contract::{Deployed, creation_code, deploy};
 pub use events::{ChannelEvent, Happened};
 pub use evm::EvmAccount;
 pub use funding::{BadTransaction, Funded, Unfit};

@@ -23,7 +23,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use farthing_core::{Act, Invitation, Object, Payer, SessionPayer, Unpayable};
+use farthing_core::{Act, Invitation, Object, PayError, Payer, SessionPayer, Standing, Unpayable};
 use farthing_ledger::{Fingerprint, PaymentId, TraceId};
 use farthing_money::Amount;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
@@ -34,7 +34,7 @@ use crate::memory::{Asked, WalletSession, WalletSessionState};
 use crate::outcome::PaidFor;
 use crate::streams::Sink;
 use crate::wallet::{
-    ATTEMPTS_MAX, Answer, PAUSE_MAX, SendError, is_passing, problem_detail, retry_after,
+    ATTEMPTS_MAX, Answer, PAUSE_MAX, SendError, is_funded, is_passing, problem_detail, retry_after,
 };
 use crate::{
     BooksError, Choice, MemoryError, Outcome, PayFailure, PayOptions, PayRequest, Refused,
@@ -44,7 +44,7 @@ use crate::{
 /// How many answers of a seller are acted upon before the wallet gives up on a request.
 const ROUNDS_MAX: u32 = 6;
 
-/// How often a deposit is tried at half the size, where the caps do not allow all of it.
+/// How often a deposit is tried at half the size, where the caps or the money do not allow all of it.
 const HALVINGS_MAX: u32 = 16;
 
 /// The offers that were made last, by what they are for: within a session, a request need not be refused
@@ -101,6 +101,8 @@ pub(crate) struct InSession<'a> {
     pub(crate) choice: SessionChoice,
     /// Where a stream goes as it comes.
     pub(crate) sink: &'a mut dyn Sink,
+    /// Whether it was asked for since it began to be paid for, and answered each time.
+    began: bool,
 }
 
 /// What a seller answers with.
@@ -155,7 +157,7 @@ impl Wallet {
         sink: &mut dyn Sink,
     ) -> Result<Outcome, PayFailure> {
         let _ours = self.lock_session(&request.origin(), &choice.terms.binding).await?;
-        let mut at = InSession { request, options, choice, sink };
+        let mut at = InSession { request, options, choice, sink, began: false };
         for _ in 0..ROUNDS_MAX {
             if let Some(outcome) = self.round(&mut at).await? {
                 return Ok(outcome);
@@ -169,41 +171,27 @@ impl Wallet {
         let (request, terms) = (at.request, at.choice.terms.clone());
         let price = &terms.unit;
         let known = self.memory.session_with(&request.origin(), &terms.binding)?;
+        let known = match known {
+            Some(session) => self.usable(session).await?,
+            None => None,
+        };
         let mut session = match known {
             Some(session) => session,
             None => self.begin_session(at).await?,
         };
-        let resumed = session
-            .asked
-            .as_ref()
-            .is_some_and(|it| it.intent == request.intent() && it.price == *price);
-        // What was asked for before and never answered counts as bought.
-        if !resumed && let Some(before) = session.asked.take() {
-            session.spent =
-                session.with(session.spent.atoms().saturating_add(before.price.atoms()));
-        }
-        let cumulative = session.next(&request.intent(), price, terms.delta_min_atoms);
-        if cumulative > session.deposit.atoms() {
-            self.top_up(at, &mut session, cumulative).await?;
-        }
-        // What is asked for now is remembered before it is signed.
-        session.asked = Some(Asked {
-            intent: request.intent(),
-            cumulative: session.with(cumulative),
-            price: price.clone(),
-        });
-        session.signed = session.with(session.signed.atoms().max(cumulative));
-        session.used_at = self.clock.now();
-        self.memory.keep_session(&session)?;
+        let (cumulative, resumed) = self.asked_in(at, &mut session).await?;
         let act = match session.state {
             WalletSessionState::Opening => Act::Open { cumulative },
-            WalletSessionState::Open | WalletSessionState::Closing | WalletSessionState::Closed => {
-                Act::Voucher { cumulative }
-            }
+            WalletSessionState::Open
+            | WalletSessionState::Closing
+            | WalletSessionState::Leaving
+            | WalletSessionState::Closed => Act::Voucher { cumulative },
         };
         let field = self.acted(&at.choice, &session, act).await?;
         let payment = payment_of(&session, cumulative);
-        let answer = match self.insist_on(request, &field, &at.choice.invitation).await? {
+        let came = self.insist_on(request, &field, &at.choice.invitation).await?;
+        at.began = true;
+        let answer = match came {
             Came::Whole(answer) => answer,
             Came::Stream(response) => {
                 let paid = PaidFor {
@@ -230,13 +218,24 @@ impl Wallet {
                 let before = if resumed { price.atoms() } else { 0 };
                 let spent = session.spent.atoms().saturating_add(before);
                 let spent = if never_was(&session, &answer) { 0 } else { spent };
-                self.count_up(&mut session, spent, "closed by the seller").await?;
+                self.part(&mut session, spent, "closed by the seller").await?;
                 self.offered_anew(at, &answer)?;
                 Ok(None)
             }
             status => {
                 let receipt =
                     self.buyers.iter().find_map(|buyer| buyer.read_receipt(&answer.fields));
+                if matches!(act, Act::Open { .. })
+                    && status.is_success()
+                    && receipt.as_ref().is_some_and(|it| bought_nothing(it, price))
+                {
+                    // Some sellers answer an opening with no more than that it is one. What was asked for
+                    // is still to be bought, and for some of them a voucher that buys has to advance.
+                    session.state = WalletSessionState::Open;
+                    session.asked = None;
+                    self.memory.keep_session(&session)?;
+                    return Ok(None);
+                }
                 let mut paid = PaidFor {
                     payment,
                     trace: None,
@@ -260,6 +259,66 @@ impl Wallet {
                 let Answer { status, fields, body } = answer;
                 Ok(Some(Outcome { status, fields, body, paid: Some(paid), streamed: false }))
             }
+        }
+    }
+
+    /// Remembers what is asked for now, before it is signed: what the voucher is over, and whether the same was
+    /// asked for before.
+    async fn asked_in(
+        &self,
+        at: &mut InSession<'_>,
+        session: &mut WalletSession,
+    ) -> Result<(u128, bool), PayFailure> {
+        let (request, terms) = (at.request, at.choice.terms.clone());
+        let price = &terms.unit;
+        let is_same = session
+            .asked
+            .as_ref()
+            .is_some_and(|it| it.intent == request.intent() && it.price == *price);
+        let resumed = is_same && !at.began;
+        // What was asked for before and never answered counts as bought.
+        if !is_same && let Some(before) = session.asked.take() {
+            session.spent =
+                session.with(session.spent.atoms().saturating_add(before.price.atoms()));
+        }
+        let cumulative = session.next(&request.intent(), price, terms.delta_min_atoms);
+        if cumulative > session.deposit.atoms() {
+            self.top_up(at, session, cumulative).await?;
+        }
+        session.asked = Some(Asked {
+            intent: request.intent(),
+            cumulative: session.with(cumulative),
+            price: price.clone(),
+        });
+        session.signed = session.with(session.signed.atoms().max(cumulative));
+        session.used_at = self.clock.now();
+        self.memory.keep_session(session)?;
+        Ok((cumulative, resumed))
+    }
+
+    /// A session that was remembered, if it can be paid with. Of one of which nobody knows whether it was
+    /// opened, the rail is asked, where it can be.
+    async fn usable(
+        &self,
+        mut session: WalletSession,
+    ) -> Result<Option<WalletSession>, PayFailure> {
+        if session.state != WalletSessionState::Opening {
+            return Ok(Some(session));
+        }
+        match self.standing(&session).await {
+            Ok(Some(Standing::There { leaves_at: None, .. })) => {
+                // What was asked for stays asked for: the same voucher buys it.
+                session.state = WalletSessionState::Open;
+                self.memory.keep_session(&session)?;
+                Ok(Some(session))
+            }
+            Ok(Some(Standing::There { .. } | Standing::Over { .. } | Standing::Never)) => {
+                let signed = session.signed.atoms();
+                self.part(&mut session, signed, "closed by the seller").await?;
+                Ok(None)
+            }
+            // The same opening is sent again.
+            Ok(Some(Standing::Coming { .. }) | None) | Err(_) => Ok(Some(session)),
         }
     }
 
@@ -385,6 +444,7 @@ impl Wallet {
             spent: Amount::zero(asset),
             asked: None,
             topping: None,
+            leaves_at: None,
             keepsake: prepared.keepsake,
             opened_at: now,
             used_at: now,
@@ -398,7 +458,8 @@ impl Wallet {
         self.rules.session_deposit.get(unit.asset()).copied().unwrap_or_default()
     }
 
-    /// Holds `wanted` of the caps, or half of it again and again, down to `least`.
+    /// Holds `wanted` of the caps, or half of it again and again, down to `least`: as much as the caps
+    /// leave, and as there is money for.
     async fn hold_deposit(
         &self,
         at: &InSession<'_>,
@@ -418,6 +479,10 @@ impl Wallet {
                 },
                 payer: at.choice.payer.clone(),
             };
+            if atoms > least && !is_funded(&choice).await {
+                atoms = atoms.checked_div(2).unwrap_or_default().max(least);
+                continue;
+            }
             let trace = TraceId::new(self.clock.now(), rand::random());
             match self.books.hold(&choice, at.request, &self.rules, trace).await {
                 Ok(payment) => return Ok((payment, deposit)),
@@ -457,13 +522,19 @@ impl Wallet {
         session.topping = Some(more.clone());
         self.memory.keep_session(session)?;
         let act = Act::TopUp { additional: more.atoms() };
-        let answer = self.do_in_session(at.request, &choice, session, act).await?;
+        let field = match self.acted(&choice, session, act).await {
+            Ok(field) => field,
+            Err(error) => {
+                // Nothing was signed, so nothing can be deposited.
+                self.take_back(session, payment).await?;
+                return Err(error);
+            }
+        };
+        let bare = PayRequest { body: bytes::Bytes::new(), ..at.request.clone() };
+        let answer = self.insist(&bare, &field, &choice.invitation).await?;
         if !answer.status.is_success() {
             // It was not taken, and cannot be any more: its challenge was answered.
-            session.holds.retain(|(held, _)| *held != payment);
-            session.topping = None;
-            self.memory.keep_session(session)?;
-            self.books.release(payment).await?;
+            self.take_back(session, payment).await?;
             return Err(PayFailure::Refused(Refused {
                 payment,
                 status: answer.status,
@@ -474,6 +545,18 @@ impl Wallet {
         session.topping = None;
         session.deposit = session.with(session.deposit.atoms().saturating_add(more.atoms()));
         Ok(self.memory.keep_session(session)?)
+    }
+
+    /// Gives up the hold of a further deposit that will not be made.
+    async fn take_back(
+        &self,
+        session: &mut WalletSession,
+        payment: PaymentId,
+    ) -> Result<(), PayFailure> {
+        session.holds.retain(|(held, _)| *held != payment);
+        session.topping = None;
+        self.memory.keep_session(session)?;
+        Ok(self.books.release(payment).await?)
     }
 
     /// Asks the seller how much lies in a session of which a further deposit was never answered.
@@ -511,17 +594,20 @@ impl Wallet {
     ///
     /// A [`PayFailure`]; what is not known to be closed stays held.
     pub async fn close_session(&self, channel: &str) -> Result<WalletSession, PayFailure> {
-        let find = || -> Result<WalletSession, PayFailure> {
-            let all = self.memory.sessions()?;
-            let found = all.into_iter().find(|session| session.channel == channel);
-            found.ok_or(PayFailure::NoSession)
-        };
-        let session = find()?;
-        let _ours = self.lock_session(&session.origin, &session.binding).await?;
-        // As it stands now that nobody else is at it.
-        let mut session = find()?;
-        if session.state == WalletSessionState::Closed {
-            return Ok(session);
+        let (mut session, _ours) = self.locked_session(channel).await?;
+        match self.standing(&session).await {
+            _ if session.state == WalletSessionState::Closed => return Ok(session),
+            // The rail was asked already: it is asked for the next step, and not the seller.
+            Ok(Some(Standing::There { leaves_at: Some(_), .. })) => {
+                self.leave(&mut session).await?;
+                return Ok(session);
+            }
+            Ok(Some(Standing::Over { .. } | Standing::Never)) => {
+                let signed = session.signed.atoms();
+                self.part(&mut session, signed, "closed by the seller").await?;
+                return Ok(session);
+            }
+            Ok(Some(Standing::There { .. } | Standing::Coming { .. }) | None) | Err(_) => {}
         }
         let request = request_of(&session)?;
         if session.state == WalletSessionState::Open {
@@ -537,7 +623,7 @@ impl Wallet {
                 let asked = session.asked.as_ref().map_or(0, |asked| asked.price.atoms());
                 let counted = session.spent.atoms().saturating_add(asked);
                 let counted = if never_was(&session, &answer) { 0 } else { counted };
-                self.count_up(&mut session, counted, "closed by the seller").await?;
+                self.part(&mut session, counted, "closed by the seller").await?;
                 return Ok(session);
             }
             if answer.status.is_success() {
@@ -547,7 +633,8 @@ impl Wallet {
                 let most = session.signed.atoms();
                 let spent = said.unwrap_or(most).min(most);
                 let reference = session.channel.clone();
-                self.count_up(&mut session, spent, &reference).await?;
+                self.wait_until_over(&session).await;
+                self.part(&mut session, spent, &reference).await?;
                 return Ok(session);
             }
             let figures = Figures::read(&answer.body);
@@ -567,6 +654,123 @@ impl Wallet {
         Err(PayFailure::Disputed { detail: "the seller does not close the session".to_owned() })
     }
 
+    /// Gets back what was not spent of a session without its seller: asks the rail for it, or takes it once
+    /// the seller has had its time. Nothing is paid with the session any more.
+    ///
+    /// # Idempotency
+    ///
+    /// Each call takes the next step, if its time has come; what lies in between is told by
+    /// [`WalletSession::leaves_at`].
+    ///
+    /// # Errors
+    ///
+    /// A [`PayFailure`]; [`PayFailure::NoWayOut`] where the deposit lies in the seller's own books.
+    pub async fn leave_session(&self, channel: &str) -> Result<WalletSession, PayFailure> {
+        let (mut session, _ours) = self.locked_session(channel).await?;
+        if session.state != WalletSessionState::Closed {
+            self.leave(&mut session).await?;
+        }
+        Ok(session)
+    }
+
+    async fn leave(&self, session: &mut WalletSession) -> Result<(), PayFailure> {
+        let rail = self.rail_of(session).ok_or(PayFailure::NoWayOut)?;
+        if session.state != WalletSessionState::Leaving {
+            session.state = WalletSessionState::Leaving;
+            self.memory.keep_session(session)?;
+        }
+        let left = rail.leave(&session.prepared()).await;
+        match left {
+            Ok(standing) => {
+                let signed = session.signed.atoms();
+                self.conclude(session, Some(standing), signed, "left without the seller").await
+            }
+            Err(PayError::Invitation(Unpayable::Method)) => Err(PayFailure::NoWayOut),
+            Err(error) => Err(PayFailure::Rail(error)),
+        }
+    }
+
+    /// A session as it stands now that nobody else is at it.
+    async fn locked_session(
+        &self,
+        channel: &str,
+    ) -> Result<(WalletSession, crate::IntentLock), PayFailure> {
+        let find = || -> Result<WalletSession, PayFailure> {
+            let all = self.memory.sessions()?;
+            let found = all.into_iter().find(|session| session.channel == channel);
+            found.ok_or(PayFailure::NoSession)
+        };
+        let session = find()?;
+        let ours = self.lock_session(&session.origin, &session.binding).await?;
+        Ok((find()?, ours))
+    }
+
+    fn rail_of(&self, session: &WalletSession) -> Option<&dyn SessionPayer> {
+        self.payers.iter().find(|payer| payer.method() == session.method)?.session()
+    }
+
+    /// What the rail knows of a session; nothing where its deposit lies in the seller's own books.
+    async fn standing(&self, session: &WalletSession) -> Result<Option<Standing>, PayError> {
+        match self.rail_of(session) {
+            Some(rail) => rail.standing(&session.prepared()).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Gives the rail a moment to say that what the seller has closed is over: nodes lag behind each other.
+    async fn wait_until_over(&self, session: &WalletSession) {
+        let mut pause = self.pause;
+        for _ in 1..ATTEMPTS_MAX {
+            match self.standing(session).await {
+                Ok(Some(Standing::There { .. } | Standing::Coming { .. })) | Err(_) => {
+                    tokio::time::sleep(pause).await;
+                    pause = pause.saturating_mul(2);
+                }
+                Ok(Some(Standing::Over { .. } | Standing::Never) | None) => return,
+            }
+        }
+    }
+
+    /// The seller goes on no more with a session, of which `spent` was spent as far as it and the wallet
+    /// know. What the rail says counts, where it can be asked; what it does not say yet stays held.
+    async fn part(
+        &self,
+        session: &mut WalletSession,
+        spent: u128,
+        reference: &str,
+    ) -> Result<(), PayFailure> {
+        if let Ok(standing) = self.standing(session).await {
+            return self.conclude(session, standing, spent, reference).await;
+        }
+        session.state = WalletSessionState::Leaving;
+        session.spent = session.with(spent);
+        (session.asked, session.topping) = (None, None);
+        Ok(self.memory.keep_session(session)?)
+    }
+
+    /// Writes down what became of a session that is not gone on with.
+    async fn conclude(
+        &self,
+        session: &mut WalletSession,
+        standing: Option<Standing>,
+        spent: u128,
+        reference: &str,
+    ) -> Result<(), PayFailure> {
+        let leaves_at = match standing {
+            None => return self.count_up(session, spent, reference).await,
+            Some(Standing::Over { settled }) => {
+                return self.count_up(session, settled, reference).await;
+            }
+            Some(Standing::Never) => return self.count_up(session, 0, "never opened").await,
+            Some(Standing::There { leaves_at, .. }) => leaves_at,
+            Some(Standing::Coming { until }) => Some(until),
+        };
+        session.state = WalletSessionState::Leaving;
+        session.leaves_at = leaves_at;
+        (session.asked, session.topping) = (None, None);
+        Ok(self.memory.keep_session(session)?)
+    }
+
     /// Finishes what earlier processes left: sessions of which it is not known whether they were opened, or
     /// that are to be closed, are closed. Answers with the sessions that were.
     ///
@@ -579,7 +783,9 @@ impl Wallet {
         let mut recovered = Vec::new();
         for session in self.memory.sessions()? {
             let hangs = match session.state {
-                WalletSessionState::Opening | WalletSessionState::Closing => true,
+                WalletSessionState::Opening
+                | WalletSessionState::Closing
+                | WalletSessionState::Leaving => true,
                 WalletSessionState::Open => session.asked.is_some() || session.topping.is_some(),
                 WalletSessionState::Closed => false,
             };
@@ -606,7 +812,7 @@ impl Wallet {
         }
         session.spent = session.with(spent);
         session.state = WalletSessionState::Closed;
-        (session.asked, session.topping) = (None, None);
+        (session.asked, session.topping, session.leaves_at) = (None, None, None);
         Ok(self.memory.keep_session(session)?)
     }
 
@@ -740,6 +946,11 @@ fn request_of(session: &WalletSession) -> Result<PayRequest, PayFailure> {
 fn sessions_of(payer: &dyn Payer) -> Result<&dyn SessionPayer, PayFailure> {
     let unpayable = PayFailure::Rail(farthing_core::PayError::Invitation(Unpayable::Method));
     payer.session().ok_or(unpayable)
+}
+
+/// Whether the receipt of an opening says that less than one request's price was spent.
+fn bought_nothing(receipt: &Object, price: &Amount) -> bool {
+    atoms_in(receipt, "spent").is_some_and(|spent| spent < price.atoms())
 }
 
 /// Whether a session was never opened: the seller says so, and has never said otherwise.

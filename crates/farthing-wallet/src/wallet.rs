@@ -157,8 +157,11 @@ impl Wallet {
         let choices = self.choices(request, options, &asked.fields);
         if let Some(choice) = self.session_choice(request, options, &asked) {
             match self.pay_in_session(request, options, choice, sink).await {
-                // What no deposit fits into may be paid for by itself.
-                Err(PayFailure::Books(BooksError::OverTotal)) if choices.is_ok() => {}
+                // What no deposit fits into, or is there for, may be paid for by itself: nothing of this
+                // request was signed.
+                Err(
+                    PayFailure::Books(BooksError::OverTotal) | PayFailure::Rail(PayError::Refused),
+                ) if choices.is_ok() => {}
                 ended => return ended,
             }
         }
@@ -552,7 +555,7 @@ impl Answer {
 }
 
 /// Whether there is enough money for an offer. Whoever cannot say leaves it to the rail.
-async fn is_funded(choice: &Choice) -> bool {
+pub(crate) async fn is_funded(choice: &Choice) -> bool {
     choice.payer.holds(&choice.price).await.unwrap_or(true)
 }
 
@@ -646,6 +649,9 @@ pub enum PayFailure {
     /// The wallet has no such session.
     #[error("the wallet has no such session; `farthing sessions list` says which it has")]
     NoSession,
+    /// The deposit of a session lies in the seller's own books.
+    #[error("the deposit lies in the seller's own books, and only the seller can give it back")]
+    NoWayOut,
     /// No answer came within a session. Asking again sends the same voucher.
     #[error(
         "no answer came; the request may or may not have been sold. Run the same command again: it \

@@ -290,6 +290,10 @@ pub(crate) enum Sessions {
         /// Every session that is not closed
         #[arg(long, conflicts_with = "channel")]
         all: bool,
+        /// Without the seller: asks the chain for what is left, and takes it once the seller has had its
+        /// time; run it, or `recover`, again then
+        #[arg(long)]
+        force: bool,
         /// The key, instead of the one in the wallet's configuration
         #[arg(long, value_name = "NAME")]
         key: Option<String>,
@@ -316,6 +320,22 @@ pub(crate) enum TempoCommand {
         /// The gateway's configuration
         #[arg(short, long, default_value = "farthing.toml")]
         config: PathBuf,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Put an escrow for sessions on the chain, and print its address; nobody owns it
+    DeployEscrow {
+        /// The gateway's configuration, which says how to reach the chain
+        #[arg(short, long, default_value = "farthing.toml")]
+        config: PathBuf,
+        /// The key of the account that pays the fee, `env:NAME` or `file:PATH`; that of
+        /// [rails.tempo.session] unless it is said
+        #[arg(long, value_name = "PLACE")]
+        key: Option<String>,
+        /// Which of the tokens pays the fee; the first unless it is said
+        #[arg(long, value_name = "ASSET")]
+        fee_asset: Option<String>,
         /// As JSON
         #[arg(long)]
         json: bool,

@@ -301,7 +301,7 @@ fn show_preview(preview: &Preview, assets: &Assets, report: Option<&File>) -> Do
 /// Whether money may have moved decides the exit code.
 pub(crate) fn failure(error: PayFailure, assets: &Assets) -> Failure {
     let exit = match &error {
-        PayFailure::Unsafe(_) | PayFailure::NoSession => Exit::Usage,
+        PayFailure::Unsafe(_) | PayFailure::NoSession | PayFailure::NoWayOut => Exit::Usage,
         PayFailure::Unreachable(_) => Exit::Unreachable,
         PayFailure::Objections(_) | PayFailure::Books(BooksError::OverTotal) => Exit::Rules,
         PayFailure::Stopped { why, .. } => match &**why {

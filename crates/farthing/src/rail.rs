@@ -2,15 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
+use farthing_core::SettleError;
 use farthing_gateway::{
-    BookReadError, BookReader, Config, SponsorConfig, SponsorSigner, TempoConfig,
+    BookReadError, BookReader, Config, SponsorConfig, SponsorSigner, TempoConfig, look_up,
+    parse_chain_key,
 };
 use farthing_ledger::{Open, Payment, PaymentId, Refund, RefundId};
 use farthing_money::AssetId;
-use farthing_rail_tempo::{Address, NodeHealth, Nodes};
+use farthing_rail_tempo::session::deploy;
+use farthing_rail_tempo::{Address, NodeHealth, Nodes, Token};
 use serde::Serialize;
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use crate::book::rebuilt;
 use crate::cli::{RailCommand, TempoCommand};
@@ -21,7 +26,70 @@ use crate::wallet::print_json;
 pub(crate) async fn run(command: RailCommand) -> Done {
     match command {
         RailCommand::Tempo(TempoCommand::Status { config, json }) => status(&config, json).await,
+        RailCommand::Tempo(TempoCommand::DeployEscrow { config, key, fee_asset, json }) => {
+            deploy_escrow(&config, key.as_deref(), fee_asset.as_deref(), json).await
+        }
     }
+}
+
+/// Puts an escrow on the chain, and says what to write into the configuration.
+async fn deploy_escrow(
+    path: &Path,
+    key: Option<&str>,
+    fee_asset: Option<&str>,
+    json: bool,
+) -> Done {
+    let config = read_config(path)?;
+    let tempo = config.rails.iter().find_map(|rail| rail.tempo());
+    let tempo: &TempoConfig = tempo.ok_or_else(|| Failure::usage("there is no [rails.tempo]"))?;
+    let key: Zeroizing<[u8; 32]> = match (key, &tempo.session) {
+        (Some(place), _) => {
+            let folder = path.parent().unwrap_or(Path::new("."));
+            let text = look_up(place, folder, &|name| std::env::var(name).ok());
+            let text = Zeroizing::new(text.map_err(Failure::usage)?);
+            parse_chain_key(&text).map_err(Failure::usage)?
+        }
+        (None, Some(session)) => session.key.clone(),
+        (None, None) => {
+            let what = "say whose account pays: --key env:NAME, or --key file:PATH";
+            return Err(Failure::usage(what));
+        }
+    };
+    let fee_token: Option<&Token> = match fee_asset {
+        Some(name) => name.parse().ok().and_then(|id: AssetId| tempo.tokens.named(&id)),
+        None => tempo.tokens.iter().next(),
+    };
+    let fee_token =
+        fee_token.ok_or_else(|| Failure::usage("the fee is paid in one of the tokens"))?;
+    let nodes = Nodes::new(tempo.chain_id, tempo.nodes.clone(), tempo.node_timeout);
+    let nodes = Arc::new(nodes.map_err(Failure::usage)?);
+    let deployed = deploy(&nodes, &key, fee_token).await.map_err(|error| match error {
+        SettleError::Declined => {
+            let payer = Address::of_secret(&key).map(|it| it.to_string()).unwrap_or_default();
+            let what = format_args!("the chain would not; {payer} has to hold enough for the fee");
+            Failure::other(what)
+        }
+        SettleError::Unsent => {
+            Failure::new(Exit::Unreachable, "no node of the chain answers; nothing was sent")
+        }
+        SettleError::Unknown => {
+            let what = "nobody says what became of it; an escrow that is not used does no harm, so \
+                        run it again";
+            Failure::other(what)
+        }
+    })?;
+    let (escrow, cost) = (deployed.escrow.address, config.assets.print(&deployed.cost));
+    if json {
+        return print_json(&json!({
+            "escrow": escrow.to_string(),
+            "chain_id": tempo.chain_id,
+            "transaction": deployed.transaction.to_string(),
+            "cost": cost,
+        }));
+    }
+    eprintln!("made on chain {} by {}, for {cost}", tempo.chain_id, deployed.transaction);
+    println!("{escrow}");
+    Ok(())
 }
 
 async fn status(path: &Path, json: bool) -> Done {

@@ -14,12 +14,12 @@ pub(crate) async fn run(command: Sessions) -> Done {
     match command {
         Sessions::List { json, all } => list(&home, json, all),
         Sessions::Show { channel, json } => show(&home, &channel, json),
-        Sessions::Close { channel, all, key } => {
+        Sessions::Close { channel, all, force, key } => {
             let chosen = match (&channel, all) {
                 (Some(channel), false) => vec![find(&home, channel)?],
                 (_, _) => unclosed(&home)?,
             };
-            close(&home, chosen, key.as_deref()).await
+            close(&home, chosen, force, key.as_deref()).await
         }
         Sessions::Recover { key } => recover(&home, key.as_deref()).await,
     }
@@ -91,10 +91,13 @@ fn show(home: &Home, channel: &str, json: bool) -> Done {
     ] {
         println!("{name:<11} {value}");
     }
+    if let Some(at) = session.leaves_at {
+        println!("{:<11} {at}", "leaves at");
+    }
     Ok(())
 }
 
-async fn close(home: &Home, sessions: Vec<WalletSession>, key: Option<&str>) -> Done {
+async fn close(home: &Home, sessions: Vec<WalletSession>, force: bool, key: Option<&str>) -> Done {
     if sessions.is_empty() {
         return Ok(());
     }
@@ -103,7 +106,12 @@ async fn close(home: &Home, sessions: Vec<WalletSession>, key: Option<&str>) -> 
     let wallet = pay::open(home, config, key)?;
     let mut failed = None;
     for session in sessions {
-        match wallet.close_session(&session.channel).await {
+        let ended = if force {
+            wallet.leave_session(&session.channel).await
+        } else {
+            wallet.close_session(&session.channel).await
+        };
+        match ended {
             Ok(closed) => tell(&closed, &assets),
             // What one seller says keeps nothing from the others.
             Err(error) => {
@@ -134,12 +142,17 @@ async fn recover(home: &Home, key: Option<&str>) -> Done {
 }
 
 fn tell(session: &WalletSession, assets: &Assets) {
-    let left = session.deposit.atoms().saturating_sub(session.spent.atoms());
-    let left = Amount::new(session.deposit.asset().clone(), left);
+    let WalletSession { channel, spent, deposit, .. } = session;
+    let left = deposit.atoms().saturating_sub(spent.atoms());
+    let (spent, left) =
+        (assets.print(spent), assets.print(&Amount::new(deposit.asset().clone(), left)));
+    if session.state == WalletSessionState::Closed {
+        println!("{channel}  closed: {spent} spent, {left} free again");
+        return;
+    }
+    let when = session.leaves_at.map_or_else(|| "later".to_owned(), |at| format!("after {at}"));
     println!(
-        "{}  closed: {} spent, {} free again",
-        session.channel,
-        assets.print(&session.spent),
-        assets.print(&left)
+        "{channel}  {}: {left} not back yet, at least; run `farthing sessions recover` {when}",
+        session.state.name()
     );
 }

@@ -7,6 +7,7 @@ mod lost;
 mod matrix;
 mod mpp_crate;
 mod mppx;
+mod session_peers;
 mod sessions;
 mod tempo;
 mod webhooks;

@@ -1,6 +1,6 @@
 //! The buyer's side of sessions.
 
-use farthing_money::Amount;
+use farthing_money::{Amount, Timestamp};
 
 use crate::{BoxFuture, Invitation, Object, Paid, PayError, Unpayable};
 
@@ -41,6 +41,64 @@ pub trait SessionPayer: Send + Sync {
         session: &'a PreparedSession,
         act: Act,
     ) -> BoxFuture<'a, Result<Paid, PayError>>;
+
+    /// Asks the rail what became of a session's deposit. Only asks, and not the seller. Nothing where the
+    /// deposit lies in the seller's own books, so that nobody else can tell.
+    ///
+    /// # Errors
+    ///
+    /// A [`PayError`]; nothing is concluded from it.
+    fn standing<'a>(
+        &'a self,
+        session: &'a PreparedSession,
+    ) -> BoxFuture<'a, Result<Option<Standing>, PayError>> {
+        let _ = session;
+        Box::pin(async { Ok(None) })
+    }
+
+    /// Takes the next step out of a session without its seller: asks the rail for what is left, or takes
+    /// it once the seller has had its time. Says how it stands afterwards.
+    ///
+    /// # Idempotency
+    ///
+    /// Any number of times: a step that was taken is not taken again.
+    ///
+    /// # Errors
+    ///
+    /// A [`PayError`]; [`Unpayable::Method`] where there is no such way.
+    fn leave<'a>(
+        &'a self,
+        session: &'a PreparedSession,
+    ) -> BoxFuture<'a, Result<Standing, PayError>> {
+        let _ = session;
+        Box::pin(async { Err(Unpayable::Method.into()) })
+    }
+}
+
+/// What a rail knows of a payer's session. Amounts are in atoms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It was not opened, and may still be until then.
+    Coming {
+        /// From when on it never will be.
+        until: Timestamp,
+    },
+    /// It was not opened, and never will be: the deposit has not moved.
+    Never,
+    /// The deposit lies there.
+    There {
+        /// How much was deposited in all.
+        deposit: u128,
+        /// How much of it the seller has taken.
+        settled: u128,
+        /// When the payer may take the rest, where it has asked for it.
+        leaves_at: Option<Timestamp>,
+    },
+    /// It is over: this much went to the seller, and the rest is the payer's again.
+    Over {
+        /// How much of it the seller has taken in all.
+        settled: u128,
+    },
 }
 
 /// What a session invitation asks for, understood.

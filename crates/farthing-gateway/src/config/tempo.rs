@@ -234,15 +234,7 @@ impl Reader<'_> {
 
     /// A key of secp256k1, from where it stands.
     fn key(&self, name: &Spanned<String>) -> Read<Zeroizing<[u8; 32]>> {
-        let text = Zeroizing::new(self.secret(name)?);
-        let digits = text.trim();
-        let digits = digits.strip_prefix("0x").unwrap_or(digits);
-        let byte = |at: usize| u8::from_str_radix(digits.get(at..at.saturating_add(2))?, 16).ok();
-        let bytes: Option<Vec<u8>> = (0..digits.len()).step_by(2).map(byte).collect();
-        let key =
-            bytes.and_then(|bytes| <[u8; 32]>::try_from(Zeroizing::new(bytes).as_slice()).ok());
-        let key = key.filter(|key| Address::of_secret(key).is_some()).map(Zeroizing::new);
-        key.ok_or_else(|| self.fault(name, "a key of secp256k1 is 64 hexadecimal digits"))
+        parse_chain_key(&Zeroizing::new(self.secret(name)?)).map_err(|what| self.fault(name, what))
     }
 
     /// A node's address, or where it stands: providers put keys into theirs.
@@ -252,4 +244,19 @@ impl Reader<'_> {
         let url = parse_node(&found);
         url.ok_or_else(|| self.fault(text, "a node is an http or https URL, or env:NAME of one"))
     }
+}
+
+/// Reads a key of secp256k1: 64 hexadecimal digits.
+///
+/// # Errors
+///
+/// What is wrong, in words; never the key.
+pub fn parse_chain_key(text: &str) -> Result<Zeroizing<[u8; 32]>, &'static str> {
+    let digits = text.trim();
+    let digits = digits.strip_prefix("0x").unwrap_or(digits);
+    let byte = |at: usize| u8::from_str_radix(digits.get(at..at.saturating_add(2))?, 16).ok();
+    let bytes: Option<Vec<u8>> = (0..digits.len()).step_by(2).map(byte).collect();
+    let key = bytes.and_then(|bytes| <[u8; 32]>::try_from(Zeroizing::new(bytes).as_slice()).ok());
+    let key = key.filter(|key| Address::of_secret(key).is_some()).map(Zeroizing::new);
+    key.ok_or("a key of secp256k1 is 64 hexadecimal digits")
 }

@@ -18,7 +18,8 @@ fn log(amount: u64, memo: Option<B256>) -> Log {
 
 fn receipt(logs: Vec<Log>) -> TxReceipt {
     let (transaction_hash, block_number) = (B256::ZERO, U64::from(1));
-    TxReceipt { transaction_hash, block_number, status: U64::from(1), logs }
+    let (status, contract_address) = (U64::from(1), None);
+    TxReceipt { transaction_hash, block_number, status, logs, contract_address }
 }
 
 fn owed(memo: Option<B256>) -> Vec<Transfer> {

@@ -111,7 +111,10 @@ impl TempoPayer {
         payload.insert("type".into(), "transaction".into());
         let transaction = self.wire_form(&signed, terms.sponsored)?;
         payload.insert("transaction".into(), transaction.into());
-        payload.insert("authorizedSigner".into(), descriptor.signer().to_string().into());
+        // A descriptor says it already, and sellers of version 2 compare the two to the letter.
+        if escrow.family != Family::TempoV2 {
+            payload.insert("authorizedSigner".into(), descriptor.signer().to_string().into());
+        }
         self.sign_voucher(&mut payload, &escrow, &descriptor, owed)?;
         Ok(Opening { payload, descriptor, channel, valid_before_s })
     }
@@ -237,7 +240,7 @@ impl TempoPayer {
     }
 
     /// An escrow of the chain that the payer is on.
-    fn ours(&self, escrow: &Escrow) -> Result<Escrow, PayError> {
+    pub(crate) fn ours(&self, escrow: &Escrow) -> Result<Escrow, PayError> {
         let tempo = matches!(escrow.family, Family::TempoV1 | Family::TempoV2);
         if tempo && escrow.chain_id == self.nodes.chain_id() {
             Ok(*escrow)

@@ -1,19 +1,135 @@
 //! The payer's side as the core knows it: a session is prepared once, and then acted in.
 
+use std::time::Duration;
+
 use alloy_primitives::B256;
 use farthing_core::{
     Act, BoxFuture, Invitation, Object, Paid, PayError, PreparedSession, SESSION, SessionPayer,
-    SessionTerms as Understood, Unpayable,
+    SessionTerms as Understood, SettleError, Standing, Unpayable,
 };
 use farthing_money::Amount;
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
 
-use crate::METHOD;
 use crate::payer::TempoPayer;
-use crate::session::channel::Descriptor;
+use crate::session::books::moment;
+use crate::session::buyer::Leave;
+use crate::session::channel::{Descriptor, Escrow};
+use crate::session::events::Happened;
 use crate::session::terms::SessionTerms;
+use crate::{LATE_S, METHOD, VALID_S_MAX, is_late};
+
+/// What the payer wants to be told when a session is gone on with. Nothing in it is a secret to the seller.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Keepsake {
+    /// What the channel is made of.
+    descriptor: Object,
+    /// What its opening says. The transaction in it is the one that was signed first, so that the deposit
+    /// moves once.
+    open: Object,
+    /// What was asked for, which names the escrow: whoever leaves has no seller to ask.
+    request: Object,
+    /// When the chain stops taking the opening, in seconds since 1970.
+    valid_before_s: u64,
+}
+
+/// A session that was kept, read again.
+struct Kept {
+    escrow: Escrow,
+    descriptor: Descriptor,
+    channel: B256,
+    open: Object,
+    valid_before_s: u64,
+}
+
+/// A channel, as far as a payer acts on it, and the chain's time of that.
+struct Seen {
+    standing: Standing,
+    at_s: u64,
+}
 
 impl TempoPayer {
+    fn kept(&self, session: &PreparedSession) -> Result<Kept, PayError> {
+        let kept = serde_json::Value::Object(session.keepsake.clone());
+        let kept: Keepsake = serde_json::from_value(kept).map_err(|_| PayError::Refused)?;
+        let terms = SessionTerms::read(METHOD, &kept.request, &self.tokens);
+        let escrow = self.ours(&terms.map_err(|_| PayError::Refused)?.escrow)?;
+        let descriptor = Descriptor::read(&kept.descriptor).ok_or(PayError::Refused)?;
+        let channel = descriptor.id(&escrow);
+        if channel.to_string() != session.channel {
+            return Err(PayError::Refused);
+        }
+        let Keepsake { open, valid_before_s, .. } = kept;
+        Ok(Kept { escrow, descriptor, channel, open, valid_before_s })
+    }
+
+    async fn seen(&self, kept: &Kept) -> Result<Seen, PayError> {
+        let seen = self.channel(&kept.escrow, kept.channel).await.map_err(|_| PayError::Unsent)?;
+        let at_s = seen.head.time_s;
+        let standing = match seen.what {
+            Some(state) if state.is_finalized => Standing::Over { settled: state.settled },
+            Some(state) => {
+                let leaves_at = match state.close_requested_at_s {
+                    None => None,
+                    Some(asked_at_s) => {
+                        let grace_s = self.nodes.grace_s(&kept.escrow).await?;
+                        Some(moment(asked_at_s).after(Duration::from_secs(grace_s)))
+                    }
+                };
+                let (deposit, settled) = (state.deposit, state.settled);
+                Standing::There { deposit, settled, leaves_at }
+            }
+            // The reserve forgets what is over: its events tell.
+            None => match self.paid_out(kept).await? {
+                Some(settled) => Standing::Over { settled },
+                None if is_late(at_s, kept.valid_before_s) => Standing::Never,
+                None => {
+                    let until = moment(kept.valid_before_s.saturating_add(LATE_S));
+                    Standing::Coming { until }
+                }
+            },
+        };
+        Ok(Seen { standing, at_s })
+    }
+
+    /// What the payee got of a channel that is over, if an event tells.
+    async fn paid_out(&self, kept: &Kept) -> Result<Option<u128>, PayError> {
+        let since_s = kept.valid_before_s.saturating_sub(VALID_S_MAX);
+        let told = self.nodes.told_of(&kept.escrow, kept.channel, since_s).await?;
+        Ok(told.iter().find_map(|it| match it.event.what {
+            Happened::Closed { to_payee, .. } => Some(to_payee),
+            Happened::Opened { .. }
+            | Happened::ToppedUp { .. }
+            | Happened::Settled { .. }
+            | Happened::CloseRequested { .. }
+            | Happened::CloseCancelled => None,
+        }))
+    }
+
+    async fn next_step_out(&self, kept: &Kept) -> Result<Standing, PayError> {
+        let Seen { standing, at_s } = self.seen(kept).await?;
+        let step = match standing {
+            Standing::There { leaves_at: None, .. } => Leave::RequestClose,
+            Standing::There { leaves_at: Some(at), .. } if at <= moment(at_s) => Leave::Withdraw,
+            Standing::There { .. }
+            | Standing::Coming { .. }
+            | Standing::Never
+            | Standing::Over { .. } => return Ok(standing),
+        };
+        let left = Self::leave(self, &kept.escrow, &kept.descriptor, step).await;
+        let after = || async { Ok(self.seen(kept).await?.standing) };
+        match left {
+            Ok(_) => after().await,
+            // What the escrow says no to may have been done meanwhile, by the seller or another process.
+            Err(SettleError::Declined) => match after().await? {
+                unchanged if unchanged == standing => Err(PayError::Refused),
+                changed => Ok(changed),
+            },
+            Err(SettleError::Unsent) => Err(PayError::Unsent),
+            Err(SettleError::Unknown) => Err(PayError::Unknown),
+        }
+    }
+
     fn asked(&self, invitation: &Invitation) -> Result<SessionTerms, Unpayable> {
         if invitation.method != METHOD || invitation.intent != SESSION {
             return Err(Unpayable::Method);
@@ -30,17 +146,14 @@ impl TempoPayer {
         act: Act,
     ) -> Result<Paid, PayError> {
         let terms = self.asked(invitation)?;
-        let kept = |name: &str| session.keepsake.get(name).and_then(Value::as_object);
-        let descriptor = kept("descriptor").and_then(Descriptor::read);
-        let descriptor = descriptor.ok_or(PayError::Refused)?;
-        if descriptor.id(&terms.escrow).to_string() != session.channel {
+        let Kept { escrow, descriptor, open, .. } = self.kept(session)?;
+        if terms.escrow != escrow {
             return Err(PayError::Refused);
         }
         let payload = match act {
             Act::Open { cumulative } => {
-                // The transaction is the one that was prepared, so that the deposit moves once.
-                let mut payload = kept("open").ok_or(PayError::Refused)?.clone();
-                let voucher = self.voucher(&terms.escrow, &descriptor, cumulative)?;
+                let (mut payload, voucher) =
+                    (open, self.voucher(&escrow, &descriptor, cumulative)?);
                 for name in ["cumulativeAmount", "signature"] {
                     let value = voucher.get(name).ok_or(PayError::Refused)?;
                     payload.insert(name.into(), value.clone());
@@ -50,8 +163,8 @@ impl TempoPayer {
             Act::TopUp { additional } => {
                 self.top_up_channel(&terms, &descriptor, additional).await?
             }
-            Act::Voucher { cumulative } => self.voucher(&terms.escrow, &descriptor, cumulative)?,
-            Act::Close { cumulative } => self.close(&terms.escrow, &descriptor, cumulative)?,
+            Act::Voucher { cumulative } => self.voucher(&escrow, &descriptor, cumulative)?,
+            Act::Close { cumulative } => self.close(&escrow, &descriptor, cumulative)?,
         };
         Ok(Paid { payload, source: Some(self.source()), keepsake: None })
     }
@@ -87,9 +200,15 @@ impl SessionPayer for TempoPayer {
             }
             let salt = B256::from(entropy);
             let opening = self.open_channel(&terms, deposit.atoms(), 0, salt).await?;
-            let mut keepsake = Object::new();
-            keepsake.insert("descriptor".into(), opening.descriptor.write().into());
-            keepsake.insert("open".into(), opening.payload.into());
+            let keepsake = Keepsake {
+                descriptor: opening.descriptor.write(),
+                open: opening.payload,
+                request: invitation.request.clone(),
+                valid_before_s: opening.valid_before_s,
+            };
+            // In-memory JSON with string keys always serialises, and to an object.
+            let keepsake = serde_json::to_value(keepsake).unwrap_or_default();
+            let keepsake = keepsake.as_object().cloned().unwrap_or_default();
             Ok(PreparedSession { channel: opening.channel.to_string(), keepsake })
         })
     }
@@ -101,5 +220,25 @@ impl SessionPayer for TempoPayer {
         act: Act,
     ) -> BoxFuture<'a, Result<Paid, PayError>> {
         Box::pin(self.acted(invitation, session, act))
+    }
+
+    fn standing<'a>(
+        &'a self,
+        session: &'a PreparedSession,
+    ) -> BoxFuture<'a, Result<Option<Standing>, PayError>> {
+        Box::pin(async move {
+            let kept = self.kept(session)?;
+            Ok(Some(self.seen(&kept).await?.standing))
+        })
+    }
+
+    fn leave<'a>(
+        &'a self,
+        session: &'a PreparedSession,
+    ) -> BoxFuture<'a, Result<Standing, PayError>> {
+        Box::pin(async move {
+            let kept = self.kept(session)?;
+            self.next_step_out(&kept).await
+        })
     }
 }

@@ -45,6 +45,10 @@ pub struct WalletSession {
     /// A further deposit whose end is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topping: Option<Amount>,
+    /// From when on the rail can say, or give back, what is left of one that is not gone on with; nothing
+    /// where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaves_at: Option<Timestamp>,
     /// What its rail wants to be given again.
     pub keepsake: Object,
     /// When it was opened.
@@ -75,6 +79,9 @@ pub enum WalletSessionState {
     Open,
     /// It is to be closed.
     Closing,
+    /// Nothing is paid with it any more, and what is left of it is not the wallet's again yet: the seller
+    /// has closed it and the rail does not know that, or the rail was asked without the seller.
+    Leaving,
     /// It is closed, and what was not spent is the wallet's again.
     Closed,
 }
@@ -87,6 +94,7 @@ impl WalletSessionState {
             Self::Opening => "opening",
             Self::Open => "open",
             Self::Closing => "closing",
+            Self::Leaving => "leaving",
             Self::Closed => "closed",
         }
     }
@@ -131,7 +139,13 @@ impl Memory {
     /// A [`MemoryError`]; nothing must be sent then.
     pub(crate) fn keep_session(&self, session: &WalletSession) -> Result<(), MemoryError> {
         let body = serde_json::to_string(session).map_err(|_| MemoryError::Unreadable)?;
-        let is_closed = session.state == WalletSessionState::Closed;
+        // The column says whether it is past use.
+        let is_closed = match session.state {
+            WalletSessionState::Opening
+            | WalletSessionState::Open
+            | WalletSessionState::Closing => false,
+            WalletSessionState::Leaving | WalletSessionState::Closed => true,
+        };
         self.connection().execute(
             "INSERT OR REPLACE INTO session (channel, origin, binding, closed, body)
              VALUES (?, ?, ?, ?, ?)",

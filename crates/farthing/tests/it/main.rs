@@ -16,5 +16,6 @@ mod sessions;
 mod shared;
 mod streams;
 mod tempo;
+mod tempo_sessions;
 mod webhooks;
 mod world;

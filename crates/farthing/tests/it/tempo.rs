@@ -55,7 +55,7 @@ tokens = { usd = "PATH_USD" }
 "#;
 
 /// A gateway and a wallet that know the chain, and the wallet's key, which has money on it.
-async fn set_up(chain: &TempoChain) -> World {
+pub(crate) async fn set_up(chain: &TempoChain) -> World {
     let world = World::empty();
     let import = ["wallet", "import", "agent", "--kind", "secp256k1"];
     let account = world.farthing_with(&import, DEVELOPMENT_KEYS[2]).ok();
@@ -71,7 +71,7 @@ async fn set_up(chain: &TempoChain) -> World {
     world
 }
 
-fn atoms(world: &World) -> u128 {
+pub(crate) fn atoms(world: &World) -> u128 {
     atoms_of(world, "usd")
 }
 
@@ -80,7 +80,7 @@ fn atoms_of(world: &World, asset: &str) -> u128 {
     balance["atoms"][asset].as_str().unwrap().parse().unwrap()
 }
 
-async fn ask(chain: &TempoChain, method: &str, params: Value) -> Value {
+pub(crate) async fn ask(chain: &TempoChain, method: &str, params: Value) -> Value {
     let call = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
     let sent = reqwest::Client::new().post(&chain.url);
     let sent = sent.header("content-type", "application/json").body(call.to_string());
@@ -89,7 +89,7 @@ async fn ask(chain: &TempoChain, method: &str, params: Value) -> Value {
 }
 
 /// Adds to the rail's settings.
-fn add(world: &World, settings: &str) {
+pub(crate) fn add(world: &World, settings: &str) {
     let config = world.read("farthing.toml");
     world.write("farthing.toml", &config.replace("\n[seller]", &format!("{settings}\n[seller]")));
 }
@@ -201,7 +201,7 @@ async fn the_wallet_pays_in_the_token_it_holds() {
 }
 
 /// Leaves an account this much of pathUSD. A TIP-20 token keeps balances in a mapping at slot 9.
-async fn leave(chain: &TempoChain, account: &str, atoms: u64) {
+pub(crate) async fn leave(chain: &TempoChain, account: &str, atoms: u64) {
     let key = format!("0x{:0>64}{:064x}", &account[2..], 9);
     let slot = ask(chain, "web3_sha3", json!([key])).await;
     let value = format!("0x{atoms:064x}");

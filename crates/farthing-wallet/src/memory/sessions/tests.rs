@@ -29,6 +29,7 @@ fn session(spent: u128, signed: u128) -> WalletSession {
         asked: None,
         holds: Vec::new(),
         topping: None,
+        leaves_at: None,
         keepsake: farthing_core::Object::new(),
         opened_at: Timestamp::default(),
         used_at: Timestamp::default(),
