@@ -17,7 +17,7 @@ mod tests;
 const LAYERS: &[&[&str]] = &[
     &["farthing-money"],
     &["farthing-mpp"],
-    &["farthing-ledger", "farthing-core"],
+    &["farthing-ledger", "farthing-core", "farthing-policy"],
     &[
         "farthing-evidence",
         "farthing-keys",

@@ -281,6 +281,20 @@ const GROUPS: &[Group] = &[
         ],
     },
     Group {
+        title: "Attacks: what an owner allows",
+        about: "The wallet's side: limits, budgets, and what must not talk an agent out of them.",
+        requirements: &[
+            ("P-09", "a caller who says that it is somebody else"),
+            ("P-10", "a purchase cut into many small ones"),
+            ("P-11", "spending around the edge of a window, and other clocks"),
+            ("P-13", "a price that creeps up"),
+            ("P-15", "a policy that changes while it is asked"),
+            ("P-16", "a policy that fails, or does not know"),
+            ("A-02", "another asset, recipient or unit than was meant"),
+            ("A-06", "a seller that looks like another"),
+        ],
+    },
+    Group {
         title: "Attacks: exhaustion",
         about: "",
         requirements: &[
