@@ -38,6 +38,7 @@ mod session;
 mod sessions;
 mod stage;
 mod store;
+mod tending;
 
 pub use admit::{Admission, Till};
 pub use ask::{Ask, Offer, Quote, Scope, ScopeDigest};
@@ -57,9 +58,10 @@ pub use session::{
     Action, ChannelFate, Opening, SESSION, SessionPrice, SessionRail, SessionRules, SettledInAll,
     TopUp,
 };
-pub use sessions::{Errand, Managed, Taken, Tended, Tending};
+pub use sessions::{Managed, Taken};
 pub use stage::{Checked, Held, Posted, Presented, Reserved, Settled, identity};
 pub use store::{Answer, Ordered, Store, StoreError, write_fields};
+pub use tending::{Errand, Settling, Tally, Tended, Tending};
 
 /// Tells the time. Roles hold one; everything below them is told.
 pub trait Clock: Send + Sync {

@@ -18,7 +18,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farthing_ledger::{
-    Account, Channel, ChannelDeposit, ChannelId, ChannelSeen, Fingerprint, Holder, VoucherClaim,
+    Account, Channel, ChannelDeposit, ChannelId, ChannelSeen, ChannelsHeard, Fingerprint, Holder,
+    VoucherClaim,
 };
 use farthing_money::{Amount, Timestamp};
 
@@ -84,12 +85,12 @@ pub trait SessionRail: Send + Sync {
         Box::pin(async { Err(SettleError::Unsent) })
     }
 
-    /// Settles what was accepted, by [`Channel::voucher`], and leaves the channel open. Never more than was
-    /// spent where the rail can settle less than a voucher says; see [`SessionRules::captures_spent`].
+    /// Settles by [`Channel::covered`], so that never more is settled than was spent, and leaves the channel
+    /// open.
     ///
     /// # Idempotency
     ///
-    /// As [`SessionRail::open`].
+    /// As [`SessionRail::open`]: what was settled before is found, and not settled again.
     ///
     /// # Errors
     ///
@@ -100,6 +101,21 @@ pub trait SessionRail: Send + Sync {
     ) -> BoxFuture<'a, Result<SettledInAll, SettleError>> {
         let _ = channel;
         Box::pin(async { Err(SettleError::Unsent) })
+    }
+
+    /// The same for many, in as few transactions as the rail can. What comes of each is in its place; one that
+    /// comes to nothing keeps no other from being settled.
+    fn settle_vouchers<'a>(
+        &'a self,
+        channels: &'a [Channel],
+    ) -> BoxFuture<'a, Vec<Result<SettledInAll, SettleError>>> {
+        Box::pin(async move {
+            let mut came = Vec::with_capacity(channels.len());
+            for channel in channels {
+                came.push(self.settle_voucher(channel).await);
+            }
+            came
+        })
     }
 
     /// Settles what was spent and closes the channel, so that the payer gets the rest back. Also answers
@@ -118,6 +134,30 @@ pub trait SessionRail: Send + Sync {
     ) -> BoxFuture<'a, Result<SettledInAll, SettleError>> {
         let _ = channel;
         Box::pin(async { Err(SettleError::Unsent) })
+    }
+
+    /// The same for many, as [`SessionRail::settle_vouchers`].
+    fn close_channels<'a>(
+        &'a self,
+        channels: &'a [Channel],
+    ) -> BoxFuture<'a, Vec<Result<SettledInAll, SettleError>>> {
+        Box::pin(async move {
+            let mut came = Vec::with_capacity(channels.len());
+            for channel in channels {
+                came.push(self.close(channel).await);
+            }
+            came
+        })
+    }
+
+    /// Asks what the rail has told of any channel since this was asked last; nothing where it has to be asked
+    /// about each. Only asks.
+    ///
+    /// # Errors
+    ///
+    /// See [`SettleError`]; nothing is concluded from any of them.
+    fn listen(&self) -> BoxFuture<'_, Result<Option<ChannelsHeard>, SettleError>> {
+        Box::pin(async { Ok(None) })
     }
 
     /// Asks what the rail knows of a channel by now. Only asks.
@@ -236,6 +276,8 @@ pub struct SettledInAll {
 pub enum ChannelFate {
     /// It is there.
     There(ChannelSeen),
+    /// It is there, and more was settled than the book knows of: by this.
+    Settled(ChannelSeen, SettledInAll),
     /// It is closed, whoever asked for it.
     Closed(SettledInAll),
     /// It is not there. Where its opening was never seen, it may still come.

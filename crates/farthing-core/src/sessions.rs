@@ -3,17 +3,10 @@
 //! ```text
 //! presented ─► check (pure) ─► open │ top up │ close   written down, carried out, written down
 //!                          └─► voucher                 a payment like any other, in one record
-//!
-//! channels ─► plan (pure) ─► finish   a deposit that was written down and not heard of again
-//!                        ├─► close    idle, or to be closed, or the payer has asked the rail to
-//!                        └─► follow   ask the rail, so that vouchers may go on being taken
 //! ```
 //!
 //! Whatever is sent here was written down before and can be sent any number of times: the rail finds by the
 //! channel's name what was sent already.
-
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use farthing_ledger::{
     Channel, ChannelError, ChannelFacts, ChannelFigures, ChannelId, ChannelOpening, ChannelState,
@@ -22,20 +15,10 @@ use farthing_ledger::{
 use farthing_money::Timestamp;
 
 use crate::books::{self, Standing};
-use crate::recover::{PAUSE, PAUSE_MAX};
 use crate::{
-    Action, Admission, Ask, ChannelFate, Checked, Opening, Presented, Quote, Refusal, Rejection,
-    SESSION, SessionRail, SessionRules, SettleError, Settled, SettledInAll, Till, TopUp, identity,
+    Action, Admission, Ask, Checked, Opening, Presented, Quote, Refusal, Rejection, SESSION,
+    SessionRail, SettleError, Settled, SettledInAll, Till, TopUp, identity,
 };
-
-#[cfg(test)]
-mod tests;
-
-/// How long whoever began a deposit has it to themselves.
-const GRACE: Duration = Duration::from_secs(5);
-
-/// How many times a rail is asked about a channel within the time after which vouchers stop counting.
-const ASKED_WITHIN: u32 = 4;
 
 /// What was done with a session, for whoever asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -182,7 +165,7 @@ impl Till {
     }
 
     /// Has the rail carry out the deposit that is on its way, if one is.
-    async fn carried_out(
+    pub(crate) async fn carried_out(
         &self,
         rail: &dyn SessionRail,
         channel: Channel,
@@ -362,7 +345,7 @@ impl Till {
         }
     }
 
-    async fn step(&self, step: ChannelStep, now: Timestamp) -> Result<Channel, Refusal> {
+    pub(crate) async fn step(&self, step: ChannelStep, now: Timestamp) -> Result<Channel, Refusal> {
         let channel = step.channel().clone();
         self.store.step(step, now).await.map_err(|error| Refusal::of(channel, error))
     }
@@ -390,167 +373,7 @@ fn challenge_of(presented: &Presented) -> Proof {
     Proof { fingerprint, keep_until: Some(presented.expires_at) }
 }
 
-fn written(settled: Settled, now: Timestamp) -> Settlement {
+pub(crate) fn written(settled: Settled, now: Timestamp) -> Settlement {
     let Settled { reference, cost } = settled;
     Settlement { cost, ..Settlement::new(reference, now) }
-}
-
-// --- tending -----------------------------------------------------------------------------------
-
-/// What looking after channels remembers between two looks.
-#[derive(Clone, Debug, Default)]
-pub struct Tending {
-    idle: Option<Duration>,
-    tried: BTreeMap<ChannelId, (Duration, Timestamp)>,
-    asked: BTreeMap<ChannelId, Timestamp>,
-}
-
-/// What a look came to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tended {
-    /// Deposits that the rail confirmed.
-    pub confirmed: usize,
-    /// Deposits that were given up.
-    pub abandoned: usize,
-    /// Channels that were closed.
-    pub closed: usize,
-    /// Things that came to nothing and will be tried again.
-    pub open: usize,
-}
-
-/// One thing to do about a channel, which can be done any number of times.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Errand<'a> {
-    /// Finish a deposit that was written down and not heard of again.
-    Finish(&'a Channel),
-    /// Close it.
-    Close(&'a Channel),
-    /// Ask the rail what it knows of it.
-    Follow(&'a Channel),
-}
-
-impl Tending {
-    /// Closes channels that were not used for `idle`; none, if nothing is said.
-    pub fn close_after(&mut self, idle: Option<Duration>) {
-        self.idle = idle;
-    }
-
-    /// What is to be done now. Pure.
-    pub fn plan<'a>(
-        &self,
-        channels: &'a [Channel],
-        rules: impl Fn(&str) -> Option<&'static SessionRules>,
-        now: Timestamp,
-    ) -> Vec<Errand<'a>> {
-        let errand = |channel: &'a Channel| {
-            let id = &channel.facts.id;
-            let rules = rules(id.method())?;
-            if self.tried.get(id).is_some_and(|(_, next_at)| *next_at > now) {
-                return None;
-            }
-            let is_idle = self.idle.is_some_and(|idle| channel.used_at.after(idle) <= now);
-            match channel.state {
-                ChannelState::Closing | ChannelState::CloseRequested { .. } => {
-                    Some(Errand::Close(channel))
-                }
-                ChannelState::Opening | ChannelState::Open
-                    if channel.pending.is_some() && channel.used_at.after(GRACE) <= now =>
-                {
-                    Some(Errand::Finish(channel))
-                }
-                ChannelState::Open if is_idle && channel.pending.is_none() => {
-                    Some(Errand::Close(channel))
-                }
-                ChannelState::Open => {
-                    let every = rules.heard_within?.checked_div(ASKED_WITHIN)?;
-                    let asked = self.asked.get(id);
-                    let is_due = asked.is_none_or(|asked| asked.after(every) <= now);
-                    is_due.then_some(Errand::Follow(channel))
-                }
-                ChannelState::Opening | ChannelState::Closed => None,
-            }
-        };
-        channels.iter().filter_map(errand).collect()
-    }
-
-    fn came_to(&mut self, id: &ChannelId, done: bool, now: Timestamp) {
-        if done {
-            self.tried.remove(id);
-            return;
-        }
-        let before = self.tried.get(id).map(|(pause, _)| *pause);
-        let pause = before.map_or(PAUSE, |pause| pause.saturating_mul(2).min(PAUSE_MAX));
-        self.tried.insert(id.clone(), (pause, now.after(pause)));
-    }
-
-    fn keep(&mut self, channels: &[Channel]) {
-        let alive = channels.iter().filter(|it| it.state != ChannelState::Closed);
-        let alive: BTreeSet<_> = alive.map(|it| &it.facts.id).collect();
-        self.tried.retain(|id, _| alive.contains(id));
-        self.asked.retain(|id, _| alive.contains(id));
-    }
-}
-
-impl Till {
-    /// Looks after every channel once: finishes what was begun, closes what is to be closed, and follows
-    /// what rails say.
-    ///
-    /// # Idempotency
-    ///
-    /// Whatever it does was written down before, or is written down and then done; a crash in the middle
-    /// leaves it to the next look.
-    pub async fn tend(&self, tending: &mut Tending, now: Timestamp) -> Tended {
-        let mut tended = Tended::default();
-        // A store that does not answer is asked at the next look.
-        let Ok(channels) = self.store.channels().await else { return tended };
-        tending.keep(&channels);
-        let rules = |method: &str| self.session_rail(method).ok().map(SessionRail::session_rules);
-        for errand in tending.plan(&channels, rules, now) {
-            let (id, done) = match errand {
-                Errand::Finish(channel) => {
-                    let done = self.finish_deposit(channel, &mut tended, now).await;
-                    (&channel.facts.id, done)
-                }
-                Errand::Close(channel) => {
-                    let closed = self.close_channel(&channel.facts.id, now).await;
-                    let done = closed.is_ok_and(|it| it.state == ChannelState::Closed);
-                    tended.closed = tended.closed.saturating_add(usize::from(done));
-                    (&channel.facts.id, done)
-                }
-                Errand::Follow(channel) => {
-                    tending.asked.insert(channel.facts.id.clone(), now);
-                    (&channel.facts.id, self.follow(channel, now).await)
-                }
-            };
-            tending.came_to(id, done, now);
-            tended.open = tended.open.saturating_add(usize::from(!done));
-        }
-        tended
-    }
-
-    async fn finish_deposit(&self, channel: &Channel, tended: &mut Tended, now: Timestamp) -> bool {
-        let Ok(rail) = self.session_rail(channel.facts.id.method()) else { return false };
-        match self.carried_out(rail, channel.clone(), now).await {
-            Ok(_) => tended.confirmed = tended.confirmed.saturating_add(1),
-            Err(Refusal::Declined) => tended.abandoned = tended.abandoned.saturating_add(1),
-            Err(_) => return false,
-        }
-        true
-    }
-
-    /// Asks the rail about a channel and writes down what it says, if that is news.
-    async fn follow(&self, channel: &Channel, now: Timestamp) -> bool {
-        let id = &channel.facts.id;
-        let Ok(rail) = self.session_rail(id.method()) else { return false };
-        let step = match rail.inquire_channel(channel).await {
-            Ok(ChannelFate::There(seen)) => ChannelStep::Note { channel: id.clone(), seen },
-            Ok(ChannelFate::Closed(SettledInAll { atoms, settled })) => {
-                let settlement = written(settled, now);
-                ChannelStep::Closed { channel: id.clone(), settled: atoms, settlement }
-            }
-            // It was there: a node that does not know it any more decides nothing.
-            Ok(ChannelFate::Nowhere) | Err(_) => return false,
-        };
-        self.store.step(step, now).await.is_ok()
-    }
 }

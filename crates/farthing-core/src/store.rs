@@ -1,9 +1,10 @@
 //! The port to memory.
 
 use farthing_ledger::{
-    Channel, ChannelError, ChannelStep, Claim, ClaimError, ClaimRequest, Entry, EntryError,
-    EraseError, Erased, Erasure, Finding, Fingerprint, Outcome, PaymentId, Record, RefundError,
-    RefundId, RefundRequest, RefundStanding, Settlement, TraceId, VoidReason, Work, answer_digest,
+    Channel, ChannelError, ChannelId, ChannelNews, ChannelStep, ChannelsHeard, ChannelsPlace,
+    Claim, ClaimError, ClaimRequest, Entry, EntryError, EraseError, Erased, Erasure, Finding,
+    Fingerprint, Outcome, PaymentId, Record, RefundError, RefundId, RefundRequest, RefundStanding,
+    Settlement, TraceId, VoidReason, Work, answer_digest,
 };
 use farthing_money::Timestamp;
 use http::HeaderMap;
@@ -191,6 +192,26 @@ pub trait Store: Send + Sync {
     ///
     /// [`StoreError`]; it may be asked for again.
     fn channels(&self) -> BoxFuture<'_, Result<Vec<Channel>, StoreError>>;
+
+    /// The channels that have changed since somebody came as far as `since`, and the `named` ones; all that
+    /// are not closed, where nothing is said or remembered. It costs as much as it tells.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; it may be asked for again.
+    fn channel_news(
+        &self,
+        since: Option<ChannelsPlace>,
+        named: Vec<ChannelId>,
+    ) -> BoxFuture<'_, Result<ChannelNews, StoreError>>;
+
+    /// Notes what a rail says of all its channels at once. Nothing of it is written: after a start, each
+    /// channel is to be looked at anew.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; whether it was noted is not known.
+    fn heard_of_channels(&self, heard: ChannelsHeard) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Makes an operator's entry. `true` if it was new, `false` if it had been made before.
     ///

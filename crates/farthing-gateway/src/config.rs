@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use farthing_core::SESSION;
+use farthing_core::{SESSION, Settling};
 use farthing_evidence::{Notary, SecretKey};
 use farthing_gate::{BoundQuery, RateLimit};
 use farthing_ledger::{Capture, Holder, RefundLimit, RefundLimits, Remedy};
@@ -87,6 +87,8 @@ pub struct Config {
     pub session_idle: Duration,
     /// How many streams may wait for vouchers at once.
     pub streams_paused_max: usize,
+    /// When what was taken in a session is settled while it stays open.
+    pub settling: Settling,
     /// How long running requests may take to finish when the gateway stops.
     pub shutdown_grace: Duration,
 }
@@ -486,6 +488,7 @@ impl Reader<'_> {
             refund_limits: self.refund_limits(raw.refunds.as_ref(), &assets)?,
             notary: self.notary(raw)?,
             webhooks: self.webhooks(&raw.webhooks)?,
+            settling: self.settling(&raw.sessions, &assets)?,
             assets,
             rails,
             seller,

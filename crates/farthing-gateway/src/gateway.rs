@@ -6,7 +6,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use farthing_core::{
-    Protocol, Quote, Rail, Recovered, Recovery, SESSION, SessionPrice, Tended, Tending, Till,
+    Protocol, Quote, Rail, Recovered, Recovery, SESSION, SessionPrice, Settling, Tended, Tending,
+    Till,
 };
 use farthing_gate::{
     Body, ClientAddress, Clock, GateBuilder, GateService, PriceTag, Pricing, Streams, SystemClock,
@@ -114,6 +115,7 @@ struct Site {
     rails: Vec<Arc<dyn Rail>>,
     refund_limits: RefundLimits,
     session_idle: Duration,
+    settling: Settling,
     tempo: Option<(Arc<TempoConfig>, TempoRail)>,
 }
 
@@ -344,6 +346,7 @@ impl Site {
             rails,
             refund_limits: config.refund_limits.clone(),
             session_idle: config.session_idle,
+            settling: config.settling.clone(),
             tempo,
         })
     }
@@ -393,7 +396,8 @@ fn tempo_rail(tempo: &TempoConfig, whole: &Config) -> Result<TempoRail, StartErr
     let (nodes, token) = (Arc::clone(rail.nodes()), session.fee_token.clone());
     let (confirmations, wait) = (tempo.confirmations, tempo.settle_timeout);
     let teller = Teller::new(&session.key, nodes, token, confirmations, wait)?;
-    Ok(rail.with_sessions(SessionSettings { escrow: session.escrow, teller }))
+    let settings = SessionSettings { escrow: session.escrow, teller };
+    Ok(rail.with_sessions_forgoing(settings, session.forgone_max.clone()))
 }
 
 fn rails_of<'a>(
@@ -430,15 +434,11 @@ async fn recover(shared: Arc<Shared>, mut stopping: watch::Receiver<bool>) {
             shared.metrics.recovered(&found);
             tell(&found);
             tending.close_after(Some(site.session_idle));
+            tending.settle(&site.settling);
             let tended = till.tend(&mut tending, SystemClock.now()).await;
             shared.metrics.tended(&tended);
-            if tended != Tended::default() {
-                let Tended { confirmed, abandoned, closed, open } = tended;
-                tracing::info!(confirmed, abandoned, closed, open, "looked after sessions");
-            }
-            if let Ok(channels) = till.store.channels().await {
-                shared.metrics.sessions(&channels);
-            }
+            shared.metrics.sessions(tending.tally());
+            tell_tended(&tended);
         }
         let stopped = stopping.wait_for(|stop| *stop);
         if tokio::time::timeout(RECOVERED, stopped).await.is_ok() {
@@ -465,6 +465,20 @@ fn tell(found: &Recovered) {
     );
     for (payment, refusal) in owed {
         tracing::warn!(%payment, %refusal, "money that is owed back could not be given back");
+    }
+}
+
+/// What was done about sessions, for the log.
+fn tell_tended(tended: &Tended) {
+    let Tended { confirmed, abandoned, settled, closed, open, refused, overdue, .. } = tended;
+    if [confirmed, abandoned, settled, closed, open].into_iter().any(|count| *count > 0) {
+        tracing::info!(confirmed, abandoned, settled, closed, open, "looked after sessions");
+    }
+    for channel in refused {
+        tracing::warn!(%channel, "the rail would not settle a session's voucher, or not close it");
+    }
+    for channel in overdue {
+        tracing::error!(%channel, "a session is not closed yet, and what is not settled may be lost");
     }
 }
 

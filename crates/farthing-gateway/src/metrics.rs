@@ -1,12 +1,10 @@
 //! What is counted.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use farthing_core::{Recovered, Tended};
+use farthing_core::{Recovered, Tally, Tended};
 use farthing_gate::{Clock as _, Decision, Observer, StreamEnd, SystemClock, Verdict};
-use farthing_ledger::{Channel, ChannelState};
 use farthing_meter::{End, Summary};
 use farthing_rail_tempo::TempoRail;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -91,11 +89,18 @@ struct ByState {
     state: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByMethod {
+    method: String,
+}
+
 /// What is counted of sessions.
 #[derive(Default)]
 struct Sessions {
     by_state: Family<ByState, Gauge>,
     refundable: Family<ByAsset, Gauge<u64, AtomicU64>>,
+    owed: Family<ByAsset, Gauge<u64, AtomicU64>>,
+    overdue: Family<ByMethod, Gauge>,
     tended: Family<ByOutcome, Counter>,
 }
 
@@ -105,6 +110,10 @@ impl Sessions {
         registry.register("sessions", help, self.by_state.clone());
         let help = "What of sessions' deposits was neither spent nor given back, in atoms";
         registry.register("sessions_refundable_atoms", help, self.refundable.clone());
+        let help = "What was spent in sessions and is not settled on the rail, in atoms";
+        registry.register("sessions_owed_atoms", help, self.owed.clone());
+        let help = "Sessions that are to be closed and are late: what is not settled may be lost";
+        registry.register("sessions_overdue", help, self.overdue.clone());
         let help = "What was done about sessions beside requests, by what became of it";
         registry.register("sessions_tended", help, self.tended.clone());
     }
@@ -321,6 +330,7 @@ impl Metrics {
         for (outcome, count) in [
             ("confirmed", tended.confirmed),
             ("abandoned", tended.abandoned),
+            ("settled", tended.settled),
             ("closed", tended.closed),
             ("in_vain", tended.open),
         ] {
@@ -330,26 +340,25 @@ impl Metrics {
     }
 
     /// Where sessions stand.
-    pub(crate) fn sessions(&self, channels: &[Channel]) {
-        let mut counts = BTreeMap::<(&str, &'static str), i64>::new();
-        let mut atoms = BTreeMap::<(&str, &str), u128>::new();
-        for channel in channels.iter().filter(|it| it.state != ChannelState::Closed) {
-            let method = channel.facts.id.method();
-            let count = counts.entry((method, channel.state.name())).or_default();
-            *count = count.saturating_add(1);
-            let sum = atoms.entry((method, channel.facts.asset.as_str())).or_default();
-            *sum = sum.saturating_add(channel.refundable());
+    pub(crate) fn sessions(&self, tally: &Tally) {
+        let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        for ((method, state), number) in &tally.sessions {
+            let labels = ByState { method: method.clone(), state };
+            self.sessions.by_state.get_or_create(&labels).set(count(*number));
         }
-        self.sessions.by_state.clear();
-        for ((method, state), count) in counts {
-            let labels = ByState { method: method.to_owned(), state };
-            self.sessions.by_state.get_or_create(&labels).set(count);
+        for method in tally.sessions.keys().map(|(method, _)| method) {
+            let number = tally.overdue.get(method).copied().unwrap_or(0);
+            let labels = ByMethod { method: method.clone() };
+            self.sessions.overdue.get_or_create(&labels).set(count(number));
         }
-        self.sessions.refundable.clear();
-        for ((method, asset), sum) in atoms {
-            let labels = ByAsset { asset: asset.to_owned(), method: method.to_owned() };
-            let sum = u64::try_from(sum).unwrap_or(u64::MAX);
-            self.sessions.refundable.get_or_create(&labels).set(sum);
+        for (family, sums) in
+            [(&self.sessions.refundable, &tally.refundable), (&self.sessions.owed, &tally.owed)]
+        {
+            for ((method, asset), sum) in sums {
+                let labels = ByAsset { asset: asset.to_string(), method: method.clone() };
+                let sum = u64::try_from(*sum).unwrap_or(u64::MAX);
+                family.get_or_create(&labels).set(sum);
+            }
         }
     }
 

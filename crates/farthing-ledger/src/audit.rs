@@ -40,6 +40,8 @@ pub struct Audit {
     pub missing: u64,
     /// How many of those delivered were paid out to their sellers.
     pub paid_out: u64,
+    /// How many sessions are to be closed and are late.
+    pub sessions_overdue: u64,
     /// Debits and credits of each asset; equal, or the journal is not sound.
     pub totals: BTreeMap<AssetId, (Amount, Amount)>,
     /// Every account's balance.
@@ -224,6 +226,7 @@ impl Auditor {
             claimed: u64::try_from(self.payments.len()).unwrap_or(u64::MAX),
             pending: count(|it| it.pay == Pay::Held),
             voided: count(|it| it.pay == Pay::Voided),
+            sessions_overdue: self.channels.overdue(),
             undelivered: count(|it| matches!(it.delivery, Delivery::Owed | Delivery::Failed)),
             delivered: count(|it| it.delivery == Delivery::Delivered),
             refunded: count(|it| {

@@ -19,7 +19,7 @@ mod matching;
 mod payouts;
 mod refunds;
 
-use channels::{Channels, Heard};
+use channels::{Changes, Channels, Heard};
 pub(crate) use erasing::Sought;
 pub use matching::Expected;
 use matching::Unmatched;
@@ -309,6 +309,7 @@ pub struct Book {
     payouts_held: BTreeSet<PaymentId>,
     channels: Channels,
     heard: Heard,
+    changes: Changes,
 }
 
 /// A payment that is not finished, or was delivered not long ago.
@@ -687,7 +688,7 @@ impl Book {
         if let Event::Refunded { refund, .. } = &record.event {
             self.refunds.count(&refund.amount, record.at);
         }
-        self.follow_channels(record.at, &record.event, &record.transfers);
+        self.follow_channels((record.seq, record.at), &record.event, &record.transfers);
         self.seq = record.seq;
         Ok(())
     }
@@ -1167,8 +1168,8 @@ impl Book {
         event: Event,
         transfers: Vec<Transfer>,
     ) -> Record {
-        self.follow_channels(now, &event, &transfers);
         self.seq = self.seq.saturating_add(1);
+        self.follow_channels((self.seq, now), &event, &transfers);
         Record { seq: self.seq, at: now, trace, event, transfers }
     }
 }

@@ -16,6 +16,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use farthing_money::{AssetId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -171,6 +172,17 @@ pub struct Voucher {
     pub signature: Box<str>,
 }
 
+/// What is remembered of a voucher that was accepted before the highest one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EarlierVoucher {
+    /// How much in all, in atoms.
+    #[serde(with = "atoms_text")]
+    pub cumulative: u128,
+    /// See [`Voucher::signature`].
+    pub signature: Box<str>,
+}
+
 /// A voucher whose signature holds, and what it was signed for: the book decides whether that is what its
 /// channel is for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -295,6 +307,11 @@ pub enum ChannelStep {
         /// The rail's word.
         settlement: Settlement,
     },
+    /// Notes that a channel that is to be closed is not, and that time is running out.
+    Overdue {
+        /// The channel.
+        channel: ChannelId,
+    },
     /// Closes it: no voucher counts from here on. Where the book itself is the rail, what is left goes back
     /// in the same moment; elsewhere the rail is to be told.
     Close {
@@ -327,6 +344,7 @@ impl ChannelStep {
             Self::TopUp { channel, .. }
             | Self::Confirm { channel, .. }
             | Self::Abandon { channel }
+            | Self::Overdue { channel }
             | Self::Take { channel, .. }
             | Self::Return { channel, .. }
             | Self::Note { channel, .. }
@@ -412,12 +430,45 @@ pub struct Channel {
     pub returned: u128,
     /// The highest voucher.
     pub voucher: Option<Voucher>,
+    /// Some of those before it, the lowest first, where a rail settles what one of them says. Bounded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<EarlierVoucher>,
     /// The deposit that is on its way, if one is.
     pub pending: Option<PendingDeposit>,
     /// When it was opened.
     pub opened_at: Timestamp,
     /// When it was last used, or topped up.
     pub used_at: Timestamp,
+    /// Since when more was taken than was settled, where a rail settles it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owed_since: Option<Timestamp>,
+    /// Its closing, from when somebody has asked for it until it is closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closing: Option<Closing>,
+}
+
+/// A close that was asked for and is not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Closing {
+    /// Since when.
+    pub since: Timestamp,
+    /// From when on the payer may take back what is not settled, where the payer has asked the rail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// Whether it was noted that time is running out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_overdue: bool,
+}
+
+impl Closing {
+    /// From when on it is late: half of the time that the payer has to wait, and never more than `patience`.
+    #[must_use]
+    pub fn late_at(&self, patience: Duration) -> Timestamp {
+        let whole = self.until.map(|until| until.since(self.since));
+        let half = whole.and_then(|whole| whole.checked_div(2));
+        self.since.after(half.map_or(patience, |half| half.min(patience)))
+    }
 }
 
 /// A deposit that the rail has not confirmed.
@@ -455,6 +506,48 @@ impl Channel {
         }
     }
 
+    /// The highest voucher that was kept and says no more than was taken: settling by it takes nothing that
+    /// was not earned.
+    #[must_use]
+    pub fn covered(&self) -> Option<Voucher> {
+        self.vouchers().rfind(|(cumulative, _)| *cumulative <= self.spent).map(self.as_one())
+    }
+
+    /// The lowest voucher that was kept and says no less than was taken: what it says beyond that, the payer
+    /// has authorised and not used.
+    #[must_use]
+    pub fn covering(&self) -> Option<Voucher> {
+        self.vouchers().find(|(cumulative, _)| *cumulative >= self.spent).map(self.as_one())
+    }
+
+    /// How much could be settled now without taking what was not earned, in atoms.
+    #[must_use]
+    pub fn due(&self) -> u128 {
+        let mut vouchers = self.vouchers().map(|(cumulative, _)| cumulative);
+        let covered = vouchers.rfind(|it| *it <= self.spent);
+        covered.unwrap_or(0).saturating_sub(self.settled)
+    }
+
+    /// How much was taken and is not settled, where a rail settles it, in atoms.
+    #[must_use]
+    pub const fn owed(&self) -> u128 {
+        if self.facts.cash.is_some() { self.spent.saturating_sub(self.settled) } else { 0 }
+    }
+
+    /// Every voucher that was kept, the lowest first.
+    fn vouchers(&self) -> impl DoubleEndedIterator<Item = (u128, &str)> {
+        let earlier = self.earlier.iter().map(|it| (it.cumulative, &*it.signature));
+        earlier.chain(self.voucher.iter().map(|it| (it.cumulative, &*it.signature)))
+    }
+
+    fn as_one(&self) -> impl Fn((u128, &str)) -> Voucher {
+        |(cumulative, signature)| Voucher {
+            channel: self.facts.id.clone(),
+            cumulative,
+            signature: signature.into(),
+        }
+    }
+
     /// Where it stands, in figures, to somebody who wants to take `atoms` with a voucher that advances by
     /// at least `delta_min`.
     #[must_use]
@@ -468,6 +561,40 @@ impl Channel {
             deposit: self.deposit,
         }
     }
+}
+
+/// What has changed of a book's channels since somebody last asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelNews {
+    /// Those that have changed, and those that were asked for by name, as they stand now.
+    pub channels: Vec<Channel>,
+    /// Whether these are all that are not closed: nobody knows what has changed since then.
+    pub is_all: bool,
+    /// Up to where they are told.
+    pub until: ChannelsPlace,
+}
+
+/// How far somebody has come who follows a book's channels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChannelsPlace {
+    /// The life of the book: nothing is remembered into the next one.
+    pub epoch: u64,
+    /// The place in its journal.
+    pub seq: u64,
+}
+
+/// What a rail tells of all its channels at once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelsHeard {
+    /// The payment method.
+    pub method: String,
+    /// When the rail said so.
+    pub at: Timestamp,
+    /// Those of which it told something: they are as good as not heard of until somebody has looked.
+    pub told: Vec<ChannelId>,
+    /// Whether nothing that was heard before counts any more, of any of them.
+    pub anew: bool,
 }
 
 /// What a payer needs to know to go on.
@@ -544,6 +671,8 @@ pub enum ChannelEvent {
     },
     /// The payer has thought better of it.
     CloseCancelled,
+    /// It is to be closed and is not, and time is running out.
+    CloseOverdue,
     /// What was accepted was settled on the rail.
     Settled {
         /// How much in all, in atoms.

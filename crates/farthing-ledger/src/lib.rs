@@ -51,7 +51,8 @@ pub use book::{
 };
 pub use channel::{
     Channel, ChannelDeposit, ChannelError, ChannelEvent, ChannelFacts, ChannelFigures, ChannelId,
-    ChannelOpening, ChannelSeen, ChannelState, ChannelStep, PendingDeposit, Voucher, VoucherClaim,
+    ChannelNews, ChannelOpening, ChannelSeen, ChannelState, ChannelStep, ChannelsHeard,
+    ChannelsPlace, Closing, EarlierVoucher, PendingDeposit, Voucher, VoucherClaim,
 };
 pub use erase::{
     ERASED, ERASED_ROWS_MAX, EraseError, Erased, ErasedRow, Erasure, ErasureKey, Leaves, Plan,

@@ -289,6 +289,7 @@ fn channel_sentence(step: &ChannelEvent) -> String {
             format!("the payer has asked the rail to close, from {until} on")
         }
         ChannelEvent::CloseCancelled => "the payer has thought better of closing".to_owned(),
+        ChannelEvent::CloseOverdue => "session is not closed yet, and time runs out".to_owned(),
         ChannelEvent::Settled { settled, settlement } => match settlement {
             Some(it) => format!("{settled} settled in all, reference {}", it.reference),
             None => format!("{settled} settled in all, as the rail says"),

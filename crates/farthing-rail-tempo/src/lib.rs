@@ -168,7 +168,19 @@ impl TempoRail {
     /// The same, and payments in sessions.
     #[must_use]
     pub fn with_sessions(self, settings: SessionSettings) -> Self {
-        let sessions = Sessions::new(&self.nodes, &self.settings, settings);
+        self.with_sessions_forgoing(settings, Vec::new())
+    }
+
+    /// The same, of a seller who forgoes a little at a close: up to so much of what was spent, by asset,
+    /// where no voucher says exactly that and the escrow pays whatever a voucher says. Beyond it, the next
+    /// voucher is taken, and what it says beyond what was spent is the payer's credit on the books.
+    #[must_use]
+    pub fn with_sessions_forgoing(
+        self,
+        settings: SessionSettings,
+        forgone_max: Vec<Amount>,
+    ) -> Self {
+        let sessions = Sessions::new(&self.nodes, &self.settings, settings).forgoing(forgone_max);
         Self { sessions: Some(Arc::new(sessions)), ..self }
     }
 

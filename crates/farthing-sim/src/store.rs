@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use farthing_core::{Answer, BoxFuture, Ordered, Store, StoreError};
 use farthing_ledger::{
-    Book, Channel, ChannelError, ChannelStep, Claim, ClaimError, ClaimRequest, Entry, EntryError,
-    EraseError, Erased, Erasure, Finding, Fingerprint, Outcome, PaymentId, Record, RefundError,
-    RefundId, RefundRequest, Settlement, TraceId, VoidReason, Work, claimed_proofs,
+    Book, Channel, ChannelError, ChannelId, ChannelNews, ChannelStep, ChannelsHeard, ChannelsPlace,
+    Claim, ClaimError, ClaimRequest, Entry, EntryError, EraseError, Erased, Erasure, Finding,
+    Fingerprint, Outcome, PaymentId, Record, RefundError, RefundId, RefundRequest, Settlement,
+    TraceId, VoidReason, Work, claimed_proofs,
 };
 use farthing_money::Timestamp;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
@@ -271,6 +272,18 @@ impl Store for SimStore {
 
     fn channels(&self) -> BoxFuture<'_, Result<Vec<Channel>, StoreError>> {
         Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn channel_news(
+        &self,
+        _: Option<ChannelsPlace>,
+        _: Vec<ChannelId>,
+    ) -> BoxFuture<'_, Result<ChannelNews, StoreError>> {
+        Box::pin(async { Ok(ChannelNews::default()) })
+    }
+
+    fn heard_of_channels(&self, _: ChannelsHeard) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async { Ok(()) })
     }
 
     fn enter(&self, entry: Entry, now: Timestamp) -> BoxFuture<'_, Result<bool, EntryError>> {

@@ -12,10 +12,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use farthing_core::{Answer, BoxFuture, Ordered, Store, StoreError};
 use farthing_ledger::merkle::Tree;
 use farthing_ledger::{
-    Book, Channel, ChannelError, ChannelStep, Claim, ClaimError, ClaimRequest, Cold, Entry,
-    EntryError, EraseError, Erased, Erasure, Finding, Fingerprint, Leaves, Outcome, PaymentId,
-    Proof, Record, RefundError, RefundId, RefundRequest, Seal, Sealer, Settlement, Survey, TraceId,
-    VoidReason, Work, claimed_proofs,
+    Book, Channel, ChannelError, ChannelId, ChannelNews, ChannelStep, ChannelsHeard, ChannelsPlace,
+    Claim, ClaimError, ClaimRequest, Cold, Entry, EntryError, EraseError, Erased, Erasure, Finding,
+    Fingerprint, Leaves, Outcome, PaymentId, Proof, Record, RefundError, RefundId, RefundRequest,
+    Seal, Sealer, Settlement, Survey, TraceId, VoidReason, Work, claimed_proofs,
 };
 use farthing_money::Timestamp;
 
@@ -334,6 +334,19 @@ impl Store for MemoryStore {
 
     fn channels(&self) -> BoxFuture<'_, Result<Vec<Channel>, StoreError>> {
         Box::pin(async move { Ok(lock(&self.state).book.channels().cloned().collect()) })
+    }
+
+    fn channel_news(
+        &self,
+        since: Option<ChannelsPlace>,
+        named: Vec<ChannelId>,
+    ) -> BoxFuture<'_, Result<ChannelNews, StoreError>> {
+        Box::pin(async move { Ok(lock(&self.state).book.channel_news(since, &named)) })
+    }
+
+    fn heard_of_channels(&self, heard: ChannelsHeard) -> BoxFuture<'_, Result<(), StoreError>> {
+        lock(&self.state).book.heard_of_channels(&heard);
+        Box::pin(async { Ok(()) })
     }
 
     fn take_up(&self, payment: PaymentId) -> BoxFuture<'_, Result<bool, StoreError>> {

@@ -221,6 +221,8 @@ impl Shared {
             | Ask::TakeUp(_)
             | Ask::Step(..)
             | Ask::Channels
+            | Ask::ChannelNews(..)
+            | Ask::HeardOfChannels(_)
             | Ask::Note(..)
             | Ask::Erase(..) => false,
         }

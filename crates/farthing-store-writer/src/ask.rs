@@ -2,9 +2,10 @@
 
 use farthing_core::Answer;
 use farthing_ledger::{
-    Channel, ChannelError, ChannelStep, Claim, ClaimError, ClaimRequest, Entry, EntryError,
-    EraseError, Erased, Erasure, Finding, Fingerprint, Outcome, PaymentId, RefundError, RefundId,
-    RefundRequest, RefundStanding, Settlement, VoidReason, Work,
+    Channel, ChannelError, ChannelId, ChannelNews, ChannelStep, ChannelsHeard, ChannelsPlace,
+    Claim, ClaimError, ClaimRequest, Entry, EntryError, EraseError, Erased, Erasure, Finding,
+    Fingerprint, Outcome, PaymentId, RefundError, RefundId, RefundRequest, RefundStanding,
+    Settlement, VoidReason, Work,
 };
 use farthing_money::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -55,6 +56,10 @@ pub enum Ask {
     Step(Box<ChannelStep>, Timestamp),
     /// Asks for the channels; answered by [`Said::Channels`].
     Channels,
+    /// Asks for those that have changed, and those that are named; answered by [`Said::ChannelNews`].
+    ChannelNews(Option<ChannelsPlace>, Vec<ChannelId>),
+    /// Notes what a rail says of all its channels; answered by [`Said::Done`].
+    HeardOfChannels(Box<ChannelsHeard>),
     /// Notes a text under a name, beside the book; answered by [`Said::Done`].
     Note(String, String),
     /// Erases personal data; answered by [`Said::Erased`].
@@ -96,6 +101,8 @@ impl Ask {
             | Self::Reconcile(..)
             | Self::Step(..)
             | Self::Channels
+            | Self::ChannelNews(..)
+            | Self::HeardOfChannels(_)
             | Self::Note(..)
             | Self::Erase(..) => None,
         }
@@ -122,6 +129,8 @@ impl Ask {
             | Self::Reconcile(..)
             | Self::Step(..)
             | Self::Channels
+            | Self::ChannelNews(..)
+            | Self::HeardOfChannels(_)
             | Self::Note(..)
             | Self::Erase(..)
             | Self::TakeUp(_) => None,
@@ -143,6 +152,8 @@ impl Ask {
             | Self::VoidRefund(..)
             | Self::Reconcile(..)
             | Self::Channels
+            | Self::ChannelNews(..)
+            | Self::HeardOfChannels(_)
             | Self::Note(..) => true,
             // What is taken for an answer is taken each time; every other step is made once.
             Self::Step(step, _) => !matches!(**step, ChannelStep::Take { .. }),
@@ -181,6 +192,8 @@ pub enum Said {
     Channel(Result<Box<Channel>, ChannelError>),
     /// The channels that are not closed, and those closed last.
     Channels(Vec<Channel>),
+    /// What has changed.
+    ChannelNews(Box<ChannelNews>),
     /// Whether an entry was new.
     Entered(Result<bool, EntryError>),
     /// How much was erased.
@@ -219,6 +232,7 @@ impl Said {
             | Self::Refund(_)
             | Self::Channel(_)
             | Self::Channels(_)
+            | Self::ChannelNews(_)
             | Self::Entered(_)
             | Self::Erased(_) => false,
         }

@@ -230,7 +230,7 @@ macro_rules! store_that_asks {
         const _: () = {
             use ::farthing_core::{Answer, BoxFuture, Ordered, Store, StoreError};
             use ::farthing_ledger::{
-                Claim, ClaimError, ClaimRequest, Entry, EntryError, EraseError, Erased, Erasure, Finding, Fingerprint, Outcome, PaymentId, Record, RefundError, RefundId, RefundRequest, Settlement, TraceId, Channel, ChannelError, ChannelStep,
+                Claim, ClaimError, ClaimRequest, Entry, EntryError, EraseError, Erased, Erasure, Finding, Fingerprint, Outcome, PaymentId, Record, RefundError, RefundId, RefundRequest, Settlement, TraceId, Channel, ChannelError, ChannelId, ChannelNews, ChannelStep, ChannelsHeard, ChannelsPlace,
                 VoidReason, Work,
             };
             use ::farthing_money::Timestamp;
@@ -385,6 +385,23 @@ macro_rules! store_that_asks {
                 fn channels(&self) -> BoxFuture<'_, Result<Vec<Channel>, StoreError>> {
                     asked!(self, Ask::Channels,
                         Said::Channels(channels) => Ok(channels), StoreError)
+                }
+
+                fn channel_news(
+                    &self,
+                    since: Option<ChannelsPlace>,
+                    named: Vec<ChannelId>,
+                ) -> BoxFuture<'_, Result<ChannelNews, StoreError>> {
+                    asked!(self, Ask::ChannelNews(since, named),
+                        Said::ChannelNews(news) => Ok(*news), StoreError)
+                }
+
+                fn heard_of_channels(
+                    &self,
+                    heard: ChannelsHeard,
+                ) -> BoxFuture<'_, Result<(), StoreError>> {
+                    asked!(self, Ask::HeardOfChannels(Box::new(heard)),
+                        Said::Done => Ok(()), StoreError)
                 }
 
                 fn enter(

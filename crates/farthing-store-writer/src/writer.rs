@@ -332,6 +332,13 @@ impl<J: Journal> Writer<J> {
                 }))
             }
             Ask::Channels => Said::Channels(book.channels().cloned().collect()),
+            Ask::ChannelNews(since, named) => {
+                Said::ChannelNews(Box::new(book.channel_news(since, &named)))
+            }
+            Ask::HeardOfChannels(heard) => {
+                book.heard_of_channels(&heard);
+                Said::Done
+            }
             Ask::Reconcile(payment, finding, now) => {
                 batch.extend(book.reconcile(payment, finding, now));
                 Said::Done
@@ -444,6 +451,7 @@ fn asked_about(ask: &Ask) -> Vec<Proof> {
                 | ChannelStep::Take { .. }
                 | ChannelStep::Return { .. }
                 | ChannelStep::Note { .. }
+                | ChannelStep::Overdue { .. }
                 | ChannelStep::Settle { .. }
                 | ChannelStep::Close { .. }
                 | ChannelStep::Closed { .. } => &[],
@@ -466,6 +474,8 @@ fn asked_about(ask: &Ask) -> Vec<Proof> {
         | Ask::Reconcile(..)
         | Ask::TakeUp(_)
         | Ask::Channels
+        | Ask::ChannelNews(..)
+        | Ask::HeardOfChannels(_)
         | Ask::Note(..) => Vec::new(),
     }
 }

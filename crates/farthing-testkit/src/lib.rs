@@ -22,3 +22,4 @@ pub mod killed;
 pub mod postgres;
 pub mod rail;
 pub mod store;
+pub mod vault;

@@ -196,7 +196,7 @@ pub fn rail_purchase(name: &str, atoms: u128) -> ClaimRequest {
     request
 }
 
-fn challenge(name: &str) -> Fingerprint {
+pub(crate) fn challenge(name: &str) -> Fingerprint {
     Fingerprint::of("challenge", &[b"mpp", name.as_bytes()])
 }
 
@@ -212,7 +212,13 @@ pub fn payment(name: &str) -> PaymentId {
     PaymentId::of(&challenge(name))
 }
 
-fn asset() -> AssetId {
+/// What is paid in these stories.
+///
+/// # Panics
+///
+/// Never: its name is one.
+#[must_use]
+pub fn asset() -> AssetId {
     AssetId::new("usd").unwrap()
 }
 
@@ -220,7 +226,7 @@ fn usd(atoms: u128) -> Amount {
     Amount::new(asset(), atoms)
 }
 
-fn holder(name: &str) -> Holder {
+pub(crate) fn holder(name: &str) -> Holder {
     Holder::new(name).unwrap()
 }
 

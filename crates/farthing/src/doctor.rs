@@ -282,6 +282,13 @@ fn sound(store: &StoreConfig, running: bool, found: &mut Findings) {
     if open > 0 {
         found.odd("store", format_args!("{open} payments are not finished {at}"));
     }
+    let late = audit.sessions_overdue;
+    if late > 0 {
+        found.ill(
+            "sessions",
+            format_args!("{late} are to be closed and are late {at}; see the log"),
+        );
+    }
 }
 
 /// How long this disk takes to keep a few bytes for certain.

@@ -550,6 +550,18 @@ impl Store for FakeStore {
         Box::pin(async { Ok(Vec::new()) })
     }
 
+    fn channel_news(
+        &self,
+        _: Option<ChannelsPlace>,
+        _: Vec<ChannelId>,
+    ) -> BoxFuture<'_, Result<ChannelNews, StoreError>> {
+        Box::pin(async { Ok(ChannelNews::default()) })
+    }
+
+    fn heard_of_channels(&self, _: ChannelsHeard) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async { Ok(()) })
+    }
+
     fn take_up(&self, _: PaymentId) -> BoxFuture<'_, Result<bool, StoreError>> {
         Box::pin(async { Ok(false) })
     }

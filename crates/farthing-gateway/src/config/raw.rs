@@ -115,6 +115,7 @@ pub(super) struct Session {
     pub(super) escrow: Option<Spanned<String>>,
     pub(super) key: Spanned<String>,
     pub(super) fee_asset: Spanned<String>,
+    pub(super) forgone_max: Option<Spanned<Price>>,
 }
 
 #[derive(PartialEq, Deserialize)]
@@ -257,6 +258,11 @@ pub(super) struct Streams {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Sessions {
     pub(super) idle_s: Option<u64>,
+    pub(super) settle_above: Option<Spanned<Price>>,
+    pub(super) settle_after_s: Option<u64>,
+    pub(super) settle_at_percent: Option<Spanned<u8>>,
+    pub(super) settle_min: Option<Spanned<Price>>,
+    pub(super) settle_at_once: Option<Spanned<usize>>,
 }
 
 #[derive(Deserialize)]
@@ -282,7 +288,7 @@ pub(super) struct Webhook {
 }
 
 /// A value with alternatives is spanned whole: serde tries them on a copy, which has no places.
-#[derive(Deserialize)]
+#[derive(PartialEq, Deserialize)]
 #[serde(
     untagged,
     expecting = "an amount is a number and an asset, like \"0.25 usd\", or a list of such"

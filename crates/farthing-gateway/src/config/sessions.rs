@@ -1,15 +1,20 @@
 //! Sessions, as the configuration has them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use farthing_core::SESSION;
-use farthing_money::{Amount, Assets};
+use farthing_core::{SESSION, Settling};
+use farthing_money::{Amount, AssetId, Assets};
 use toml::Spanned;
 
 use super::{Read, Reader, raw};
 
 /// The longest name of what is counted, in bytes.
 const UNIT_BYTES_MAX: usize = 32;
+
+/// How long something may be owed before it is settled, unless the seller says otherwise: a day.
+const SETTLE_AFTER_S: u64 = 86_400;
 
 /// How a route can be paid for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +69,35 @@ impl Reader<'_> {
             (false, None) => None,
         };
         Ok(Intents { charge: named("charge"), session })
+    }
+
+    /// When sessions are settled that stay open.
+    pub(super) fn settling(&self, raw: &raw::Sessions, assets: &Assets) -> Read<Settling> {
+        let atoms = |price: &Option<Spanned<raw::Price>>| -> Read<BTreeMap<AssetId, u128>> {
+            let Some(raw) = price else { return Ok(BTreeMap::new()) };
+            let amounts = self.prices(raw, assets)?;
+            if amounts.iter().any(Amount::is_zero) {
+                return Err(self.fault(raw, "an amount to settle is more than nothing"));
+            }
+            Ok(amounts.into_iter().map(|it| (it.asset().clone(), it.atoms())).collect())
+        };
+        let percent = raw.settle_at_percent.as_ref();
+        if let Some(percent) = percent.filter(|it| !(1..=100).contains(it.get_ref())) {
+            return Err(self.fault(percent, "a share of the deposit is 1 to 100 percent"));
+        }
+        let at_once = raw.settle_at_once.as_ref();
+        if let Some(at_once) = at_once.filter(|it| !(1..=1_000).contains(it.get_ref())) {
+            return Err(self.fault(at_once, "1 to 1000 sessions are settled at once"));
+        }
+        // Nothing is settled by its age where that is nothing.
+        let after_s = raw.settle_after_s.unwrap_or(SETTLE_AFTER_S);
+        Ok(Settling {
+            above: atoms(&raw.settle_above)?,
+            after: (after_s > 0).then(|| Duration::from_secs(after_s)),
+            at_percent: percent.map(|it| *it.get_ref()),
+            min: atoms(&raw.settle_min)?,
+            at_once: at_once.map_or(Settling::default().at_once, |it| *it.get_ref()),
+        })
     }
 
     fn session(&self, raw: &raw::RouteSession, assets: &Assets) -> Read<SessionConfig> {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use farthing_ledger::Holder;
-use farthing_money::{Asset, AssetId, Assets};
+use farthing_money::{Amount, Asset, AssetId, Assets};
 use farthing_rail_tempo::session::{Escrow, Family, RESERVE};
 use farthing_rail_tempo::{
     Address, MalformedAddress, Split, SponsorLimits, Token, Tokens, Url, parse_node,
@@ -19,6 +19,9 @@ const DAY: Duration = Duration::from_hours(24);
 
 /// What a sponsor pays for one payment unless the seller says otherwise, in hundredths of the asset.
 const PER_PAYMENT_MAX: &str = "0.05";
+
+/// What is forgone at a close so as not to take more than was spent, unless the seller says otherwise.
+const FORGONE_MAX: &str = "0.01";
 
 /// The most splits of one charge.
 const SPLITS_MAX: usize = 10;
@@ -62,6 +65,9 @@ pub struct TempoSessionConfig {
     pub key: Zeroizing<[u8; 32]>,
     /// What that account pays the network's fees in.
     pub fee_token: Token,
+    /// How much of what was spent is forgone at a close, at most, by asset: where no voucher says exactly
+    /// that, and the escrow pays whatever a voucher says.
+    pub forgone_max: Vec<Amount>,
 }
 
 /// Who pays the network's fees.
@@ -109,8 +115,7 @@ impl Reader<'_> {
         };
         let tokens = Tokens::new(tokens.iter().map(token).collect::<Read<_>>()?);
         let sponsor = rail.sponsor.as_ref().map(|sponsor| self.sponsor(sponsor, &tokens));
-        let session =
-            rail.session.as_ref().map(|session| self.tempo_session(session, raw, &tokens));
+        let session = rail.session.as_ref().map(|it| self.tempo_session(it, raw, &tokens, assets));
         let push = rail.push.unwrap_or(false);
         if let Some(sponsor) = rail.sponsor.as_ref().filter(|_| push) {
             let what = "a payment that a buyer sends has its fee paid: push or sponsor, not both";
@@ -139,6 +144,7 @@ impl Reader<'_> {
         raw: &Spanned<raw::Session>,
         rail: &Spanned<raw::Rail>,
         tokens: &Tokens,
+        assets: &Assets,
     ) -> Read<TempoSessionConfig> {
         let session = raw.get_ref();
         let missing = || self.fault(rail, "the tempo rail needs chain_id");
@@ -158,7 +164,11 @@ impl Reader<'_> {
         let name = &session.fee_asset;
         let token = AssetId::new(name.get_ref()).ok().and_then(|id| tokens.named(&id));
         let token = token.ok_or_else(|| self.fault(name, "fees are paid in one of the tokens"))?;
-        Ok(TempoSessionConfig { escrow, key, fee_token: token.clone() })
+        let forgone_max = match &session.forgone_max {
+            Some(amounts) => self.prices(amounts, assets)?,
+            None => tokens.iter().filter_map(|it| it.asset.parse(FORGONE_MAX).ok()).collect(),
+        };
+        Ok(TempoSessionConfig { escrow, key, fee_token: token.clone(), forgone_max })
     }
 
     fn sponsor(&self, raw: &Spanned<raw::Sponsor>, tokens: &Tokens) -> Read<SponsorConfig> {

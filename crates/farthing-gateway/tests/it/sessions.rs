@@ -307,7 +307,8 @@ async fn b_04_a_session_is_for_one_seller() {
     assert_eq!(customer.pay("GET /cheap/a", 3).await.status, 200, "the control");
 }
 
-/// S-04, S-08, S-06, S-03: within the deposit; closed for good; never more than was spent.
+/// S-04, S-08, S-06, S-03, D-06: within the deposit, which is not of dust; closed for good; never more than was
+/// spent.
 #[tokio::test(flavor = "multi_thread")]
 async fn s_04_a_session_stays_within_its_deposit_and_ends() {
     let shop = Shop::open_with("", ROUTES).await;

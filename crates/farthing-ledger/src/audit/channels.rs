@@ -20,9 +20,16 @@ struct Seen {
     pending: Option<(TransferId, u128)>,
     is_opening: bool,
     is_closed: bool,
+    is_overdue: bool,
 }
 
 impl Channels {
+    /// How many are to be closed and are late.
+    pub(super) fn overdue(&self) -> u64 {
+        let late = self.0.values().filter(|seen| seen.is_overdue && !seen.is_closed);
+        u64::try_from(late.count()).unwrap_or(u64::MAX)
+    }
+
     /// Follows a record's event. The balances have not followed yet.
     pub(super) fn take(&mut self, record: &Record) -> Result<(), What> {
         if let Event::Channel { channel, step } = &record.event {
@@ -62,6 +69,7 @@ impl Channels {
                 pending: pending.then_some((transfer.id, transfer.atoms)),
                 is_opening: pending,
                 is_closed: false,
+                is_overdue: false,
             };
             self.0.insert(id.clone(), seen);
             return Ok(());
@@ -115,8 +123,12 @@ impl Channels {
             }
             ChannelEvent::CloseRequested { .. }
             | ChannelEvent::CloseCancelled
+            | ChannelEvent::CloseOverdue
             | ChannelEvent::Closing { .. } => {
                 expect(record.transfers.is_empty(), What::StrayTransfer)?;
+                let thought_better = matches!(step, ChannelEvent::CloseCancelled);
+                seen.is_overdue |= matches!(step, ChannelEvent::CloseOverdue);
+                seen.is_overdue &= !thought_better;
             }
             ChannelEvent::Settled { settled, .. } => {
                 expect(*settled > seen.settled, wrong())?;

@@ -1,6 +1,6 @@
 //! Channels: deposits, vouchers, and what is taken on them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use farthing_money::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::{Book, ClaimRequest, Cold, Live, Money};
 use crate::{
     Account, AccountKind, Channel, ChannelDeposit, ChannelError, ChannelEvent, ChannelFacts,
-    ChannelId, ChannelOpening, ChannelSeen, ChannelSpent, ChannelState, ChannelStep, Claim,
-    ClaimError, Event, Fingerprint, Holder, Payment, PaymentId, PendingDeposit, Phase, Proof,
-    Record, Settlement, Source, Standing, Transfer, TransferError, TransferId, Voucher,
-    VoucherClaim,
+    ChannelId, ChannelNews, ChannelOpening, ChannelSeen, ChannelSpent, ChannelState, ChannelStep,
+    ChannelsHeard, ChannelsPlace, Claim, ClaimError, Closing, EarlierVoucher, Event, Fingerprint,
+    Holder, Payment, PaymentId, PendingDeposit, Phase, Proof, Record, Settlement, Source, Standing,
+    Transfer, TransferError, TransferId, Voucher, VoucherClaim,
 };
 
 #[cfg(test)]
@@ -20,6 +20,10 @@ mod tests;
 /// How many closed channels are remembered with all they were. One beyond them is known only to have
 /// been.
 const CLOSED_MAX: usize = 10_000;
+
+/// How many vouchers below the highest one are remembered of a channel that a rail settles; half of them
+/// at most say no more than was taken.
+const EARLIER_MAX: usize = 8;
 
 /// Every channel that is not closed, and those closed last.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,10 +34,49 @@ pub(super) struct Channels {
     closed: VecDeque<ChannelId>,
 }
 
-/// When the rail was last heard of about each channel. Not part of the journal: after a start, it is to be
-/// heard of anew.
+/// When the rail was last heard of about each channel, and about all of a method's. Not part of the journal:
+/// after a start, it is to be heard of anew.
+///
+/// What is heard of all counts for those only that were looked at once, and of which nothing was told since.
 #[derive(Debug, Default)]
-pub(super) struct Heard(BTreeMap<ChannelId, Timestamp>);
+pub(super) struct Heard {
+    each: BTreeMap<ChannelId, Timestamp>,
+    all: BTreeMap<String, Timestamp>,
+}
+
+impl Heard {
+    fn note(&mut self, id: &ChannelId, at: Timestamp) {
+        let heard = self.each.entry(id.clone()).or_default();
+        *heard = at.max(*heard);
+    }
+
+    fn at(&self, id: &ChannelId) -> Option<Timestamp> {
+        let each = *self.each.get(id)?;
+        Some(self.all.get(id.method()).map_or(each, |all| each.max(*all)))
+    }
+}
+
+/// Which channels have changed, in the order in which they last did. Not part of the journal.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    order: BTreeSet<(u64, ChannelId)>,
+    last: BTreeMap<ChannelId, u64>,
+}
+
+impl Changes {
+    fn note(&mut self, id: &ChannelId, seq: u64) {
+        if let Some(before) = self.last.insert(id.clone(), seq) {
+            self.order.remove(&(before, id.clone()));
+        }
+        self.order.insert((seq, id.clone()));
+    }
+
+    fn forget(&mut self, id: &ChannelId) {
+        if let Some(before) = self.last.remove(id) {
+            self.order.remove(&(before, id.clone()));
+        }
+    }
+}
 
 /// What a step came to.
 type Stepped = Result<Option<(Event, Vec<Transfer>)>, ChannelError>;
@@ -48,6 +91,34 @@ impl Book {
     /// Every channel that is not closed, and those closed last.
     pub fn channels(&self) -> impl Iterator<Item = &Channel> {
         self.channels.all.values()
+    }
+
+    /// The channels that have changed since somebody came as far as `since`, and the `named` ones. All that
+    /// are not closed, where nothing is said, or in another life of the book.
+    #[must_use]
+    pub fn channel_news(&self, since: Option<ChannelsPlace>, named: &[ChannelId]) -> ChannelNews {
+        let until = ChannelsPlace { epoch: self.epoch, seq: self.seq };
+        let Some(since) = since.filter(|it| it.epoch == self.epoch && it.seq <= self.seq) else {
+            let open = self.channels().filter(|it| it.state != ChannelState::Closed);
+            return ChannelNews { channels: open.cloned().collect(), is_all: true, until };
+        };
+        let later = self.changes.order.iter().rev().take_while(|(seq, _)| *seq > since.seq);
+        let ids: BTreeSet<&ChannelId> = later.map(|(_, id)| id).chain(named).collect();
+        let channels = ids.into_iter().filter_map(|id| self.channels.all.get(id)).cloned();
+        ChannelNews { channels: channels.collect(), is_all: false, until }
+    }
+
+    /// Notes what a rail says of all its channels at once. Nothing of it is written: after a start, each
+    /// channel is to be looked at anew.
+    pub fn heard_of_channels(&mut self, heard: &ChannelsHeard) {
+        let ChannelsHeard { method, at, told, anew } = heard;
+        if *anew {
+            self.heard.each.retain(|id, _| id.method() != method);
+        }
+        for id in told {
+            self.heard.each.remove(id);
+        }
+        self.heard.all.insert(method.clone(), *at);
     }
 
     pub(super) fn each_channel(&mut self, each: &mut dyn FnMut(&mut Channel)) {
@@ -77,10 +148,11 @@ impl Book {
                 self.top_up(&channel, &payer, &binding, *deposit, cold)?
             }
             ChannelStep::Confirm { channel, settlement } => {
-                self.heard.0.insert(channel.clone(), now);
+                self.heard.note(&channel, now);
                 self.confirm(&channel, settlement)?
             }
             ChannelStep::Abandon { channel } => self.abandon_deposit(&channel)?,
+            ChannelStep::Overdue { channel } => self.note_overdue(&channel)?,
             ChannelStep::Vouch(claim) => self.vouch(*claim, cold)?,
             ChannelStep::Take { channel, payment, atoms, units } => {
                 self.take(&channel, payment, atoms, units)?
@@ -126,6 +198,7 @@ impl Book {
             | ChannelEvent::Vouched { .. }
             | ChannelEvent::CloseRequested { .. }
             | ChannelEvent::CloseCancelled
+            | ChannelEvent::CloseOverdue
             | ChannelEvent::Settled { .. }
             | ChannelEvent::Closing { .. }
             | ChannelEvent::Closed { .. } => Some(self.channels.all.get(channel)?.facts.trace),
@@ -214,8 +287,8 @@ impl Book {
     /// The same channel, if its vouchers count now.
     fn open_for(&self, claim: &VoucherClaim) -> Result<&Channel, ChannelError> {
         let channel = self.in_use(&claim.voucher.channel)?;
-        let heard = self.heard.0.get(&claim.voucher.channel);
-        if claim.heard_since.is_some_and(|since| heard.is_none_or(|heard| *heard < since)) {
+        let heard = self.heard.at(&claim.voucher.channel);
+        if claim.heard_since.is_some_and(|since| heard.is_none_or(|heard| heard < since)) {
             return Err(ChannelError::Stale);
         }
         Ok(channel)
@@ -464,8 +537,7 @@ impl Book {
 
     fn note_seen(&mut self, id: &ChannelId, seen: &ChannelSeen) -> Stepped {
         let channel = self.channels.all.get(id).ok_or(ChannelError::Unknown)?;
-        let heard = self.heard.0.entry(id.clone()).or_default();
-        *heard = seen.at.max(*heard);
+        self.heard.note(id, seen.at);
         let event = match (channel.state, seen.close_requested) {
             (ChannelState::Closed, _) => None,
             _ if seen.settled > channel.settled => {
@@ -485,6 +557,12 @@ impl Book {
             ) => None,
         };
         Ok(event.map(|step| (about(id, step), Vec::new())))
+    }
+
+    fn note_overdue(&self, id: &ChannelId) -> Stepped {
+        let channel = self.channels.all.get(id).ok_or(ChannelError::Unknown)?;
+        let is_news = channel.closing.is_some_and(|closing| !closing.is_overdue);
+        Ok(is_news.then(|| (about(id, ChannelEvent::CloseOverdue), Vec::new())))
     }
 
     fn settle_channel(&self, id: &ChannelId, settled: u128, settlement: Settlement) -> Stepped {
@@ -520,6 +598,10 @@ impl Book {
             ChannelState::Closing | ChannelState::Closed => return Ok(None),
             ChannelState::Open | ChannelState::CloseRequested { .. } => {}
         }
+        // What is on its way in has to arrive, or not, before it is known what is left.
+        if channel.pending.is_some() {
+            return Err(ChannelError::Busy);
+        }
         if let Some(claim) = &voucher {
             let cumulative = claim.voucher.cumulative;
             let least = channel.spent.max(channel.settled);
@@ -552,6 +634,9 @@ impl Book {
             return Err(ChannelError::OutOfOrder);
         }
         let mut transfers = moved_to_cash(channel, settled, "closed");
+        // A deposit that came before is given back by the rail, and one that did not never will.
+        let pending = channel.pending.iter();
+        transfers.extend(pending.flat_map(|it| self.finish_deposit(it, "void", Phase::Void)));
         transfers.extend(self.left_over(channel, settled));
         transfers
             .extend(settlement.cost.as_ref().map(|cost| super::fee(&head(id, "closed"), cost)));
@@ -604,15 +689,24 @@ impl Book {
 
     // --- projecting ---------------------------------------------------------------------------
 
-    /// Follows a record into the channels. The balances have followed already.
-    pub(super) fn follow_channels(&mut self, at: Timestamp, event: &Event, transfers: &[Transfer]) {
+    /// Follows the record at `seq` into the channels. The balances have followed already.
+    pub(super) fn follow_channels(
+        &mut self,
+        (seq, at): (u64, Timestamp),
+        event: &Event,
+        transfers: &[Transfer],
+    ) {
         if let Event::Claimed { payment, .. } = event
             && let Some(voucher) = &payment.voucher
         {
             self.channels.accept(voucher, at);
+            self.changes.note(&voucher.channel, seq);
         }
         if let Event::Channel { channel, step } = event {
-            self.channels.follow(at, channel, step, transfers);
+            if let Some(forgotten) = self.channels.follow(at, channel, step, transfers) {
+                self.changes.forget(&forgotten);
+            }
+            self.changes.note(channel, seq);
         }
         for transfer in transfers {
             for account in [&transfer.debit, &transfer.credit] {
@@ -621,6 +715,8 @@ impl Book {
                     let left = self.balances.of(account).available();
                     let kept = channel.deposit.saturating_sub(channel.returned);
                     channel.spent = kept.saturating_sub(left);
+                    channel.owe(at);
+                    self.changes.note(&id, seq);
                 }
             }
         }
@@ -631,18 +727,20 @@ impl Channels {
     fn accept(&mut self, voucher: &Voucher, at: Timestamp) {
         let Some(channel) = self.all.get_mut(&voucher.channel) else { return };
         channel.used_at = at;
-        if voucher.cumulative > channel.accepted {
-            channel.accepted = voucher.cumulative;
-            channel.voucher = Some(voucher.clone());
-        }
+        channel.keep(voucher);
     }
 
-    fn follow(&mut self, at: Timestamp, id: &ChannelId, step: &ChannelEvent, moved: &[Transfer]) {
+    /// Follows a step. Says which channel is forgotten for it, if one is.
+    fn follow(
+        &mut self,
+        at: Timestamp,
+        id: &ChannelId,
+        step: &ChannelEvent,
+        moved: &[Transfer],
+    ) -> Option<ChannelId> {
         if let ChannelEvent::Opened { facts, voucher, order, .. } = step {
             let named = facts.id.proof().fingerprint;
-            let Some((transfer, pending)) = incoming(moved, named, order.as_deref()) else {
-                return;
-            };
+            let (transfer, pending) = incoming(moved, named, order.as_deref())?;
             let channel = Channel {
                 facts: (**facts).clone(),
                 state: pending.as_ref().map_or(ChannelState::Open, |_| ChannelState::Opening),
@@ -653,22 +751,23 @@ impl Channels {
                 settled: 0,
                 returned: 0,
                 voucher: voucher.clone(),
+                earlier: Vec::new(),
                 pending,
                 opened_at: at,
                 used_at: at,
+                owed_since: None,
+                closing: None,
             };
             self.all.insert(id.clone(), channel);
-            return;
+            return None;
         }
-        let Some(channel) = self.all.get_mut(id) else { return };
+        let channel = self.all.get_mut(id)?;
         match step {
             ChannelEvent::Opened { .. } => {}
             ChannelEvent::ToppedUp { proofs, order } => {
                 channel.used_at = at;
                 let named = proofs.first().map_or(id.proof().fingerprint, |it| it.fingerprint);
-                let Some((transfer, pending)) = incoming(moved, named, order.as_deref()) else {
-                    return;
-                };
+                let (transfer, pending) = incoming(moved, named, order.as_deref())?;
                 if pending.is_none() {
                     channel.deposit = channel.deposit.saturating_add(transfer.atoms);
                 }
@@ -686,51 +785,122 @@ impl Channels {
                 channel.pending = None;
                 if channel.state == ChannelState::Opening {
                     channel.state = ChannelState::Closed;
-                    self.retire(id);
+                    return self.retire(id);
                 }
             }
             ChannelEvent::Vouched { voucher } => self.accept(voucher, at),
             ChannelEvent::Took { .. } | ChannelEvent::Returned { .. } => channel.used_at = at,
             ChannelEvent::CloseRequested { until } => {
                 channel.state = ChannelState::CloseRequested { until: *until };
+                channel.closing =
+                    Some(Closing { since: at, until: Some(*until), is_overdue: false });
             }
-            ChannelEvent::CloseCancelled => channel.state = ChannelState::Open,
-            ChannelEvent::Settled { settled, .. } => channel.settled = *settled,
+            ChannelEvent::CloseCancelled => {
+                channel.state = ChannelState::Open;
+                channel.closing = None;
+            }
+            ChannelEvent::CloseOverdue => {
+                if let Some(closing) = &mut channel.closing {
+                    closing.is_overdue = true;
+                }
+            }
+            ChannelEvent::Settled { settled, .. } => {
+                channel.settled = *settled;
+                // What is left of it is owed from now on.
+                channel.owed_since = None;
+                channel.owe(at);
+            }
             ChannelEvent::Closing { voucher } => {
                 channel.state = ChannelState::Closing;
-                channel.keep_higher(voucher.as_ref());
+                let asked = Closing { since: at, until: None, is_overdue: false };
+                channel.closing = channel.closing.or(Some(asked));
+                if let Some(voucher) = voucher {
+                    channel.keep(voucher);
+                }
             }
             ChannelEvent::Closed { voucher, settled, .. } => {
                 channel.state = ChannelState::Closed;
-                channel.keep_higher(voucher.as_ref());
+                if let Some(voucher) = voucher {
+                    channel.keep(voucher);
+                }
+                (channel.owed_since, channel.closing, channel.pending) = (None, None, None);
+                channel.earlier = Vec::new();
                 channel.settled = *settled;
                 let account = id.account(&channel.facts.asset);
                 let back = moved.iter().filter(|it| it.debit == account).map(|it| it.atoms);
                 channel.returned = back.fold(channel.returned, u128::saturating_add);
-                self.retire(id);
+                return self.retire(id);
             }
         }
+        None
     }
 
-    /// Remembers a channel that is closed, and forgets the one closed longest ago.
-    fn retire(&mut self, id: &ChannelId) {
+    /// Remembers a channel that is closed, and forgets the one closed longest ago, which it says.
+    fn retire(&mut self, id: &ChannelId) -> Option<ChannelId> {
         self.closed.push_back(id.clone());
-        if self.closed.len() > CLOSED_MAX
-            && let Some(oldest) = self.closed.pop_front()
-        {
-            self.all.remove(&oldest);
+        if self.closed.len() <= CLOSED_MAX {
+            return None;
         }
+        let oldest = self.closed.pop_front()?;
+        self.all.remove(&oldest);
+        Some(oldest)
     }
 }
 
 impl Channel {
-    fn keep_higher(&mut self, voucher: Option<&Voucher>) {
-        if let Some(voucher) = voucher
-            && voucher.cumulative > self.accepted
-        {
+    /// Keeps a voucher: as the highest if it is, and beside it where a rail may settle by it.
+    fn keep(&mut self, voucher: &Voucher) {
+        if voucher.cumulative > self.accepted {
             self.accepted = voucher.cumulative;
-            self.voucher = Some(voucher.clone());
+            if let Some(before) = self.voucher.replace(voucher.clone()) {
+                self.keep_earlier(&before);
+            }
+        } else if voucher.cumulative < self.accepted {
+            self.keep_earlier(voucher);
         }
+    }
+
+    fn keep_earlier(&mut self, voucher: &Voucher) {
+        if self.facts.cash.is_none() {
+            return;
+        }
+        let Voucher { cumulative, signature, .. } = voucher.clone();
+        let at = self.earlier.partition_point(|it| it.cumulative < cumulative);
+        if self.earlier.get(at).is_none_or(|it| it.cumulative != cumulative) {
+            self.earlier.insert(at, EarlierVoucher { cumulative, signature });
+        }
+        // Nothing less than what was settled can be settled any more.
+        self.earlier.retain(|it| it.cumulative > self.settled);
+        if self.earlier.len() > EARLIER_MAX {
+            self.thin_out();
+        }
+    }
+
+    /// Forgets one of the earlier vouchers: the lowest of many that say no more than was taken, and
+    /// otherwise the one whose neighbours beyond that are the closest.
+    fn thin_out(&mut self) {
+        let covered = self.earlier.partition_point(|it| it.cumulative <= self.spent);
+        if covered > EARLIER_MAX.div_ceil(2) {
+            self.earlier.remove(0);
+            return;
+        }
+        let ahead = self.earlier.iter().skip(covered).map(|it| it.cumulative);
+        let steps: Vec<u128> =
+            std::iter::once(self.spent).chain(ahead).chain([self.accepted]).collect();
+        let gap = |three: &[u128]| match three {
+            [below, _, above] => above.saturating_sub(*below),
+            _ => u128::MAX,
+        };
+        let closest = steps.windows(3).map(gap).enumerate().min_by_key(|(_, gap)| *gap);
+        if let Some((at, _)) = closest {
+            self.earlier.remove(covered.saturating_add(at));
+        }
+    }
+
+    /// Notes since when more was taken than was settled, where a rail settles it.
+    fn owe(&mut self, at: Timestamp) {
+        let is_owed = self.owed() > 0 && self.state != ChannelState::Closed;
+        self.owed_since = if is_owed { self.owed_since.or(Some(at)) } else { None };
     }
 }
 
@@ -830,6 +1000,7 @@ pub(super) fn claimed(id: &ChannelId, step: &ChannelEvent) -> Vec<(Proof, Paymen
         | ChannelEvent::Returned { .. }
         | ChannelEvent::CloseRequested { .. }
         | ChannelEvent::CloseCancelled
+        | ChannelEvent::CloseOverdue
         | ChannelEvent::Settled { .. }
         | ChannelEvent::Closing { .. }
         | ChannelEvent::Closed { .. } => Vec::new(),

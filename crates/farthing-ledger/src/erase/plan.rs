@@ -205,6 +205,7 @@ impl Plan {
             | ChannelEvent::Returned { .. }
             | ChannelEvent::CloseRequested { .. }
             | ChannelEvent::CloseCancelled
+            | ChannelEvent::CloseOverdue
             | ChannelEvent::Settled { .. } => {}
         }
     }

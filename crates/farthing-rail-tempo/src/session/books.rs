@@ -6,8 +6,7 @@
 use alloy_primitives::{B256, Bytes};
 use farthing_core::{Object, Rejection};
 use farthing_ledger::{
-    Account, AccountKind, Channel, ChannelDeposit, ChannelId, Fingerprint, Holder, Money, Proof,
-    Source,
+    Account, AccountKind, ChannelDeposit, ChannelId, Fingerprint, Holder, Money, Proof, Source,
 };
 use farthing_money::{AssetId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -30,9 +29,8 @@ pub(crate) struct Inquiry {
     pub(crate) descriptor: Object,
 }
 
-/// The highest voucher of a channel, in this rail's words.
-pub(crate) fn highest(channel: &Channel, id: B256) -> Option<Voucher> {
-    let voucher = channel.voucher.as_ref()?;
+/// A voucher of a channel, in this rail's words.
+pub(crate) fn spoken(voucher: &farthing_ledger::Voucher, id: B256) -> Option<Voucher> {
     let signature: Bytes = voucher.signature.parse().ok()?;
     Some(Voucher {
         channel: id,

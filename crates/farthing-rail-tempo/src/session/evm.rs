@@ -52,6 +52,8 @@ pub struct EvmAccount {
     patience: Duration,
     /// How long an outcome is waited for altogether.
     wait: Duration,
+    /// The most that is offered for a unit of gas.
+    fee_max: u128,
     /// What was signed last: one at a time.
     turn: Mutex<Option<Bid>>,
 }
@@ -94,7 +96,14 @@ impl EvmAccount {
     ) -> Result<Self, MalformedKey> {
         let handover = Handover::new(Arc::clone(&nodes), confirmations);
         let (key, turn) = (VoucherKey::new(secret)?, Mutex::default());
-        Ok(Self { key, nodes, handover, patience, wait, turn })
+        Ok(Self { key, nodes, handover, patience, wait, fee_max: u128::MAX, turn })
+    }
+
+    /// Offers no more than `fee_max` for a unit of gas, in the smallest unit of the chain's coin. What the
+    /// chain does not take at that price waits, and its outcome stays open.
+    #[must_use]
+    pub fn offering_at_most(self, fee_max: u128) -> Self {
+        Self { fee_max, ..self }
     }
 
     /// The account.
@@ -139,23 +148,27 @@ impl EvmAccount {
                 })?;
             }
             let bid = self.bid(nonce, *turn).await.map_err(|_| unsent)?;
-            let raw = self.sign(bid, gas, to, &input).ok_or(unsent)?;
-            *turn = Some(bid);
-            let hash = keccak256(&raw);
-            match self.nodes.send(&raw).await {
-                Ok(()) | Err(CallError::Lost) => sent.push(hash),
-                Err(CallError::Unsent) => return Err(unsent),
-                // It pays too little to replace what waits, or its nonce is used: another look tells.
-                Err(CallError::Refused(why)) => {
-                    tracing::info!(%hash, why, nonce, "refused by the chain");
-                    sleep(LOOK_AGAIN).await;
-                    if let Some(receipt) = self.mined_of(&sent).await {
-                        return self.deep(receipt).await;
+            // What waits is offered as much for as may be: nothing replaces it.
+            let waits = !sent.is_empty() && turn.is_some_and(|last| !bid.replaces(last));
+            if !waits {
+                let raw = self.sign(bid, gas, to, &input).ok_or(unsent)?;
+                *turn = Some(bid);
+                let hash = keccak256(&raw);
+                match self.nodes.send(&raw).await {
+                    Ok(()) | Err(CallError::Lost) => sent.push(hash),
+                    Err(CallError::Unsent) => return Err(unsent),
+                    // It pays too little to replace what waits, or its nonce is used: another look tells.
+                    Err(CallError::Refused(why)) => {
+                        tracing::info!(%hash, why, nonce, "refused by the chain");
+                        sleep(LOOK_AGAIN).await;
+                        if let Some(receipt) = self.mined_of(&sent).await {
+                            return self.deep(receipt).await;
+                        }
+                        continue;
                     }
-                    continue;
                 }
             }
-            match self.watch(&sent, nonce, since).await {
+            match self.watch(&sent, nonce, since, !waits).await {
                 Came::Mined(receipt) => return self.deep(receipt).await,
                 Came::Taken | Came::Waiting if since.elapsed() >= self.wait => {
                     return Err(SettleError::Unknown);
@@ -221,8 +234,9 @@ impl EvmAccount {
         }
     }
 
-    /// Waits for one of the transactions of a nonce, for as long as patience lasts.
-    async fn watch(&self, sent: &[B256], nonce: u64, since: Instant) -> Came {
+    /// Waits for one of the transactions of a nonce, for as long as patience lasts; where nothing more may be
+    /// offered, until the end.
+    async fn watch(&self, sent: &[B256], nonce: u64, since: Instant, may_raise: bool) -> Came {
         let began = Instant::now();
         loop {
             if let Some(receipt) = self.mined_of(sent).await {
@@ -232,7 +246,8 @@ impl EvmAccount {
                 // Between the two questions it may have been one of ours.
                 return self.mined_of(sent).await.map_or(Came::Taken, Came::Mined);
             }
-            if began.elapsed() >= self.patience || since.elapsed() >= self.wait {
+            let impatient = may_raise && began.elapsed() >= self.patience;
+            if impatient || since.elapsed() >= self.wait {
                 return Came::Waiting;
             }
             sleep(LOOK_AGAIN).await;
@@ -277,10 +292,12 @@ impl EvmAccount {
         let asked = self.nodes.call::<U128>("eth_maxPriorityFeePerGas", json!([])).await;
         let tip = asked.map_or(1_000_000_000, |it| it.to::<u128>());
         let now = Bid { nonce, fee_max: base.saturating_mul(2).saturating_add(tip), tip };
-        Ok(match last.filter(|it| it.nonce == nonce) {
+        let bid = match last.filter(|it| it.nonce == nonce) {
             None => now,
             Some(last) => now.above(last),
-        })
+        };
+        let (fee_max, tip) = (bid.fee_max.min(self.fee_max), bid.tip.min(self.fee_max));
+        Ok(Bid { nonce, fee_max, tip })
     }
 
     fn sign(&self, bid: Bid, gas_limit: u64, to: Address, input: &Bytes) -> Option<Bytes> {
@@ -310,11 +327,20 @@ impl EvmAccount {
 impl Bid {
     /// At least a quarter more than `last`, which nodes want of a replacement.
     fn above(self, last: Self) -> Self {
-        let raised = |price: u128| price.saturating_add(price.div_ceil(4)).saturating_add(1);
         Self {
             nonce: self.nonce,
             fee_max: self.fee_max.max(raised(last.fee_max)),
             tip: self.tip.max(raised(last.tip)),
         }
     }
+
+    /// Whether it offers enough to replace `last`.
+    const fn replaces(&self, last: Self) -> bool {
+        self.nonce != last.nonce || self.fee_max >= raised(last.fee_max)
+    }
+}
+
+/// A quarter more.
+const fn raised(price: u128) -> u128 {
+    price.saturating_add(price.div_ceil(4)).saturating_add(1)
 }

@@ -6,7 +6,7 @@
 //!
 //! **Architecture invariant:** nothing is remembered across a chain that went back.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::rpc::{NoAnswer, Nodes};
 use crate::session::channel::Escrow;
-use crate::session::state::{ChannelState, Seen};
+use crate::session::state::{ChannelState, Head, Seen};
 use crate::session::watch::Watch;
 use crate::wire::Address;
 
@@ -40,6 +40,21 @@ struct Known {
     watch: Watch,
     looked: Instant,
     states: HashMap<B256, ChannelState>,
+    /// Of which something was told that nobody was told of.
+    told: BTreeSet<B256>,
+    /// Whether something may have been missed.
+    anew: bool,
+}
+
+/// What was told since somebody listened last.
+#[derive(Debug)]
+pub(crate) struct Listened {
+    /// The block up to which it is.
+    pub(crate) head: Head,
+    /// The channels.
+    pub(crate) told: BTreeSet<B256>,
+    /// Whether it may be more than these.
+    pub(crate) anew: bool,
 }
 
 impl Follower {
@@ -53,24 +68,7 @@ impl Follower {
         channel: B256,
     ) -> Result<Seen<Option<ChannelState>>, NoAnswer> {
         let mut inner = self.inner.lock().await;
-        if inner.is_none() {
-            let head = self.nodes.latest().await.map_err(|_| NoAnswer)?;
-            let from = head.number.saturating_add(1);
-            let watch = Watch::new(Arc::clone(&self.nodes), self.escrow, self.payee, from);
-            *inner = Some(Known { watch, looked: Instant::now(), states: HashMap::new() });
-        }
-        let known = inner.as_mut().ok_or(NoAnswer)?;
-        if known.watch.seen().is_none() || known.looked.elapsed() > FRESH {
-            let look = known.watch.look().await?;
-            known.looked = Instant::now();
-            if look.went_back || known.states.len() > KNOWN_MAX {
-                known.states.clear();
-            }
-            for told in look.events {
-                known.states.remove(&told.event.channel);
-            }
-        }
-        let head = known.watch.seen().ok_or(NoAnswer)?;
+        let (known, head) = self.looked(&mut inner).await?;
         if let Some(state) = known.states.get(&channel) {
             return Ok(Seen { what: Some(*state), head });
         }
@@ -81,5 +79,45 @@ impl Follower {
             known.states.insert(channel, state);
         }
         Ok(Seen { what: state, head: seen.head })
+    }
+
+    /// What was told since this was asked last, of whichever channel.
+    pub(crate) async fn listen(&self) -> Result<Listened, NoAnswer> {
+        let mut inner = self.inner.lock().await;
+        let (known, head) = self.looked(&mut inner).await?;
+        let (told, anew) = (std::mem::take(&mut known.told), std::mem::take(&mut known.anew));
+        Ok(Listened { head, told, anew })
+    }
+
+    /// A look at the chain that is fresh.
+    async fn looked<'a>(
+        &self,
+        inner: &'a mut Option<Known>,
+    ) -> Result<(&'a mut Known, Head), NoAnswer> {
+        if inner.is_none() {
+            let head = self.nodes.latest().await.map_err(|_| NoAnswer)?;
+            let from = head.number.saturating_add(1);
+            let watch = Watch::new(Arc::clone(&self.nodes), self.escrow, self.payee, from);
+            let (states, told) = (HashMap::new(), BTreeSet::new());
+            *inner = Some(Known { watch, looked: Instant::now(), states, told, anew: true });
+        }
+        let known = inner.as_mut().ok_or(NoAnswer)?;
+        if known.watch.seen().is_none() || known.looked.elapsed() > FRESH {
+            let look = known.watch.look().await?;
+            known.looked = Instant::now();
+            if look.went_back || known.states.len() > KNOWN_MAX {
+                known.states.clear();
+            }
+            if look.went_back || known.told.len() > KNOWN_MAX {
+                known.told.clear();
+                known.anew = true;
+            }
+            for told in look.events {
+                known.states.remove(&told.event.channel);
+                known.told.insert(told.event.channel);
+            }
+        }
+        let head = known.watch.seen().ok_or(NoAnswer)?;
+        Ok((known, head))
     }
 }

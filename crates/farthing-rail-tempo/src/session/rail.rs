@@ -1,6 +1,7 @@
 //! Sessions as the core knows them, on Tempo: actions are checked here, and deposits, settlements and
 //! closes are carried out.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,12 +10,12 @@ use farthing_core::{
     Action, BoxFuture, ChannelFate, Object, Opening, Presented, Rejection, SESSION, SessionPrice,
     SessionRail, SessionRules, SettleError, Settled, SettledInAll, TopUp, Unquotable,
 };
-use farthing_ledger::{Channel, ChannelSeen, Fingerprint, Holder, VoucherClaim};
-use farthing_money::Timestamp;
+use farthing_ledger::{Channel, ChannelSeen, ChannelsHeard, Fingerprint, Holder, VoucherClaim};
+use farthing_money::{Amount, Timestamp};
 use tokio::sync::OnceCell;
 
 use crate::rpc::{NoAnswer, Nodes};
-use crate::session::books::{Inquiry, clearing, deposit, highest, moment, named, spelled};
+use crate::session::books::{Inquiry, clearing, deposit, moment, named, spelled, spoken};
 use crate::session::channel::{Descriptor, Escrow, Family, NOBODY};
 use crate::session::events::{ChannelEvent, Happened};
 use crate::session::follow::Follower;
@@ -65,8 +66,19 @@ pub(crate) struct Sessions {
     operator: Address,
     tokens: Tokens,
     sponsored: bool,
+    /// How much of what was spent is forgone at a close where no voucher says exactly that, by asset.
+    forgone_max: Vec<Amount>,
     /// How long the payee has after a request to close.
     grace: OnceCell<Duration>,
+}
+
+/// What is to be done with channels.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// Take what was earned, and go on.
+    Settle,
+    /// Take what was earned, and give the rest back.
+    Close,
 }
 
 /// A channel of the book's, in this rail's words.
@@ -93,8 +105,14 @@ impl Sessions {
             operator,
             tokens: seller.tokens.clone(),
             sponsored,
+            forgone_max: Vec::new(),
             grace: OnceCell::new(),
         }
+    }
+
+    /// Forgoes as much of what was spent, at most, so as not to take more than that.
+    pub(crate) fn forgoing(self, forgone_max: Vec<Amount>) -> Self {
+        Self { forgone_max, ..self }
     }
 
     const fn escrow(&self) -> &Escrow {
@@ -305,65 +323,130 @@ impl Sessions {
         Ok(Settled { reference, cost: credited.cost })
     }
 
-    async fn state(&self, id: B256) -> Result<Option<ChannelState>, SettleError> {
-        let seen = self.channels.states(&[id]).await.map_err(|NoAnswer| SettleError::Unsent)?;
-        Ok(seen.what.into_iter().next().flatten())
-    }
-
-    /// Does one errand.
-    async fn run(&self, errand: Errand) -> Outcome {
-        let mut outcomes = self.teller.run(self.escrow(), &[errand]).await;
-        outcomes.pop().unwrap_or(Outcome::Unsent)
-    }
-
-    async fn settle(&self, channel: &Channel) -> Result<SettledInAll, SettleError> {
-        let known = self.known(channel)?;
-        let voucher = highest(channel, known.id).ok_or(SettleError::Declined)?;
-        let Some(state) = self.state(known.id).await? else { return Err(SettleError::Unknown) };
-        if state.is_finalized || voucher.cumulative <= state.settled {
-            return self.told(&known).await;
+    /// What is to be taken of a channel; nothing if there is nothing to take any more.
+    fn take(
+        &self,
+        channel: &Channel,
+        known: &Known,
+        state: &ChannelState,
+        how: How,
+    ) -> Option<Take> {
+        if state.is_finalized {
+            return None;
         }
-        let take = Take::Settle(voucher);
-        let outcome = self.run(Errand { descriptor: known.descriptor, take }).await;
-        self.concluded(&known, outcome).await
+        let settled = state.settled;
+        let words = |voucher: farthing_ledger::Voucher| spoken(&voucher, known.id);
+        let beyond = |voucher: Option<Voucher>| voucher.filter(|it| it.cumulative > settled);
+        let covered = beyond(channel.covered().and_then(words));
+        let capture = channel.spent.max(settled);
+        match (how, self.escrow().family) {
+            (How::Settle, _) => Some(Take::Settle(covered?)),
+            // Nothing was spent beyond what was settled: nothing more is taken.
+            (How::Close, _) if capture == settled => Some(Take::Release { settled }),
+            (How::Close, Family::TempoV2) => {
+                let voucher = beyond(channel.voucher.clone().and_then(words));
+                Some(
+                    voucher.map_or(Take::Release { settled }, |voucher| Take::Close {
+                        voucher,
+                        capture,
+                    }),
+                )
+            }
+            (How::Close, Family::TempoV1 | Family::Evm) => {
+                let earned = covered.as_ref().map_or(settled, |voucher| voucher.cumulative);
+                let forgone = capture.saturating_sub(earned);
+                let voucher = if forgone > self.forgone_max(channel) {
+                    beyond(channel.covering().and_then(words)).or(covered)
+                } else {
+                    covered
+                };
+                let take = |voucher: Voucher| Take::Close { capture: voucher.cumulative, voucher };
+                Some(voucher.map_or(Take::Release { settled }, take))
+            }
+        }
     }
 
-    async fn shut(&self, channel: &Channel) -> Result<SettledInAll, SettleError> {
-        let known = self.known(channel)?;
-        let state = self.state(known.id).await?;
-        let Some(state) = state.filter(|it| !it.is_finalized) else {
-            return self.told(&known).await;
+    /// How much of what was spent is forgone at a close, in atoms, so as not to take more than that.
+    fn forgone_max(&self, channel: &Channel) -> u128 {
+        let of = self.forgone_max.iter().find(|it| *it.asset() == channel.facts.asset);
+        of.map_or(0, Amount::atoms)
+    }
+
+    /// Settles or closes channels, as many in one transaction as go into it.
+    async fn take_all(
+        &self,
+        channels: &[Channel],
+        how: How,
+    ) -> Vec<Result<SettledInAll, SettleError>> {
+        let known: Vec<_> = channels.iter().map(|channel| self.known(channel)).collect();
+        let ids: Vec<B256> = known.iter().flatten().map(|known| known.id).collect();
+        let Ok(seen) = self.channels.states(&ids).await else {
+            return vec![Err(SettleError::Unsent); channels.len()];
         };
-        let voucher = highest(channel, known.id).filter(|it| it.cumulative > state.settled);
-        let capture = channel.spent.max(state.settled);
-        let take = match voucher {
-            Some(voucher) if capture > state.settled => Take::Close { voucher, capture },
-            // Nothing was spent beyond what was settled: nothing more is taken.
-            Some(_) | None => Take::Release { settled: state.settled },
-        };
-        let outcome = self.run(Errand { descriptor: known.descriptor, take }).await;
-        self.concluded(&known, outcome).await
+        let mut states = seen.what.into_iter();
+        let (mut errands, mut plans) = (Vec::new(), Vec::with_capacity(channels.len()));
+        for (channel, known) in channels.iter().zip(known) {
+            let known = match known {
+                Ok(known) => known,
+                Err(error) => {
+                    plans.push(Err(error));
+                    continue;
+                }
+            };
+            let state = states.next().flatten();
+            let take = state.and_then(|state| self.take(channel, &known, &state, how));
+            let at = take.map(|take| {
+                errands.push(Errand { descriptor: known.descriptor, take });
+                errands.len().saturating_sub(1)
+            });
+            plans.push(Ok((known, at)));
+        }
+        let outcomes = self.teller.run(self.escrow(), &errands).await;
+        let mut came = Vec::with_capacity(plans.len());
+        for plan in plans {
+            came.push(match plan {
+                Err(error) => Err(error),
+                Ok((known, None)) => self.told_of(&known, how).await,
+                Ok((known, Some(at))) => {
+                    let outcome = outcomes.get(at).cloned().unwrap_or(Outcome::Unsent);
+                    self.concluded(&known, outcome, how).await
+                }
+            });
+        }
+        came
+    }
+
+    async fn take_one(&self, channel: &Channel, how: How) -> Result<SettledInAll, SettleError> {
+        let came = self.take_all(std::slice::from_ref(channel), how).await;
+        came.into_iter().next().unwrap_or(Err(SettleError::Unsent))
     }
 
     async fn concluded(
         &self,
         known: &Known,
         outcome: Outcome,
+        how: How,
     ) -> Result<SettledInAll, SettleError> {
         match outcome {
             Outcome::Done(taken) => in_all(&taken, known.id).ok_or(SettleError::Unknown),
             // Whatever the escrow says no to may have been done before.
             Outcome::Refused(why) => {
-                tracing::info!(channel = %known.id, %why, "the escrow would not");
-                self.told(known).await
+                tracing::warn!(channel = %known.id, %why, "the escrow would not");
+                self.told_of(known, how).await
             }
             Outcome::Unsent => Err(SettleError::Unsent),
             Outcome::Unknown => Err(SettleError::Unknown),
         }
     }
 
-    /// What the escrow's last event about a channel says was settled in all.
-    async fn told(&self, known: &Known) -> Result<SettledInAll, SettleError> {
+    /// The same, where only a close answers for a close.
+    async fn told_of(&self, known: &Known, how: How) -> Result<SettledInAll, SettleError> {
+        let (settled, is_closed) = self.told(known).await?;
+        if is_closed || how == How::Settle { Ok(settled) } else { Err(SettleError::Declined) }
+    }
+
+    /// What the escrow's last event about a channel says was settled in all, and whether that closed it.
+    async fn told(&self, known: &Known) -> Result<(SettledInAll, bool), SettleError> {
         let nodes = self.channels.nodes();
         let head = nodes.latest().await.map_err(|_| SettleError::Unsent)?;
         let since_s = head.time_s.saturating_sub(SEARCHED_S);
@@ -372,7 +455,12 @@ impl Sessions {
         told.sort_by_key(|it| it.block);
         let last = told.iter().rev().find_map(|it| Some((settled(&it.event)?, it.transaction)));
         let (atoms, transaction) = last.ok_or(SettleError::Declined)?;
-        Ok(SettledInAll { atoms, settled: Settled::new(transaction.to_string()) })
+        let is_closed = told.iter().any(|it| matches!(it.event.what, Happened::Closed { .. }));
+        // It may have been ours, by a transaction that nobody heard of again: it has cost what it has cost.
+        let taken = self.teller.look_up(self.escrow(), transaction).await;
+        let found = taken.and_then(|taken| in_all(&taken, known.id));
+        let settled = found.map_or_else(|| Settled::new(transaction.to_string()), |it| it.settled);
+        Ok((SettledInAll { atoms, settled }, is_closed))
     }
 
     async fn grace(&self) -> Result<Duration, SettleError> {
@@ -393,33 +481,59 @@ impl Sessions {
                 };
                 let at = moment(seen.head.time_s);
                 let settled = state.settled;
-                Ok(ChannelFate::There(ChannelSeen { at, settled, close_requested }))
+                let seen = ChannelSeen { at, settled, close_requested };
+                if settled <= channel.settled {
+                    return Ok(ChannelFate::There(seen));
+                }
+                // By a transaction that nobody heard of again, or by somebody else with the same key.
+                match self.told(&known).await {
+                    Ok((told, false)) if told.atoms == settled => {
+                        Ok(ChannelFate::Settled(seen, told))
+                    }
+                    Ok(_) | Err(_) => Ok(ChannelFate::There(seen)),
+                }
             }
-            Some(_) => Ok(ChannelFate::Closed(self.told(&known).await?)),
+            Some(_) => Ok(ChannelFate::Closed(self.told(&known).await?.0)),
             // The reserve forgets what is over: its events tell.
             None => match self.told(&known).await {
-                Ok(settled) if self.is_closed(&known).await? => Ok(ChannelFate::Closed(settled)),
-                Ok(_) | Err(SettleError::Declined) => Ok(ChannelFate::Nowhere),
+                Ok((settled, true)) => Ok(ChannelFate::Closed(settled)),
+                Ok((_, false)) | Err(SettleError::Declined) => Ok(ChannelFate::Nowhere),
                 Err(error) => Err(error),
             },
         }
     }
 
-    async fn is_closed(&self, known: &Known) -> Result<bool, SettleError> {
-        let nodes = self.channels.nodes();
-        let head = nodes.latest().await.map_err(|_| SettleError::Unsent)?;
-        let since_s = head.time_s.saturating_sub(SEARCHED_S);
-        let told = nodes.told_of(self.escrow(), known.id, since_s).await;
-        let told = told.map_err(|_| SettleError::Unsent)?;
-        Ok(told.iter().any(|it| matches!(it.event.what, Happened::Closed { .. })))
+    /// What the chain has told of our channels since somebody asked last.
+    async fn heard(&self) -> Result<ChannelsHeard, SettleError> {
+        let heard = self.follower.listen().await.map_err(|NoAnswer| SettleError::Unsent)?;
+        let told = heard.told.into_iter().filter_map(|channel| named(channel).ok());
+        Ok(ChannelsHeard {
+            method: METHOD.to_owned(),
+            at: moment(heard.head.time_s),
+            told: told.collect(),
+            anew: heard.anew,
+        })
     }
 }
 
-/// What was settled of a channel in all, by what a transaction has told.
+/// What was settled of a channel in all, by what a transaction has told. What that has cost is shared by the
+/// channels it was for, and the first of them bears what does not divide.
 fn in_all(taken: &Taken, channel: B256) -> Option<SettledInAll> {
-    let mut told = taken.events.iter().filter(|it| it.channel == channel).filter_map(settled);
-    let settled = Settled { reference: taken.transaction.to_string(), cost: taken.cost.clone() };
-    Some(SettledInAll { atoms: told.next_back()?, settled })
+    let ours = taken.events.iter().filter_map(|it| Some((it.channel, settled(it)?)));
+    let atoms = ours.clone().rfind(|(id, _)| *id == channel)?.1;
+    let all: BTreeSet<B256> = ours.map(|(id, _)| id).collect();
+    let count = u128::try_from(all.len()).unwrap_or(u128::MAX);
+    let bears_rest = u128::from(all.first() == Some(&channel));
+    let share = |cost: &Amount| {
+        let part = cost.atoms().checked_div(count).unwrap_or(0);
+        let rest = cost.atoms().checked_rem(count).unwrap_or(0).saturating_mul(bears_rest);
+        Amount::new(cost.asset().clone(), part.saturating_add(rest))
+    };
+    let cost = taken.cost.as_ref().map(share).filter(|cost| !cost.is_zero());
+    Some(SettledInAll {
+        atoms,
+        settled: Settled { reference: taken.transaction.to_string(), cost },
+    })
 }
 
 /// What an event says was settled in all, if it is about that.
@@ -448,7 +562,7 @@ impl SessionRail for Sessions {
         let terms = SessionTerms {
             amount: price.unit.clone(),
             unit: price.unit_type.as_deref().map(str::to_owned),
-            suggested_deposit: price.suggested_deposit.as_ref().map(farthing_money::Amount::atoms),
+            suggested_deposit: price.suggested_deposit.as_ref().map(Amount::atoms),
             token: token.address,
             recipient: self.recipient,
             escrow: *self.escrow(),
@@ -476,14 +590,32 @@ impl SessionRail for Sessions {
         &'a self,
         channel: &'a Channel,
     ) -> BoxFuture<'a, Result<SettledInAll, SettleError>> {
-        Box::pin(self.settle(channel))
+        Box::pin(self.take_one(channel, How::Settle))
     }
 
     fn close<'a>(
         &'a self,
         channel: &'a Channel,
     ) -> BoxFuture<'a, Result<SettledInAll, SettleError>> {
-        Box::pin(self.shut(channel))
+        Box::pin(self.take_one(channel, How::Close))
+    }
+
+    fn settle_vouchers<'a>(
+        &'a self,
+        channels: &'a [Channel],
+    ) -> BoxFuture<'a, Vec<Result<SettledInAll, SettleError>>> {
+        Box::pin(self.take_all(channels, How::Settle))
+    }
+
+    fn close_channels<'a>(
+        &'a self,
+        channels: &'a [Channel],
+    ) -> BoxFuture<'a, Vec<Result<SettledInAll, SettleError>>> {
+        Box::pin(self.take_all(channels, How::Close))
+    }
+
+    fn listen(&self) -> BoxFuture<'_, Result<Option<ChannelsHeard>, SettleError>> {
+        Box::pin(async { self.heard().await.map(Some) })
     }
 
     fn inquire_channel<'a>(

@@ -388,6 +388,12 @@ impl Teller {
         self.taken(escrow, &receipt)
     }
 
+    /// What a transaction has taken, as far as that can be found out; nothing if it cannot, or has failed.
+    pub(crate) async fn look_up(&self, escrow: &Escrow, transaction: B256) -> Option<Taken> {
+        let receipt = self.nodes.receipt(transaction).await.ok().flatten()?;
+        self.taken(escrow, &receipt).ok()
+    }
+
     fn taken(&self, escrow: &Escrow, receipt: &TxReceipt) -> Result<Taken, SettleError> {
         let token = &self.fee_token;
         if receipt::failed(receipt) {

@@ -245,6 +245,63 @@ async fn a_stuck_transaction_is_replaced() {
     assert_eq!(nonce["result"], "0x1", "one nonce was used");
 }
 
+/// F-08: there is a ceiling to what is offered: at it, a transaction waits, is found when it is mined, and
+/// nothing was offered beyond. After a restart, what waits is replaced, and what was to be done is done once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stuck_transaction_is_not_replaced_at_any_price() {
+    let Some(village) = Village::start().await else { return };
+    let payer = village.payer();
+    let descriptor = village.open(&payer, 1_000, 1).await;
+    let errand = |owed| {
+        let take = Take::Settle(village.voucher(&payer, &descriptor, owed));
+        Errand { descriptor, take }
+    };
+    let (first, second) = (errand(100), errand(150));
+    village.ask("evm_setAutomine", json!([false])).await;
+    village.ask("evm_setIntervalMining", json!([0])).await;
+    let escrow = village.escrow;
+    let waiting = || async {
+        let pool = village.ask("txpool_content", json!([])).await;
+        let ours = pool["result"]["pending"].as_object().unwrap().values().next().cloned();
+        ours.and_then(|it| it.as_object().unwrap().values().next().cloned())
+    };
+    let price = |tx: &Value| {
+        let text = tx["maxFeePerGas"].as_str().unwrap().trim_start_matches("0x").to_owned();
+        u128::from_str_radix(&text, 16).unwrap()
+    };
+    let ceiling = 4_000_000_000;
+    let patience = Duration::from_millis(100);
+    let payee = village.account(PAYEE, patience).offering_at_most(ceiling);
+    let running = tokio::spawn(async move { payee.run(&escrow, &[first]).await.remove(0) });
+    // It is raised as long as it may be, and then stays: ten times as long as it would wait otherwise.
+    let (mut last, mut same) = (0, 0);
+    while same < 50 {
+        assert!(!running.is_finished(), "it goes on as long as nothing is mined");
+        if let Some(price) = waiting().await.map(|tx| price(&tx)) {
+            assert!(price <= ceiling, "{price}");
+            same = if price == last { same + 1 } else { 0 };
+            last = price;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(last > ceiling / 2, "{last}");
+    // Whoever ran it dies. The next one has more to settle and knows nothing of what waits.
+    running.abort();
+    let payee = village.account(PAYEE, patience);
+    let running = tokio::spawn(async move { payee.run(&escrow, &[second]).await.remove(0) });
+    loop {
+        assert!(!running.is_finished(), "it goes on as long as nothing is mined");
+        if waiting().await.is_some_and(|tx| price(&tx) > ceiling) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    village.ask("evm_mine", json!([])).await;
+    let outcome = running.await.unwrap();
+    assert_eq!(done(&outcome).events[0].what, Happened::Settled { delta: 150, settled: 150 });
+    assert_eq!(village.holds(account(PAYEE)).await, 150);
+}
+
 /// One owner of an account's nonces: what is asked for at once is sent one after the other, and all of it
 /// is done.
 #[tokio::test(flavor = "multi_thread")]

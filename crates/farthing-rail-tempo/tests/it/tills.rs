@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use farthing_core::{
     Admission, Ask, Object, Presented, Protocol, Quote, Rail, Refusal, Rejection, SESSION, Scope,
-    SessionPrice, Store as _, Tended, Tending, Till,
+    SessionPrice, SettleError, Settling, Store as _, Tended, Tending, Till,
 };
 use farthing_ledger::{
     Audit, Channel, ChannelState, Fingerprint, Holder, Outcome, Terms, TraceId, audit,
 };
 use farthing_money::{Amount, Timestamp};
-use farthing_rail_tempo::session::{Leave, SessionSettings, SessionTerms};
+use farthing_rail_tempo::session::{Leave, Opening, SessionSettings, SessionTerms};
 use farthing_rail_tempo::{Settings, TempoPayer, TempoRail};
 use farthing_store_memory::MemoryStore;
 use farthing_testkit::rail::Hand;
@@ -205,7 +205,8 @@ async fn a_payer_who_leaves_is_noticed_in_time() {
     let opened = shop.presented("a", opening.payload, &payer);
     assert_eq!(shop.take("GET", opened).await, Ok(Took::Answer));
     let earned = shop.town.holds(account(PAYEE)).await;
-    assert_eq!(shop.tend(START.after(Duration::from_secs(20))).await, Tended::default());
+    let tended = shop.tend(START.after(Duration::from_secs(20))).await;
+    assert_eq!(tended, Tended { looked_at: 1, ..Tended::default() });
     let descriptor = opening.descriptor;
     payer.leave(&shop.town.escrow, &descriptor, Leave::RequestClose).await.unwrap();
     let noticing = async {
@@ -322,4 +323,157 @@ async fn a_top_up_is_credited_once() {
         stranger.top_up_channel(&shop.terms(), &opening.descriptor, 500).await.is_err(),
         "only the payer deposits"
     );
+}
+
+impl Shop {
+    /// Opens a channel whose opening voucher says `owed`, pays one request of 25 with it, and says what it is
+    /// made of.
+    async fn opened(&self, payer: &TempoPayer, challenge: &str, owed: u128) -> Opening {
+        let terms = self.terms();
+        let opening = payer.open_channel(&terms, 10_000, owed, self.town.salt()).await.unwrap();
+        let opened = self.presented(challenge, opening.payload.clone(), payer);
+        assert_eq!(self.take("GET", opened).await, Ok(Took::Answer));
+        opening
+    }
+
+    /// Pays one more request.
+    async fn paid(&self, payer: &TempoPayer, of: &Opening, owed: u128) {
+        let voucher = payer.voucher(&self.town.escrow, &of.descriptor, owed).unwrap();
+        let paid = self.take("GET", self.presented("v", voucher, payer)).await;
+        assert_eq!(paid, Ok(Took::Answer));
+    }
+
+    /// The rail of a seller who forgoes up to `atoms` of what was spent.
+    fn forgoing(&self, atoms: u128) -> TempoRail {
+        let settings = Settings { wait: Duration::from_secs(5), ..settings() };
+        let teller = Town::teller_over(&self.proxy.url, PAYEE);
+        let sessions = SessionSettings { escrow: self.town.escrow, teller };
+        let rail = TempoRail::new(nodes(&[&self.proxy.url]), settings);
+        rail.with_sessions_forgoing(sessions, vec![usd(atoms)])
+    }
+
+    async fn of(&self, opening: &Opening) -> Channel {
+        let channels = self.store.channels().await.unwrap();
+        let name = opening.channel.to_string();
+        channels.into_iter().find(|it| it.facts.id.on_rail() == name).unwrap()
+    }
+
+    /// What settling has cost by the books.
+    fn fees(&self) -> u128 {
+        self.books("spent/fees/usd").1
+    }
+}
+
+fn settling_above(atoms: u128) -> Tending {
+    let mut tending = Tending::default();
+    let above = [("usd".parse().unwrap(), atoms)].into();
+    tending.settle(&Settling { above, ..Settling::default() });
+    tending
+}
+
+/// S-14, S-21: what was taken is settled while the session goes on, once, whether or not anybody lived to
+/// write it down; what it cost is on the books; and closing takes only what is left.
+#[tokio::test]
+async fn a_session_is_settled_and_goes_on() {
+    let Some(shop) = Shop::open().await else { return };
+    let payer = shop.town.world.payer(2);
+    let opening = shop.opened(&payer, "a", 25).await;
+    let (till, mut tending) = (shop.till(Vec::new()), settling_above(75));
+    let look = |after_s| START.after(Duration::from_secs(after_s));
+    assert_eq!(till.tend(&mut tending, look(1)).await.settled, 0);
+    shop.paid(&payer, &opening, 50).await;
+    shop.paid(&payer, &opening, 75).await;
+    let earned = shop.town.holds(account(PAYEE)).await;
+    let tended = till.tend(&mut tending, look(2)).await;
+    assert_eq!((tended.settled, tended.open, &*tended.refused), (1, 0, [].as_slice()));
+    let channel = shop.of(&opening).await;
+    assert_eq!((channel.state, channel.settled, channel.owed()), (ChannelState::Open, 75, 0));
+    assert_eq!(shop.town.state(opening.channel).await.unwrap().settled, 75);
+    let fee = earned + 75 - shop.town.holds(account(PAYEE)).await;
+    assert!(fee > 0 && shop.fees() == fee, "{} {fee}", shop.fees());
+    assert_eq!(till.tend(&mut tending, look(3)).await.settled, 0, "nothing is left to settle");
+    // Somebody settles and dies before it is written down: the next look finds it and settles nothing.
+    for owed in [100, 125, 150] {
+        shop.paid(&payer, &opening, owed).await;
+    }
+    let session = shop.rail.session().unwrap();
+    let lost = session.settle_voucher(&shop.of(&opening).await).await.unwrap();
+    assert_eq!((lost.atoms, shop.of(&opening).await.settled), (150, 75));
+    let earned = shop.town.holds(account(PAYEE)).await;
+    let mut tending = settling_above(75);
+    assert_eq!(till.tend(&mut tending, look(4)).await.open, 0, "it looks first");
+    let tended = till.tend(&mut tending, look(5)).await;
+    assert_eq!(tended.open, 0);
+    assert_eq!(shop.of(&opening).await.settled, 150);
+    assert_eq!(shop.town.holds(account(PAYEE)).await, earned, "it was settled once");
+    assert_eq!(shop.fees(), fee + lost.settled.cost.unwrap().atoms(), "and has cost what it has");
+    shop.paid(&payer, &opening, 175).await;
+    let id = shop.of(&opening).await.facts.id;
+    let closed = shop.till(Vec::new()).close_channel(&id, look(6)).await.unwrap();
+    assert_eq!((closed.settled, closed.returned), (175, 9_825));
+    let (in_escrow, out_of_escrow) = shop.books("clearing/tempo-escrow/usd");
+    assert_eq!(in_escrow, out_of_escrow);
+    assert_eq!(shop.books("clearing/tempo/usd").1, 175);
+}
+
+/// S-20: several channels are settled in one transaction, and one whose voucher the escrow would not take is
+/// left out and named; the others are settled once, and share what it has cost to the atom.
+#[tokio::test]
+async fn a_bad_voucher_in_a_batch_is_left_out() {
+    let Some(shop) = Shop::open().await else { return };
+    let payer = shop.town.world.payer(2);
+    let mut channels = Vec::new();
+    for name in ["a", "b", "c", "d"] {
+        let opening = shop.opened(&payer, name, 25).await;
+        channels.push(shop.of(&opening).await);
+    }
+    let signature = channels[1].voucher.as_ref().unwrap().signature.clone();
+    channels[0].voucher.as_mut().unwrap().signature = signature;
+    let before = shop.town.holds(account(PAYEE)).await;
+    let session = shop.rail.session().unwrap();
+    let came = session.settle_vouchers(&channels).await;
+    assert_eq!(came[0], Err(SettleError::Declined), "another channel's signature");
+    let done: Vec<_> = came[1..].iter().map(|it| it.clone().unwrap()).collect();
+    assert!(done.iter().all(|it| it.atoms == 25));
+    assert!(done.iter().all(|it| it.settled.reference == done[0].settled.reference), "{done:?}");
+    let cost: u128 = done.iter().map(|it| it.settled.cost.as_ref().unwrap().atoms()).sum();
+    assert_eq!(shop.town.holds(account(PAYEE)).await, before + 75 - cost);
+    // Again, nothing is settled; what was is found.
+    let again = session.settle_vouchers(&channels[1..]).await;
+    assert!(again.iter().all(|it| it.as_ref().unwrap().atoms == 25), "{again:?}");
+    assert_eq!(shop.town.holds(account(PAYEE)).await, before + 75 - cost);
+    // Closing them is one transaction as well, and one that cannot be closed is not taken for closed.
+    let came = session.close_channels(&channels).await;
+    assert_eq!(came[0], Err(SettleError::Declined), "{came:?}");
+    assert!(came[1..].iter().all(|it| it.as_ref().unwrap().atoms == 25), "{came:?}");
+}
+
+/// S-05, S-06: where the highest voucher is ahead of what was spent, the seller takes no more than was spent,
+/// by an earlier voucher; and where there is none, forgoes a little, or gives credit for the rest.
+#[tokio::test]
+async fn a_close_takes_no_more_than_was_spent() {
+    let Some(shop) = Shop::open().await else { return };
+    let payer = shop.town.world.payer(2);
+    let exact = shop.opened(&payer, "a", 25).await;
+    let ahead = payer.voucher(&shop.town.escrow, &exact.descriptor, 500).unwrap();
+    shop.take("HEAD", shop.presented("b", ahead, &payer)).await.unwrap();
+    let channel = shop.of(&exact).await;
+    assert_eq!((channel.spent, channel.accepted), (25, 500));
+    let shop = &shop;
+    let close = |channel: Channel| async move {
+        shop.till(Vec::new()).close_channel(&channel.facts.id, START).await.unwrap()
+    };
+    let closed = close(channel).await;
+    assert_eq!((closed.settled, closed.returned), (25, 9_975));
+    assert_eq!(shop.town.state(exact.channel).await.unwrap().settled, 25);
+    assert_eq!(shop.books(&format!("prepaid/{}/usd", payer.source())).0, 0, "no credit is needed");
+    // One voucher for much more than was spent: nobody can take exactly that.
+    let vague = shop.opened(&payer, "c", 500).await;
+    let forgoing = shop.forgoing(25);
+    let came = forgoing.session().unwrap().close(&shop.of(&vague).await).await.unwrap();
+    assert_eq!(came.atoms, 0, "the seller forgoes it");
+    let vague = shop.opened(&payer, "d", 500).await;
+    let closed = close(shop.of(&vague).await).await;
+    assert_eq!((closed.settled, closed.returned), (500, 9_975));
+    assert_eq!(shop.books(&format!("prepaid/{}/usd", payer.source())).0, 475, "credit");
 }

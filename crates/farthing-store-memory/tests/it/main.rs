@@ -1,5 +1,7 @@
 //! The memory store against the suite every store must pass.
 
+mod tending;
+
 use std::sync::Arc;
 
 use farthing_core::Store;

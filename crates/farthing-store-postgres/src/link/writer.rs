@@ -152,6 +152,8 @@ impl Connection {
             | Ask::TakeUp(_)
             | Ask::Step(..)
             | Ask::Channels
+            | Ask::ChannelNews(..)
+            | Ask::HeardOfChannels(_)
             | Ask::Note(..)
             | Ask::Erase(..) => true,
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::EARLIER_MAX;
 use crate::book::tests::{Desk, START, holder, key, purchase, usd};
 use crate::*;
 
@@ -120,6 +121,23 @@ impl Desk {
             Err(ClaimError::Channel(error)) => words(error),
             Err(error) => error.to_string(),
         }
+    }
+
+    /// Gives `atoms` back of what was bought with a voucher of channel `a`.
+    fn give_back(&mut self, cumulative: u128, atoms: u128) {
+        let payment = bought(voucher("a", cumulative), "x", atoms).payment;
+        let answered = self.book.deliver(payment.id, Outcome { status: 200 }, self.now);
+        self.write(answered);
+        let to = id("a").account(usd(0).asset());
+        let refund = RefundRequest::new(&payment, usd(atoms), to, Way::Back, "case 1");
+        let (_, record) = self.book.refund(refund, self.now).unwrap();
+        assert!(record.is_some());
+        self.write(record);
+    }
+
+    /// Ten seconds pass.
+    fn pass(&mut self) {
+        self.now = self.now.after(Duration::from_secs(10));
     }
 
     fn balance(&self, account: &str) -> u128 {
@@ -649,5 +667,238 @@ fn who_has_paid_in_a_session_is_erased_once_it_is_closed() {
     let known = serde_json::to_string(&desk.book.snapshot()).unwrap();
     assert!(!journal.contains("alice") && !known.contains("alice"), "{journal} {known}");
     assert!(journal.contains("\"12\""), "what was paid stays");
+    desk.holds();
+}
+
+/// A channel of ten that a rail has opened.
+fn on_a_rail(atoms: u128) -> Desk {
+    let mut desk = Desk::new();
+    desk.step(ChannelStep::Open(Box::new(opening("a", atoms, Money::Rail)))).unwrap();
+    let settlement = Settlement::new("0xabc".into(), START);
+    desk.step(ChannelStep::Confirm { channel: id("a"), settlement }).unwrap();
+    desk
+}
+
+/// What could be settled by: the voucher that says no more than was taken, and the one that says no less.
+#[track_caller]
+fn settles(desk: &Desk, covered: Option<u128>, covering: Option<u128>) {
+    let channel = desk.book.channel(&id("a")).unwrap();
+    let of = |voucher: Option<Voucher>| voucher.map(|it| it.cumulative);
+    assert_eq!((of(channel.covered()), of(channel.covering())), (covered, covering), "{channel:?}");
+    assert_eq!(channel.due(), covered.unwrap_or(0).saturating_sub(channel.settled));
+}
+
+/// S-06: where the highest voucher is ahead of what was spent, an earlier one that is not is kept to settle
+/// by, and the payer's last one too; what is given back is not settled.
+#[test]
+fn a_voucher_that_says_no_more_than_was_spent_is_kept() {
+    let mut desk = on_a_rail(100);
+    settles(&desk, None, None);
+    assert_eq!(desk.pay(30, "x", 10), "bought, 10 of 30");
+    settles(&desk, None, Some(30));
+    assert_eq!(desk.pay(50, "y", 10), "bought, 20 of 50");
+    assert_eq!(desk.pay(100, "z", 20), "bought, 40 of 100");
+    settles(&desk, Some(30), Some(50));
+    assert_eq!(desk.book.channel(&id("a")).unwrap().owed(), 40);
+    // The payer's last voucher says exactly what was spent, and is lower than another before it.
+    let last = Some(Box::new(voucher("a", 40)));
+    let close = ChannelStep::Close { channel: id("a"), voucher: last, exactly: true };
+    assert_eq!(desk.step(close).unwrap().state, ChannelState::Closing);
+    settles(&desk, Some(40), Some(40));
+    let settlement = Settlement::new("0xdef".into(), START);
+    let closed = ChannelStep::Closed { channel: id("a"), settled: 40, settlement };
+    let channel = desk.step(closed).unwrap();
+    assert_eq!((channel.settled, channel.returned, channel.earlier.len()), (40, 60, 0));
+    desk.holds();
+}
+
+/// A payer who signs any number of vouchers makes the book keep a few of them: the last that were covered, so
+/// that something may be given back, and some of those ahead.
+#[test]
+fn few_vouchers_are_kept() {
+    let mut desk = on_a_rail(10_000);
+    for at in 1..=100 {
+        assert_eq!(desk.pay(at * 10, &format!("{at}"), 10), format!("bought, {0} of {0}", at * 10));
+    }
+    settles(&desk, Some(1_000), Some(1_000));
+    desk.give_back(1_000, 10);
+    settles(&desk, Some(990), Some(990));
+    for ahead in 1..=200 {
+        let ahead = ChannelStep::Vouch(Box::new(voucher("a", 1_000 + ahead * 3)));
+        desk.step(ahead).unwrap();
+    }
+    let kept = desk.book.channel(&id("a")).unwrap().earlier.clone();
+    assert!(kept.len() <= EARLIER_MAX, "{kept:?}");
+    settles(&desk, Some(990), Some(990));
+    // Those ahead that are left lie apart, so that little is lost wherever the payer stops.
+    let ahead: Vec<u128> = kept.iter().map(|it| it.cumulative).filter(|it| *it > 990).collect();
+    let widest = ahead.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+    assert!(ahead.len() >= 4 && widest <= 400, "{ahead:?}");
+    // A channel whose money lies in the book keeps none.
+    let mut desk = Desk::new();
+    desk.open("a", 10).unwrap();
+    (1..=10).for_each(|at| drop(desk.pay(at, &format!("{at}"), 1)));
+    assert!(desk.book.channel(&id("a")).unwrap().earlier.is_empty());
+}
+
+/// What is owed is owed since it was taken, and what a settlement leaves since then.
+#[test]
+fn what_is_owed_has_an_age() {
+    let mut desk = on_a_rail(100);
+    let owed_since = |desk: &Desk| desk.book.channel(&id("a")).unwrap().owed_since;
+    assert_eq!(owed_since(&desk), None);
+    desk.pass();
+    desk.pay(10, "x", 10);
+    let first = desk.now;
+    desk.pass();
+    desk.pay(25, "y", 10);
+    assert_eq!(owed_since(&desk), Some(first));
+    desk.pass();
+    let settle = |settled| ChannelStep::Settle {
+        channel: id("a"),
+        settled,
+        settlement: Settlement::new("0xabc".into(), START),
+    };
+    desk.step(settle(10)).unwrap();
+    assert_eq!(owed_since(&desk), Some(desk.now), "ten are left, from now on");
+    desk.step(settle(25)).unwrap();
+    assert_eq!(owed_since(&desk), None, "more than was taken");
+    desk.holds();
+}
+
+/// S-09: when the payer has asked to close is known until it is done, also over a restart; that it is late is
+/// noted once; and a payer who thinks better of it has asked for nothing.
+#[test]
+fn a_close_that_is_late_is_noted_once() {
+    let mut desk = on_a_rail(10);
+    let overdue = || ChannelStep::Overdue { channel: id("a") };
+    let note = |close_requested| ChannelStep::Note {
+        channel: id("a"),
+        seen: ChannelSeen { at: START, settled: 0, close_requested },
+    };
+    let before = desk.journal.len();
+    desk.step(overdue()).unwrap();
+    assert_eq!(desk.journal.len(), before, "nobody has asked for anything");
+    let until = START.after(Duration::from_mins(15));
+    desk.step(note(Some(until))).unwrap();
+    desk.step(note(None)).unwrap();
+    assert_eq!(desk.book.channel(&id("a")).unwrap().closing, None);
+    desk.step(note(Some(until))).unwrap();
+    let since = desk.now;
+    desk.pass();
+    let channel = desk.step(close("a", None)).unwrap();
+    let closing = Closing { since, until: Some(until), is_overdue: false };
+    assert_eq!((channel.state, channel.closing), (ChannelState::Closing, Some(closing)));
+    assert_eq!(closing.late_at(Duration::from_mins(10)), since.after(Duration::from_secs(450)));
+    let before = desk.journal.len();
+    for _ in 0..2 {
+        let channel = desk.step(overdue()).unwrap();
+        assert!(channel.closing.unwrap().is_overdue);
+        assert_eq!(desk.journal.len(), before + 1);
+    }
+    assert_eq!(audit(&desk.journal).unwrap().sessions_overdue, 1, "for whoever looks at the book");
+    let settlement = Settlement::new("0xabc".into(), START);
+    let closed = ChannelStep::Closed { channel: id("a"), settled: 0, settlement };
+    assert_eq!(desk.step(closed).unwrap().closing, None);
+    assert_eq!(audit(&desk.journal).unwrap().sessions_overdue, 0);
+    desk.holds();
+}
+
+/// What has changed is told, and nothing else, however many channels there are; in another life of the book,
+/// everything.
+#[test]
+fn what_has_changed_is_told_and_nothing_else() {
+    let mut desk = Desk::new();
+    for name in ["a", "b", "c"] {
+        desk.open(name, 2).unwrap();
+    }
+    let told = |desk: &Desk, since, named: &[ChannelId]| {
+        let news = desk.book.channel_news(since, named);
+        let names: Vec<String> =
+            news.channels.iter().map(|it| it.facts.id.on_rail().to_owned()).collect();
+        (names.join(" "), news.is_all, news.until)
+    };
+    let (all, is_all, until) = told(&desk, None, &[]);
+    assert_eq!((all.as_str(), is_all), ("a b c", true));
+    assert_eq!(told(&desk, Some(until), &[]), (String::new(), false, until), "nothing is new");
+    assert_eq!(told(&desk, Some(until), &[id("c"), id("x")]).0, "c");
+    desk.pay(1, "x", 1);
+    desk.pay(2, "y", 1);
+    desk.step(close("b", None)).unwrap();
+    let (news, is_all, later) = told(&desk, Some(until), &[]);
+    assert_eq!((news.as_str(), is_all), ("a b", false), "one that was closed too");
+    assert_eq!(told(&desk, Some(later), &[]).0, "");
+    // What is given back into a channel changes it.
+    desk.give_back(2, 1);
+    assert_eq!(told(&desk, Some(later), &[]).0, "a");
+    let opened = desk.book.open(desk.now);
+    desk.write(Some(opened));
+    let (all, is_all, _) = told(&desk, Some(later), &[]);
+    assert_eq!((all.as_str(), is_all), ("a c", true), "another life");
+}
+
+/// A rail that tells of all its channels is believed of those that somebody has looked at, and of which it
+/// has told nothing since.
+#[test]
+fn what_a_rail_says_of_all_counts_for_those_it_told_nothing_of() {
+    let mut desk = on_a_rail(10);
+    let later = |minutes| START.after(Duration::from_mins(minutes));
+    let pay = |desk: &mut Desk, cumulative, minutes| {
+        let fresh = VoucherClaim { heard_since: Some(later(minutes)), ..voucher("a", cumulative) };
+        let claimed = desk.claim(bought(fresh, &format!("{cumulative}"), 1));
+        claimed.map(drop).map_err(|error| error.to_string())
+    };
+    let heard = |minutes, told: &[&str], anew| ChannelsHeard {
+        method: "prepaid".into(),
+        at: later(minutes),
+        told: told.iter().map(|name| id(name)).collect(),
+        anew,
+    };
+    let stale = || Err(ClaimError::Channel(ChannelError::Stale).to_string());
+    let note = |minutes| ChannelStep::Note {
+        channel: id("a"),
+        seen: ChannelSeen { at: later(minutes), settled: 0, close_requested: None },
+    };
+    assert_eq!(pay(&mut desk, 1, 1), stale());
+    desk.book.heard_of_channels(&heard(2, &["b"], false));
+    assert_eq!(pay(&mut desk, 1, 1), Ok(()), "nothing was told of it");
+    desk.book.heard_of_channels(&heard(4, &["a"], false));
+    assert_eq!(pay(&mut desk, 2, 1), stale(), "something was, whatever it was");
+    desk.step(note(3)).unwrap();
+    assert_eq!(pay(&mut desk, 2, 4), Ok(()), "somebody has looked");
+    desk.book.heard_of_channels(&heard(6, &[], true));
+    assert_eq!(pay(&mut desk, 3, 1), stale(), "nothing counts any more");
+    desk.step(note(6)).unwrap();
+    assert_eq!(pay(&mut desk, 3, 6), Ok(()));
+}
+
+/// A channel is not closed while a deposit is on its way into it; and where the rail has closed it by itself,
+/// the deposit is given up with it, wherever it was.
+#[test]
+fn a_deposit_on_its_way_is_waited_for_or_given_up() {
+    let clearing = || "clearing/escrow/usd".parse::<Account>().unwrap();
+    let more = || ChannelStep::TopUp {
+        channel: id("a"),
+        payer: "alice".into(),
+        binding: binding("seller"),
+        deposit: Box::new(deposit("more", 5, Money::Rail, clearing)),
+    };
+    let settlement = || Settlement::new("0xabc".into(), START);
+    let mut desk = on_a_rail(10);
+    desk.pay(4, "x", 4);
+    assert_eq!(desk.step(more()).unwrap().pending.unwrap().atoms, 5);
+    assert_eq!(desk.step(close("a", None)), Err(ChannelError::Busy));
+    let confirm = ChannelStep::Confirm { channel: id("a"), settlement: settlement() };
+    assert_eq!(desk.step(confirm).unwrap().deposit, 15);
+    assert_eq!(desk.step(close("a", None)).unwrap().state, ChannelState::Closing, "the control");
+    desk.holds();
+    let mut desk = on_a_rail(10);
+    desk.pay(4, "x", 4);
+    desk.step(more()).unwrap();
+    let closed = ChannelStep::Closed { channel: id("a"), settled: 4, settlement: settlement() };
+    let channel = desk.step(closed).unwrap();
+    assert_eq!((channel.deposit, channel.returned, channel.pending), (10, 6, None));
+    assert_eq!(desk.balance("clearing/escrow/usd"), 0);
+    assert_eq!(desk.book.balances().all_pending().count(), 0);
     desk.holds();
 }
