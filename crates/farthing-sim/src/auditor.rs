@@ -4,19 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use farthing_core::{RefundRefusal, explain};
 use farthing_ledger::{
-    AccountKind, Book, Capture, Event, Finding, Fingerprint, Payment, PaymentId, Phase, Record,
-    Refund, RefundId, Remedy, TraceId, Transfer, TransferId, Work, audit,
+    AccountKind, Book, Capture, Channel, Event, Finding, Fingerprint, Payment, PaymentId, Phase,
+    Record, Refund, RefundId, Remedy, TraceId, Transfer, TransferId, Work, audit,
 };
 use farthing_money::{Assets, Timestamp};
 
 use crate::Invariant;
+use crate::channels::{Channels, ToldChannel};
 use crate::disk::Image;
-use crate::process::{challenge, limits};
+use crate::process::limits;
 use crate::sim::State;
 use crate::truth::{Ended, Truth};
 
 /// What somebody was told is done.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Ack {
     /// The payment stands in the journal.
     Claimed(PaymentId),
@@ -30,6 +31,14 @@ pub(crate) enum Ack {
     Refunded(PaymentId, RefundId),
     /// It is not pending any more.
     RefundFinished(PaymentId, RefundId),
+    /// A session stands like this.
+    Channel(ToldChannel),
+}
+
+impl Ack {
+    pub(crate) fn channel(channel: &Channel) -> Self {
+        Self::Channel(ToldChannel::of(channel))
+    }
 }
 
 /// The model.
@@ -48,6 +57,7 @@ pub(crate) struct Auditor {
     refusals: BTreeMap<PaymentId, RefundRefusal>,
     /// Whose clients were given what they bought.
     told: BTreeSet<PaymentId>,
+    channels: Channels,
 }
 
 /// A payment, as its records tell it.
@@ -92,9 +102,9 @@ struct Sums {
     credits_pending: u128,
 }
 
-type Check = Result<(), (Invariant, String)>;
+pub(crate) type Check = Result<(), (Invariant, String)>;
 
-fn expect(holds: bool, invariant: Invariant, what: impl FnOnce() -> String) -> Check {
+pub(crate) fn expect(holds: bool, invariant: Invariant, what: impl FnOnce() -> String) -> Check {
     if holds { Ok(()) } else { Err((invariant, what())) }
 }
 
@@ -129,7 +139,7 @@ impl Entry {
 
 impl State {
     /// Somebody is told that something is done: it must be on the disk.
-    pub(crate) fn acknowledged(&mut self, ack: Ack) {
+    pub(crate) fn acknowledged(&mut self, ack: &Ack) {
         self.audit();
         if let Err(what) = self.auditor.holds(ack) {
             self.breaks(Invariant::Durable, what);
@@ -182,8 +192,13 @@ impl Auditor {
     }
 
     /// Whether what somebody was told is done stands in the journal.
-    fn holds(&self, ack: Ack) -> Result<(), String> {
-        let (payment, holds) = match ack {
+    fn holds(&self, ack: &Ack) -> Result<(), String> {
+        let (payment, holds) = match *ack {
+            Ack::Channel(ref told) => {
+                let holds = self.channels.is_as_told(told);
+                let missing = || format!("{told:?} is not in the journal");
+                return if holds { Ok(()) } else { Err(missing()) };
+            }
             Ack::Claimed(payment) => (payment, self.entry(payment).is_some()),
             Ack::Posted(payment) => (payment, self.is_paid(payment)),
             Ack::Finished(payment) => {
@@ -221,6 +236,7 @@ impl Auditor {
             })?;
             self.move_money(&record.transfers)?;
             self.follow(record, truth)?;
+            self.channels.read(record, truth)?;
             self.latest = self.latest.max(record.at);
         }
         Ok(())
@@ -252,7 +268,10 @@ impl Auditor {
                 *pending = pending.saturating_add(if waits { it.atoms } else { 0 });
                 let less = finished.as_ref().map_or(0, |it| it.atoms);
                 *pending = pending.saturating_sub(less);
-                let owes = matches!(account.kind, AccountKind::Prepaid | AccountKind::Payable);
+                let owes = matches!(
+                    account.kind,
+                    AccountKind::Prepaid | AccountKind::Payable | AccountKind::Channel
+                );
                 let within = sums.debits.saturating_add(sums.debits_pending) <= sums.credits;
                 expect(!owes || within, Invariant::Balanced, || format!("{account} is overdrawn"))?;
             }
@@ -433,6 +452,7 @@ impl Auditor {
         };
         let same = whole.balances() == book.balances()
             && whole.keys() == book.keys()
+            && whole.channels().eq(book.channels())
             && unfinished(&whole) == unfinished(book)
             && whole.work().refunds == book.work().refunds
             && whole.work().expected == book.work().expected;
@@ -455,6 +475,7 @@ impl Auditor {
                 return Err(format!("{account}: {sums:?} and {known:?}"));
             }
         }
+        self.channels.compare(book.channels())?;
         let open: BTreeSet<_> = book.all_unfinished().map(|it| it.payment.id).collect();
         let known: BTreeSet<_> =
             self.payments.iter().filter(|(_, it)| it.is_open()).map(|(id, _)| *id).collect();
@@ -497,6 +518,7 @@ impl Auditor {
                 format!("{id} was disowned, and nobody has noticed")
             })?;
         }
+        self.channels.finish_up(truth)?;
         self.charged_once(truth)
     }
 
@@ -504,7 +526,7 @@ impl Auditor {
     fn charged_once(&self, truth: &Truth) -> Check {
         let mut charged: BTreeMap<u64, Vec<PaymentId>> = BTreeMap::new();
         for (id, it) in &self.payments {
-            let intent = truth.challenges.get(&challenge(it.facts.trace));
+            let intent = truth.challenges.get(&it.facts.challenge);
             let kept = it.is_paid() && !it.is_given_back() && !it.is_open();
             if let Some(intent) = intent.filter(|_| kept && it.facts.amount.atoms() > 0) {
                 charged.entry(*intent).or_default().push(*id);

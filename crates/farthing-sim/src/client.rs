@@ -26,6 +26,8 @@ pub(crate) struct Sent {
     pub(crate) item: String,
     pub(crate) body: Option<[u8; 32]>,
     pub(crate) key: Option<String>,
+    /// Whether it buys nothing, and only does something about a session.
+    pub(crate) manages: bool,
     pub(crate) credential: Option<String>,
 }
 
@@ -47,7 +49,7 @@ pub(crate) struct Intent {
 
 /// How a purchase ended for the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+pub(crate) enum End {
     /// It has what it wanted, or knows that it cannot have it.
     Over,
     /// It was told that nothing was taken, and may buy anew.
@@ -55,7 +57,7 @@ enum End {
 }
 
 /// Sends a request; nothing comes back if anything on the way breaks.
-async fn request(sim: &Sim, sent: &Sent, patience: Duration) -> Option<Reply> {
+pub(crate) async fn request(sim: &Sim, sent: &Sent, patience: Duration) -> Option<Reply> {
     sim.sleep(sim.millis(1, 50)).await;
     let (answer, answered) = oneshot::channel();
     let process = sim.with(|state| {
@@ -78,7 +80,8 @@ fn wanted(sim: &Sim, intent: u64) -> Sent {
     let has_body = sim.between(0, 1) == 0;
     let body = has_body.then(|| *Fingerprint::of("body", &[&intent.to_be_bytes()]).as_bytes());
     let key = (has_body && sim.between(0, 1) == 0).then(|| format!("key {intent}"));
-    Sent { intent, route, item: format!("item={intent}"), body, key, credential: None }
+    let item = format!("item={intent}");
+    Sent { intent, route, item, body, key, manages: false, credential: None }
 }
 
 /// A client that wants something once, keeps its credential until it knows, and pays again only when it
@@ -129,23 +132,27 @@ pub(crate) async fn subscribe(sim: Sim) {
 
 /// Gets an offer, pays, and asks until it knows.
 async fn purchase(sim: &Sim, sent: Sent, payer: &str) -> End {
-    let mut offers = None;
+    let offers = offered(sim, &sent, "charge").await;
+    let Some(offer) = choose(sim, &offers) else { return End::Over };
+    let token = authorise(sim, sent.intent, offer);
+    let sent = Sent { credential: Some(credential(offer, payer, &token)), ..sent };
+    insist(sim, &sent).await
+}
+
+/// Asks what something costs until it is told, by the offers of one intent.
+pub(crate) async fn offered(sim: &Sim, sent: &Sent, intent: &str) -> Vec<Offer> {
     for _ in 0..TRIES_MAX {
-        match request(sim, &sent, Duration::from_secs(5)).await {
-            Some(Reply::Offers(made)) => {
-                offers = Some(made);
-                break;
+        match request(sim, sent, Duration::from_secs(5)).await {
+            Some(Reply::Offers(mut made)) => {
+                made.retain(|offer| offer.quote.intent() == intent);
+                return made;
             }
             Some(Reply::Answer | Reply::Failed | Reply::Refused(_)) | None => {
                 sim.sleep(sim.millis(100, 20_000)).await;
             }
         }
     }
-    let Some(offers) = offers.filter(|offers| !offers.is_empty()) else { return End::Over };
-    let Some(offer) = choose(sim, &offers) else { return End::Over };
-    let token = authorise(sim, sent.intent, offer);
-    let sent = Sent { credential: Some(credential(offer, payer, &token)), ..sent };
-    insist(sim, &sent).await
+    Vec::new()
 }
 
 /// Chooses a way to pay; most often the one on which most can happen.
@@ -171,7 +178,7 @@ fn authorise(sim: &Sim, intent: u64, offer: &Offer) -> String {
 }
 
 /// Presents a credential until it is clear what came of it.
-async fn insist(sim: &Sim, sent: &Sent) -> End {
+pub(crate) async fn insist(sim: &Sim, sent: &Sent) -> End {
     for _ in 0..TRIES_MAX {
         let patience = sim.millis(500, 30_000);
         match request(sim, sent, patience).await {
@@ -231,8 +238,10 @@ async fn other_offer(sim: &Sim, heard: Sent) {
     let old: serde_json::Value = serde_json::from_str(&old).unwrap_or_default();
     let text = |name: &str| old[name].as_str().unwrap_or_default().to_owned();
     // The purse's proof is a signature over its challenge: there is nothing to carry over.
-    let is_open =
-        |offer: &&Offer| offer.quote.method() == text("method") && text("method") != "purse";
+    let is_open = |offer: &&Offer| {
+        let way = (offer.quote.method(), offer.quote.intent());
+        way == (&text("method"), &text("intent")) && text("method") != "purse"
+    };
     let Some(offer) = offers.iter().find(is_open) else { return };
     let stolen = credential(offer, &text("payer"), &text("token"));
     sim.with(|state| {

@@ -2,7 +2,8 @@
 
 use farthing_core::{Answer, Ordered};
 use farthing_ledger::{
-    Answered, Book, Claim, ClaimError, ClaimRequest, Cold, Entry, EntryError, Finding, Fingerprint,
+    Answered, Book, Channel, ChannelError, ChannelId, ChannelNews, ChannelStep, ChannelsHeard,
+    ChannelsPlace, Claim, ClaimError, ClaimRequest, Cold, Entry, EntryError, Finding, Fingerprint,
     Outcome, PaymentId, Record, RefundError, RefundId, RefundRequest, Settlement, VoidReason, Work,
 };
 use farthing_money::Timestamp;
@@ -26,6 +27,10 @@ pub(crate) enum Input {
     Reconcile(PaymentId, Finding, Timestamp),
     TakeUp(PaymentId),
     Note(String, String),
+    Step(Box<ChannelStep>, Timestamp),
+    Channels,
+    News(Option<ChannelsPlace>, Vec<ChannelId>),
+    Heard(Box<ChannelsHeard>),
 }
 
 /// What the book said.
@@ -34,6 +39,9 @@ pub(crate) enum Output {
     Entered(Result<bool, EntryError>),
     Refund(Result<Ordered, RefundError>),
     Work(Work),
+    Channel(Box<Result<Channel, ChannelError>>),
+    Channels(Vec<Channel>),
+    News(Box<ChannelNews>),
     Said(bool),
     /// To be read from the disk once the commit is on it.
     Answer(PaymentId),
@@ -105,6 +113,18 @@ pub(crate) fn decide(book: &mut Book, cold: &impl Cold, input: Input) -> Decided
         }
         Input::Reconcile(payment, finding, now) => {
             Decided::new(Output::Done, book.reconcile(payment, finding, now))
+        }
+        Input::Step(step, now) => match book.step(*step, cold, now) {
+            Ok((channel, record)) => Decided::new(Output::Channel(Box::new(Ok(channel))), record),
+            Err(error) => Decided::new(Output::Channel(Box::new(Err(error))), None),
+        },
+        Input::Channels => Decided::new(Output::Channels(book.channels().cloned().collect()), None),
+        Input::News(since, named) => {
+            Decided::new(Output::News(Box::new(book.channel_news(since, &named))), None)
+        }
+        Input::Heard(heard) => {
+            book.heard_of_channels(&heard);
+            Decided::new(Output::Done, None)
         }
         Input::TakeUp(payment) => Decided::new(Output::Said(book.take_up(payment)), None),
         Input::Note(name, text) => {

@@ -21,6 +21,7 @@
 //! journal and from what is true outside.
 
 mod auditor;
+mod channels;
 mod client;
 mod disk;
 mod executor;
@@ -31,6 +32,7 @@ mod process;
 mod protocol;
 mod rail;
 mod random;
+mod session;
 mod sim;
 mod store;
 mod truth;
@@ -93,6 +95,14 @@ pub enum Invariant {
     Limits,
     /// Everything that hangs has a reason, and is listed with it.
     NotStuck,
+    /// What was deposited into a session is what was spent, what is left, and what was given back.
+    Conserved,
+    /// Vouchers advance within the deposit, and no more is spent than they authorise.
+    Authorised,
+    /// Nothing happens to a session that is closed, and nothing is left in it.
+    ClosedForGood,
+    /// No more is settled of a session than was spent in it.
+    SettledWithin,
     /// The ledger's own audit finds the journal sound.
     Audited,
 }
@@ -187,6 +197,9 @@ impl Simulation {
         while self.sim.with(|state| state.steps) < self.plan.steps && !self.is_broken() {
             if self.sim.between(0, every) == 0 {
                 self.sim.spawn(Side::World, client::buy(self.sim.clone()));
+                if self.sim.between(0, 2) == 0 {
+                    self.sim.spawn(Side::World, session::spend(self.sim.clone()));
+                }
                 if self.sim.fault(Fault::Replay) {
                     self.sim.spawn(Side::World, client::steal(self.sim.clone()));
                 }
@@ -346,7 +359,8 @@ impl Simulation {
             };
             // What it is about, and what happens to everybody.
             let names = what.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-            let named = |it: &&str| it.starts_with("pay_") || it.starts_with("ref_");
+            let named =
+                |it: &&str| ["pay_", "ref_", "ses_"].iter().any(|start| it.starts_with(start));
             let mut words: Vec<String> = names.filter(named).map(str::to_owned).collect();
             if !words.is_empty() {
                 words.extend(["process ", "clock", "power"].map(str::to_owned));

@@ -34,11 +34,19 @@ pub enum Planted {
     IgnoresLimits,
     /// Nobody recovers anything.
     NeverRecovers,
+    /// What a rail has declined is taken for a deposit.
+    ConfirmsUnmoved,
+    /// A session is settled by the highest voucher, whatever was spent.
+    TakesTheVoucher,
+    /// A voucher is written down that authorises less than the one before.
+    VoucherGoesBack,
+    /// What is left in a session is kept when it is closed.
+    KeepsTheRest,
 }
 
 impl Planted {
     /// Every planted bug.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 17] = [
         Self::AnswersBeforeSync,
         Self::ForgetsProofs,
         Self::SkipsARecord,
@@ -52,6 +60,10 @@ impl Planted {
         Self::RefundsUnordered,
         Self::IgnoresLimits,
         Self::NeverRecovers,
+        Self::ConfirmsUnmoved,
+        Self::TakesTheVoucher,
+        Self::VoucherGoesBack,
+        Self::KeepsTheRest,
     ];
 
     /// Its name on the command line.
@@ -71,6 +83,10 @@ impl Planted {
             Self::RefundsUnordered => "refunds-unordered",
             Self::IgnoresLimits => "ignores-limits",
             Self::NeverRecovers => "never-recovers",
+            Self::ConfirmsUnmoved => "confirms-unmoved",
+            Self::TakesTheVoucher => "takes-the-voucher",
+            Self::VoucherGoesBack => "voucher-goes-back",
+            Self::KeepsTheRest => "keeps-the-rest",
         }
     }
 
@@ -92,11 +108,14 @@ impl Planted {
             Self::AnswersBeforeRecording => Invariant::OwedOnly,
             Self::ForgetsToBegin => Invariant::BegunOnce,
             Self::SendsUnknownAgain => Invariant::SentOnce,
-            Self::GivesUpUnknown => Invariant::Agreed,
+            Self::GivesUpUnknown | Self::ConfirmsUnmoved => Invariant::Agreed,
             Self::MovesTwice => Invariant::ChargedOnce,
             Self::RefundsUnordered => Invariant::RefundedOnce,
             Self::IgnoresLimits => Invariant::Limits,
             Self::NeverRecovers => Invariant::NotStuck,
+            Self::TakesTheVoucher => Invariant::SettledWithin,
+            Self::VoucherGoesBack => Invariant::Authorised,
+            Self::KeepsTheRest => Invariant::Conserved,
         }
     }
 }

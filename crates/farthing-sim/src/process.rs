@@ -4,12 +4,13 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::task::Poll;
 use std::time::Duration;
 
 use farthing_core::{
     Admission, Answer, Ask, Posted, Quote, Rail, Recovered, Recovery, RefundAsk, Refusal, Reserved,
-    Scope, Till,
+    Scope, SessionPrice, Settling, Tending, Till,
 };
 use farthing_ledger::{
     Capture, Delivery, Earned, Entry, Holder, Outcome, Payment, PaymentId, Payout, RefundLimit,
@@ -19,6 +20,8 @@ use farthing_money::{Amount, AssetId, Timestamp};
 use http::HeaderMap;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::Planted;
+use crate::auditor::Ack;
 use crate::client::{Reply, Sent};
 use crate::executor::Side;
 use crate::fault::Fault;
@@ -27,7 +30,6 @@ use crate::rail::{Kind, SimRail, key_of};
 use crate::sim::Sim;
 use crate::store::{self, Writer};
 use crate::truth::Ended;
-use crate::{Planted, protocol};
 
 /// How many routes the seller has; the last one costs nothing.
 pub(crate) const ROUTES: u64 = 6;
@@ -37,6 +39,12 @@ pub(crate) const PAYERS: [&str; 3] = ["alice", "bob", "carol"];
 
 /// How long a request waits for another with the same credential.
 const JOIN_WAIT: Duration = Duration::from_secs(10);
+
+/// How long after it was last used a session is closed.
+const SESSION_IDLE: Duration = Duration::from_hours(2);
+
+/// How long something may be owed in a session before it is settled.
+const SETTLE_AFTER: Duration = Duration::from_mins(10);
 
 /// How long an offer stands.
 const OFFER_TTL: Duration = Duration::from_mins(5);
@@ -85,7 +93,9 @@ pub(crate) fn start(sim: &Sim, before: Option<&[farthing_ledger::Terms]>) -> Opt
     sim.spawn(Side::Process, writer.run(queue));
     let keeps = before.filter(|_| !sim.fault(Fault::OtherTerms));
     let terms = keeps.map_or_else(|| (0..ROUTES).map(|_| terms(sim)).collect(), <[_]>::to_vec);
-    let rail = |kind| -> Arc<dyn Rail> { Arc::new(SimRail { sim: sim.clone(), kind }) };
+    let rail = |kind| -> Arc<dyn Rail> {
+        Arc::new(SimRail { sim: sim.clone(), kind, has_told: AtomicBool::new(false) })
+    };
     let till = Till {
         protocols: vec![Arc::new(Wire)],
         rails: Kind::ALL.map(rail).to_vec(),
@@ -96,6 +106,7 @@ pub(crate) fn start(sim: &Sim, before: Option<&[farthing_ledger::Terms]>) -> Opt
     let process = Arc::new(Process { sim: sim.clone(), till, limits, terms });
     if !sim.is_planted(Planted::NeverRecovers) {
         sim.spawn(Side::Process, recover(Arc::clone(&process)));
+        sim.spawn(Side::Process, tend(Arc::clone(&process)));
     }
     sim.spawn(Side::Process, prepare(Arc::clone(&process)));
     Some(process)
@@ -115,6 +126,26 @@ async fn recover(process: Arc<Process>) {
         });
         let (low, high) =
             if sim.with(|state| state.is_calm) { (15_000, 30_000) } else { (500, 5_000) };
+        sim.sleep(sim.millis(low, high)).await;
+    }
+}
+
+/// Looks after sessions, for as long as the process lives.
+async fn tend(process: Arc<Process>) {
+    let mut tending = Tending::default();
+    tending.close_after(Some(SESSION_IDLE));
+    let above = [(asset(0), 300), (asset(1), 300)].into();
+    tending.settle(&Settling { above, after: Some(SETTLE_AFTER), ..Settling::default() });
+    loop {
+        let Process { sim, till, .. } = &*process;
+        let tended = till.tend(&mut tending, sim.clock()).await;
+        sim.with(|state| {
+            for channel in tended.overdue {
+                state.note(&format!("{channel} is not closed in time"));
+            }
+        });
+        let (low, high) =
+            if sim.with(|state| state.is_calm) { (8_000, 14_000) } else { (500, 5_000) };
         sim.sleep(sim.millis(low, high)).await;
     }
 }
@@ -156,15 +187,36 @@ impl Process {
                 Quote::new(rail.method(), "charge", amount.clone(), payee.clone(), &request);
             Some(Arc::new(quote))
         };
+        let session = |rail: &Arc<dyn Rail>| {
+            let price = SessionPrice {
+                unit: amount.clone(),
+                unit_type: None,
+                suggested_deposit: None,
+                deposit_min_atoms: 0,
+                delta_min_atoms: 0,
+            };
+            let request = rail.session()?.quote_session(&price, &payee).ok()?;
+            Some(Arc::new(Quote::session(rail.method(), price, payee.clone(), &request)))
+        };
+        let method = match (sent.manages, sent.body) {
+            (true, _) => "HEAD",
+            (false, Some(_)) => "POST",
+            (false, None) => "GET",
+        };
+        let rails = &self.till.rails;
         Ask {
             scope: Scope {
                 route: format!("route-{}", sent.route).into(),
-                method: if sent.body.is_some() { "POST" } else { "GET" }.to_owned(),
+                method: method.to_owned(),
                 path: format!("/{}", sent.route),
                 query: sent.item.clone(),
                 body: sent.body,
             },
-            quotes: self.till.rails.iter().filter_map(quote).collect(),
+            quotes: rails
+                .iter()
+                .filter_map(quote)
+                .chain(rails.iter().filter_map(session))
+                .collect(),
             description: None,
             offer_ttl: OFFER_TTL,
             authorization_is_taken: false,
@@ -238,7 +290,10 @@ pub(crate) async fn serve(process: Arc<Process>, sent: Sent, client: oneshot::Se
             sim.with(|state| payment.inspect(|payment| state.told(*payment, &text)));
             Reply::Answer
         }
-        Ok(Admission::Managed(_)) => unreachable!("nothing is sold by the session here"),
+        Ok(Admission::Managed(managed)) => {
+            sim.with(|state| state.acknowledged(&Ack::channel(&managed.channel)));
+            Reply::Answer
+        }
         Ok(Admission::Challenge) => {
             let entropy = || {
                 let [high, low] = sim.with(|state| [state.serial(), state.random.draw()]);
@@ -392,9 +447,4 @@ pub(crate) async fn open(process: Arc<Process>, tell: oneshot::Sender<(Work, Tim
     if let Ok(work) = process.till.store.work().await {
         drop(tell.send((work, process.sim.clock())));
     }
-}
-
-/// The challenge of a trace, for whoever has only that.
-pub(crate) fn challenge(trace: TraceId) -> String {
-    protocol::challenge(trace)
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use farthing_core::{
-    Ask, Object, Offer, Presented, Protocol, ReceiptFacts, Rejection, ScopeDigest, identity,
+    Ask, Object, Offer, Presented, Protocol, ReceiptFacts, Rejection, SESSION, ScopeDigest,
+    identity,
 };
 use farthing_ledger::{Fingerprint, TraceId};
 use farthing_money::Timestamp;
@@ -19,11 +20,18 @@ pub(crate) struct Wire;
 
 /// What a client says when it answers an offer.
 pub(crate) fn credential(offer: &Offer, payer: &str, token: &str) -> String {
+    acting(offer, payer, token, &Value::Null)
+}
+
+/// The same within a session.
+pub(crate) fn acting(offer: &Offer, payer: &str, token: &str, act: &Value) -> String {
     let request: Value = serde_json::from_str(offer.quote.request()).unwrap_or_default();
     json!({
         "challenge": challenge(offer.trace),
         "trace": offer.trace,
         "method": offer.quote.method(),
+        "intent": offer.quote.intent(),
+        "act": act,
         "scope": offer.scope.to_string(),
         "body": offer.body.map(|body| body.to_vec()),
         "expires": offer.expires_at,
@@ -47,17 +55,21 @@ pub(crate) fn fields(credential: Option<&str>) -> HeaderMap {
     fields
 }
 
-fn read(text: &str, scope: ScopeDigest, ask: &Ask, now: Timestamp) -> Option<Presented> {
+fn read(text: &str, ask: &Ask, now: Timestamp) -> Option<Presented> {
     let value: Object = serde_json::from_str(text).ok()?;
+    let is_session = value.get("intent")? == SESSION;
+    let scope: ScopeDigest =
+        if is_session { ask.scope.session_digest() } else { ask.scope.digest() };
     let of = |name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
     let expires_at: Timestamp = serde_json::from_value(value.get("expires")?.clone()).ok()?;
     let mut payload = Object::new();
     payload.insert("token".into(), value.get("token")?.clone());
+    payload.insert("act".into(), value.get("act")?.clone());
     (of("scope")? == scope.to_string() && expires_at > now).then_some(())?;
     Some(Presented {
         protocol: NAME,
         method: of("method")?,
-        intent: "charge".to_owned(),
+        intent: of("intent")?,
         realm: "sim".to_owned(),
         challenge: of("challenge")?,
         trace: of("trace")?.parse().ok()?,
@@ -86,9 +98,11 @@ impl Protocol for Wire {
     ) -> Result<Option<Presented>, Rejection> {
         let Some(field) = fields.get(AUTHORIZATION) else { return Ok(None) };
         let text = field.to_str().map_err(|_| Rejection::Malformed)?;
-        let presented = read(text, ask.scope.digest(), ask, now).ok_or(Rejection::Expired)?;
+        let presented = read(text, ask, now).ok_or(Rejection::Expired)?;
         let value: Value = serde_json::from_str(text).map_err(|_| Rejection::Malformed)?;
-        if value["body"] != json!(ask.scope.body.map(|body| body.to_vec())) {
+        if presented.intent != SESSION
+            && value["body"] != json!(ask.scope.body.map(|body| body.to_vec()))
+        {
             return Err(Rejection::OtherBody(identity(NAME, &presented.challenge)));
         }
         Ok(Some(presented))

@@ -1,11 +1,17 @@
-//! The rails: one whose money lies in the book, two that are somebody else's, and one that moves nothing.
+//! The rails: one whose money lies in the book, two that are somebody else's, one that keeps deposits for
+//! sessions, and one that moves nothing. What is said within sessions is in [`session`].
 
+mod session;
+
+pub(crate) use session::signature;
+
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use farthing_core::{
     BoxFuture, Evidence, Held, NoRefund, Object, Presented, Rail, RailRules, Refunds, Rejection,
-    SettleError, Settled, Unquotable,
+    SessionRail, SettleError, Settled, Unquotable,
 };
 use farthing_ledger::{
     Account, AccountKind, Fingerprint, Holder, Money, Payment, Proof, Refund, Source, SpendingKey,
@@ -34,6 +40,8 @@ pub(crate) enum Kind {
     Cash,
     /// There is none.
     Vow,
+    /// Somebody else keeps deposits, and pays what was spent of them.
+    Chest,
 }
 
 const PURSE: RailRules = RailRules {
@@ -59,7 +67,7 @@ const WIRE: RailRules = RailRules {
 const CASH: RailRules = RailRules { refunds: Refunds::Never, recheck_after: None, ..WIRE };
 
 impl Kind {
-    pub(crate) const ALL: [Self; 4] = [Self::Purse, Self::Wire, Self::Cash, Self::Vow];
+    pub(crate) const ALL: [Self; 5] = [Self::Purse, Self::Wire, Self::Cash, Self::Vow, Self::Chest];
 
     pub(crate) const fn method(self) -> &'static str {
         match self {
@@ -67,13 +75,14 @@ impl Kind {
             Self::Wire => "wire",
             Self::Cash => "cash",
             Self::Vow => "vow",
+            Self::Chest => "chest",
         }
     }
 
     const fn rules(self) -> &'static RailRules {
         match self {
             Self::Purse => &PURSE,
-            Self::Wire => &WIRE,
+            Self::Wire | Self::Chest => &WIRE,
             Self::Cash | Self::Vow => &CASH,
         }
     }
@@ -88,6 +97,8 @@ pub(crate) fn key_of(payer: &str) -> SpendingKey {
 pub(crate) struct SimRail {
     pub(crate) sim: Sim,
     pub(crate) kind: Kind,
+    /// Whether it has told since the process began.
+    pub(crate) has_told: AtomicBool,
 }
 
 impl SimRail {
@@ -208,7 +219,7 @@ impl Rail for SimRail {
     }
 
     fn quote(&self, amount: &Amount, payee: &Holder) -> Result<Object, Unquotable> {
-        if amount.is_zero() != (self.kind == Kind::Vow) {
+        if self.kind == Kind::Chest || amount.is_zero() != (self.kind == Kind::Vow) {
             return Err(Unquotable::Amount);
         }
         let mut request = Object::new();
@@ -219,6 +230,9 @@ impl Rail for SimRail {
     }
 
     fn check(&self, presented: &Presented, _now: Timestamp) -> Result<Evidence, Rejection> {
+        if presented.intent != "charge" || self.kind == Kind::Chest {
+            return Err(Rejection::Unsupported);
+        }
         let of = |name| text(&presented.request, name).ok_or(Rejection::Foreign);
         let atoms = parse_atoms(of("amount")?).map_err(|_| Rejection::Foreign)?;
         let asset = AssetId::new(of("currency")?).map_err(|_| Rejection::Foreign)?;
@@ -228,13 +242,13 @@ impl Rail for SimRail {
         let clearing = Holder::new(self.method()).map_err(|_| Rejection::Foreign)?;
         let from = match self.kind {
             Kind::Purse => Source::Key(key_of(&payer)),
-            Kind::Wire | Kind::Cash | Kind::Vow => {
+            Kind::Wire | Kind::Cash | Kind::Vow | Kind::Chest => {
                 Source::Account(Account::new(AccountKind::Clearing, clearing, asset.clone()))
             }
         };
         let money = match self.kind {
             Kind::Purse => Money::Book,
-            Kind::Wire | Kind::Cash => Money::Rail,
+            Kind::Wire | Kind::Cash | Kind::Chest => Money::Rail,
             Kind::Vow => Money::None,
         };
         let proof =
@@ -249,6 +263,10 @@ impl Rail for SimRail {
             money,
             inquiry: (self.kind == Kind::Wire).then(|| token.into()),
         })
+    }
+
+    fn session(&self) -> Option<&dyn SessionRail> {
+        matches!(self.kind, Kind::Purse | Kind::Chest).then_some(self)
     }
 
     fn settle<'a>(&'a self, held: &'a Held) -> BoxFuture<'a, Result<Settled, SettleError>> {

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use farthing_core::{Answer, BoxFuture, Ordered, Store, StoreError};
 use farthing_ledger::{
-    Book, Channel, ChannelError, ChannelId, ChannelNews, ChannelStep, ChannelsHeard, ChannelsPlace,
-    Claim, ClaimError, ClaimRequest, Entry, EntryError, EraseError, Erased, Erasure, Finding,
-    Fingerprint, Outcome, PaymentId, Record, RefundError, RefundId, RefundRequest, Settlement,
-    TraceId, VoidReason, Work, claimed_proofs,
+    AccountKind, Book, Channel, ChannelError, ChannelEvent, ChannelId, ChannelNews, ChannelStep,
+    ChannelsHeard, ChannelsPlace, Claim, ClaimError, ClaimRequest, Entry, EntryError, EraseError,
+    Erased, Erasure, Event, Finding, Fingerprint, Outcome, PaymentId, Record, RefundError,
+    RefundId, RefundRequest, Settlement, TraceId, VoidReason, Work, claimed_proofs,
 };
 use farthing_money::Timestamp;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
@@ -17,7 +17,7 @@ use crate::auditor::Ack;
 use crate::disk::{Disk, Image, Line};
 use crate::fault::Fault;
 use crate::input::{Input, Output, decide};
-use crate::sim::Sim;
+use crate::sim::{Sim, State};
 use crate::{Invariant, Planted};
 
 /// A request of the book on its way to the writer.
@@ -93,7 +93,7 @@ impl SimStore {
     /// Asks for something to be done, and tells the auditor when it is said to be durable.
     async fn order(&self, input: Input, ack: Ack) -> Result<(), StoreError> {
         self.ask(input).await.ok_or(StoreError)?;
-        self.sim.with(|state| state.acknowledged(ack));
+        self.sim.with(|state| state.acknowledged(&ack));
         Ok(())
     }
 
@@ -128,7 +128,10 @@ impl Store for SimStore {
                 self.sim.note(&format!("{payment} claimed: {claim:?}"));
             }
             if claim == Ok(Claim::Fresh) {
-                self.sim.with(|state| state.acknowledged(Ack::Claimed(payment)));
+                self.sim.with(|state| state.acknowledged(&Ack::Claimed(payment)));
+            }
+            if matches!(claim, Ok(Claim::Bought(..))) {
+                self.sim.with(|state| state.acknowledged(&Ack::Posted(payment)));
             }
             claim
         })
@@ -199,7 +202,7 @@ impl Store for SimStore {
             if !matches!(told.output, Output::Said(true)) {
                 return Err(StoreError);
             }
-            self.sim.with(|state| state.acknowledged(Ack::Delivered(payment)));
+            self.sim.with(|state| state.acknowledged(&Ack::Delivered(payment)));
             Ok(())
         })
     }
@@ -229,7 +232,7 @@ impl Store for SimStore {
             let Output::Refund(ordered) = told.output else { return Err(RefundError::Unavailable) };
             self.sim.note(&format!("{payment} refund {reference}: {ordered:?}"));
             if ordered.is_ok() {
-                self.sim.with(|state| state.acknowledged(Ack::Refunded(payment, refund)));
+                self.sim.with(|state| state.acknowledged(&Ack::Refunded(payment, refund)));
             }
             ordered
         })
@@ -265,25 +268,47 @@ impl Store for SimStore {
         Box::pin(self.order(Input::Reconcile(payment, finding, now), Ack::Claimed(payment)))
     }
 
-    fn step(&self, _: ChannelStep, _: Timestamp) -> BoxFuture<'_, Result<Channel, ChannelError>> {
-        // Nothing is sold by the session here.
-        Box::pin(async { Err(ChannelError::Unavailable) })
+    fn step(
+        &self,
+        step: ChannelStep,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<Channel, ChannelError>> {
+        Box::pin(async move {
+            let told = self.ask(Input::Step(Box::new(step), now)).await;
+            let Some(Told { output: Output::Channel(stepped), .. }) = told else {
+                return Err(ChannelError::Unavailable);
+            };
+            if let Ok(channel) = &*stepped {
+                self.sim.with(|state| state.acknowledged(&Ack::channel(channel)));
+            }
+            *stepped
+        })
     }
 
     fn channels(&self) -> BoxFuture<'_, Result<Vec<Channel>, StoreError>> {
-        Box::pin(async { Ok(Vec::new()) })
+        Box::pin(async move {
+            let told = self.ask(Input::Channels).await.ok_or(StoreError)?;
+            let Output::Channels(channels) = told.output else { return Err(StoreError) };
+            Ok(channels)
+        })
     }
 
     fn channel_news(
         &self,
-        _: Option<ChannelsPlace>,
-        _: Vec<ChannelId>,
+        since: Option<ChannelsPlace>,
+        named: Vec<ChannelId>,
     ) -> BoxFuture<'_, Result<ChannelNews, StoreError>> {
-        Box::pin(async { Ok(ChannelNews::default()) })
+        Box::pin(async move {
+            let told = self.ask(Input::News(since, named)).await.ok_or(StoreError)?;
+            let Output::News(news) = told.output else { return Err(StoreError) };
+            Ok(*news)
+        })
     }
 
-    fn heard_of_channels(&self, _: ChannelsHeard) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async { Ok(()) })
+    fn heard_of_channels(&self, heard: ChannelsHeard) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            self.ask(Input::Heard(Box::new(heard))).await.map(drop).ok_or(StoreError)
+        })
     }
 
     fn enter(&self, entry: Entry, now: Timestamp) -> BoxFuture<'_, Result<bool, EntryError>> {
@@ -440,7 +465,7 @@ impl Writer {
     async fn work(&mut self, batch: Vec<Asked>) -> Option<()> {
         let (mut lines, mut replies, mut proofs) = (Vec::new(), Vec::new(), Vec::new());
         for Asked { input, grant, answer } in batch {
-            if let Input::Claim(_, now) | Input::Enter(_, now) = &input {
+            if let Input::Claim(_, now) | Input::Enter(_, now) | Input::Step(_, now) = &input {
                 self.now = *now;
             }
             self.life.iter_mut().for_each(|it| it.deeds.push(Deed::Decided(input.clone())));
@@ -450,6 +475,7 @@ impl Writer {
                 if self.sim.is_planted(Planted::WritesAnotherTime) {
                     record.at = self.sim.clock();
                 }
+                self.sim.with(|state| state.spoil(&mut record));
                 self.life.iter_mut().for_each(|it| it.written.push(record.to_json()));
                 proofs.extend(claimed_proofs(&record));
                 lines.push(Line::Record(record));
@@ -514,6 +540,7 @@ impl Writer {
         let holds = matches!(
             output,
             Output::Claim(Ok(Claim::Fresh
+                | Claim::Bought(..)
                 | Claim::Unsettled
                 | Claim::Abandoned
                 | Claim::Undelivered(_)))
@@ -544,4 +571,24 @@ impl Drop for Writer {
 /// The port of a store whose writer is somewhere else.
 pub(crate) fn port(sim: &Sim, jobs: UnboundedSender<Asked>) -> Arc<dyn Store> {
     Arc::new(SimStore::new(sim.clone(), jobs))
+}
+
+impl State {
+    /// Spoils a record of a session, where that is planted.
+    fn spoil(&self, record: &mut Record) {
+        match (&mut record.event, self.planted) {
+            (Event::Claimed { payment, .. }, Some(Planted::VoucherGoesBack)) => {
+                if let Some(voucher) = &mut payment.voucher {
+                    voucher.cumulative = voucher.cumulative.div_ceil(3);
+                }
+            }
+            (
+                Event::Channel { step: ChannelEvent::Closed { .. }, .. },
+                Some(Planted::KeepsTheRest),
+            ) => {
+                record.transfers.retain(|it| it.debit.kind != AccountKind::Channel);
+            }
+            _ => {}
+        }
+    }
 }

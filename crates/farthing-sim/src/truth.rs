@@ -1,10 +1,10 @@
 //! What is true outside the process: whose money moved, and what was done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use farthing_core::{SettleError, Settled};
-use farthing_ledger::{PaymentId, RefundId};
+use farthing_core::{SettleError, Settled, SettledInAll};
+use farthing_ledger::{ChannelId, ChannelSeen, PaymentId, RefundId};
 use farthing_money::Timestamp;
 
 use crate::client::{Intent, Sent};
@@ -28,6 +28,10 @@ pub(crate) struct Truth {
     pub(crate) challenges: BTreeMap<String, u64>,
     /// Requests with credentials, for whoever listens.
     pub(crate) heard: Vec<Sent>,
+    /// What lies in the chest, by channel.
+    pub(crate) chest: BTreeMap<ChannelId, Deposit>,
+    /// The channels that the chest has something to tell of.
+    pub(crate) told: BTreeSet<ChannelId>,
 }
 
 /// What a payer authorised on a rail: it moves money once.
@@ -39,6 +43,17 @@ pub(crate) struct Token {
     pub(crate) moved: u64,
     pub(crate) is_refused: bool,
     pub(crate) is_disowned: bool,
+}
+
+/// What somebody has put into the chest.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Deposit {
+    pub(crate) atoms: u128,
+    /// What was paid out of it to the seller.
+    pub(crate) settled: u128,
+    /// From when on the payer may take the rest, if the payer has asked for it.
+    pub(crate) close_requested: Option<Timestamp>,
+    pub(crate) is_closed: bool,
 }
 
 /// A refund on its way.
@@ -141,6 +156,80 @@ impl State {
             self.breaks(Invariant::RefundedOnce, what);
         }
         Ok(settled)
+    }
+
+    /// The chest is told to take a deposit that a payer has authorised.
+    pub(crate) fn deposit_at_rail(
+        &mut self,
+        token: &str,
+        channel: &ChannelId,
+        atoms: u128,
+    ) -> Result<Settled, SettleError> {
+        let (now, confirms) = (self.now, self.planted == Some(Planted::ConfirmsUnmoved));
+        let settled = Settled::new(format!("chest-{token}"));
+        let declined = self.fault(Fault::Declined);
+        let is_closed = self.truth.chest.get(channel).is_some_and(|it| it.is_closed);
+        let it = self.truth.tokens.get_mut(token).ok_or(SettleError::Declined)?;
+        if it.moved > 0 {
+            return Ok(settled);
+        }
+        if it.is_refused || declined || is_closed || it.deadline < now {
+            it.is_refused = true;
+            return if confirms { Ok(settled) } else { Err(SettleError::Declined) };
+        }
+        it.moved = 1;
+        let deposit = self.truth.chest.entry(channel.clone()).or_default();
+        deposit.atoms = deposit.atoms.saturating_add(atoms);
+        self.truth.told.insert(channel.clone());
+        self.note(&format!("{channel} {atoms} are in the chest by {token}"));
+        Ok(settled)
+    }
+
+    /// The chest is told to pay the seller, and perhaps to give the rest back.
+    pub(crate) fn take_at_rail(
+        &mut self,
+        channel: &ChannelId,
+        atoms: u128,
+        closes: bool,
+    ) -> Result<SettledInAll, SettleError> {
+        let it = self.truth.chest.get_mut(channel).ok_or(SettleError::Declined)?;
+        if !it.is_closed {
+            it.settled = it.settled.max(atoms.min(it.atoms));
+            it.is_closed = closes;
+        } else if !closes {
+            return Err(SettleError::Declined);
+        }
+        let settled = it.settled;
+        self.truth.told.insert(channel.clone());
+        self.note(&format!("{channel} the chest has paid {settled}, closes: {closes}"));
+        let settled = SettledInAll { atoms: settled, settled: Settled::new("chest".to_owned()) };
+        Ok(settled)
+    }
+
+    /// The chest is asked about a channel: how it stands there, and whether it is closed.
+    pub(crate) fn inquire_at_chest(&self, channel: &ChannelId) -> Option<(ChannelSeen, bool)> {
+        let it = self.truth.chest.get(channel)?;
+        let (settled, close_requested) = (it.settled, it.close_requested);
+        let at = self.clock();
+        Some((ChannelSeen { at, settled, close_requested }, it.is_closed))
+    }
+
+    /// A payer asks the chest for the rest, and takes it when nobody has closed by then.
+    pub(crate) fn request_close(&mut self, channel: &ChannelId, until: Timestamp) {
+        let it = self.truth.chest.get_mut(channel).filter(|it| !it.is_closed);
+        if let Some(it) = it {
+            it.close_requested = it.close_requested.or(Some(until));
+            self.truth.told.insert(channel.clone());
+            self.note(&format!("{channel} the payer has asked for the rest"));
+        }
+    }
+
+    pub(crate) fn withdraw(&mut self, channel: &ChannelId) {
+        if let Some(it) = self.truth.chest.get_mut(channel).filter(|it| !it.is_closed) {
+            it.is_closed = true;
+            self.truth.told.insert(channel.clone());
+            self.note(&format!("{channel} the payer has taken the rest"));
+        }
     }
 
     /// The rail forgets a payment, if it had confirmed it.

@@ -91,4 +91,8 @@ planted! {
     a_refund_sent_before_it_is_ordered_is_found: RefundsUnordered;
     a_refund_beyond_the_limits_is_found: IgnoresLimits;
     a_recovery_that_never_comes_is_found: NeverRecovers;
+    a_deposit_that_never_moved_is_found: ConfirmsUnmoved;
+    a_session_settled_beyond_what_was_spent_is_found: TakesTheVoucher;
+    a_voucher_that_goes_back_is_found: VoucherGoesBack;
+    a_rest_that_is_kept_is_found: KeepsTheRest;
 }
