@@ -31,6 +31,7 @@ use crate::metrics::Metrics;
 pub(crate) mod event;
 mod outbox;
 mod post;
+mod session;
 mod sign;
 mod worker;
 

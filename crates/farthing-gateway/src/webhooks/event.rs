@@ -10,13 +10,15 @@ use farthing_money::{Amount, Assets};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::session;
+
 #[cfg(test)]
 mod tests;
 
 /// The version of what events say. It changes when a member is taken away or means something else.
 const VERSION: u8 = 1;
 
-/// What can be told of a payment. One record of the journal is at most one event.
+/// What can be told of a payment, or of a session. One record of the journal is at most one event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EventKind {
     /// Its money is held: the rail has not spoken, or the handler has not succeeded yet.
@@ -47,11 +49,31 @@ pub enum EventKind {
     PayoutReleased,
     /// What was earned was paid out.
     PayoutPaid,
+    /// A session was opened, or is being opened where the rail has not confirmed its deposit.
+    SessionOpened,
+    /// More was deposited, or is on its way.
+    SessionToppedUp,
+    /// The rail has confirmed the deposit that was on its way.
+    SessionDepositConfirmed,
+    /// The deposit that was on its way will not come.
+    SessionDepositAbandoned,
+    /// The payer has asked the rail to close.
+    SessionCloseRequested,
+    /// The payer has thought better of it.
+    SessionCloseCancelled,
+    /// It is to be closed and is not, and time is running out.
+    SessionCloseOverdue,
+    /// What was taken was settled on the rail.
+    SessionSettled,
+    /// It is being closed.
+    SessionClosing,
+    /// It was closed, and what was left was given back.
+    SessionClosed,
 }
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 24] = [
         Self::PaymentHeld,
         Self::PaymentSettled,
         Self::PaymentVoided,
@@ -66,6 +88,16 @@ impl EventKind {
         Self::PayoutHeld,
         Self::PayoutReleased,
         Self::PayoutPaid,
+        Self::SessionOpened,
+        Self::SessionToppedUp,
+        Self::SessionDepositConfirmed,
+        Self::SessionDepositAbandoned,
+        Self::SessionCloseRequested,
+        Self::SessionCloseCancelled,
+        Self::SessionCloseOverdue,
+        Self::SessionSettled,
+        Self::SessionClosing,
+        Self::SessionClosed,
     ];
 
     /// Its name, as events and configurations write it.
@@ -86,6 +118,16 @@ impl EventKind {
             Self::PayoutHeld => "payout.held",
             Self::PayoutReleased => "payout.released",
             Self::PayoutPaid => "payout.paid",
+            Self::SessionOpened => "session.opened",
+            Self::SessionToppedUp => "session.topped_up",
+            Self::SessionDepositConfirmed => "session.deposit_confirmed",
+            Self::SessionDepositAbandoned => "session.deposit_abandoned",
+            Self::SessionCloseRequested => "session.close_requested",
+            Self::SessionCloseCancelled => "session.close_cancelled",
+            Self::SessionCloseOverdue => "session.close_overdue",
+            Self::SessionSettled => "session.settled",
+            Self::SessionClosing => "session.closing",
+            Self::SessionClosed => "session.closed",
         }
     }
 
@@ -99,7 +141,7 @@ impl EventKind {
         Self::ALL.into_iter().filter(fits).collect()
     }
 
-    /// What a record tells, if it tells something about a payment.
+    /// What a record tells, if it tells something about a payment or a session.
     #[must_use]
     pub fn of(event: &Event) -> Option<Self> {
         Some(match event {
@@ -123,11 +165,11 @@ impl EventKind {
             Event::PayoutHeld { .. } => Self::PayoutHeld,
             Event::PayoutReleased { .. } => Self::PayoutReleased,
             Event::PaidOut { .. } => Self::PayoutPaid,
+            Event::Channel { step, .. } => return session::kind(step),
             Event::Opened { .. }
             | Event::KeyAttached { .. }
             | Event::Resumed { .. }
             | Event::KeyDetached { .. }
-            | Event::Channel { .. }
             | Event::Funded { .. }
             | Event::Erased { .. } => return None,
         })
@@ -199,25 +241,34 @@ pub(super) struct Told {
     pub(super) body: String,
 }
 
-/// Tells what the record at `seq` says of the payment whose story `records` are: the facts, and where
-/// the payment stood right after it. Nothing secret stands in a book, and nothing but these members is
+/// Tells what the record at `seq` says of the payment or the session whose story `records` are: the facts,
+/// and where it stood right after it. Nothing secret stands in a book, and nothing but these members is
 /// said.
 pub(super) fn tell(records: &[Record], seq: u64, assets: &Assets) -> Option<Told> {
     let until = records.partition_point(|record| record.seq <= seq);
     let records = records.get(..until)?;
     let record = records.last().filter(|record| record.seq == seq)?;
     let kind = EventKind::of(&record.event)?;
-    let story = Story::tell(records)?;
-    let mut data = facts(&story.payment, assets);
-    data.insert("seq".into(), json!(seq));
-    data.insert("standing".into(), json!(story.lifecycle));
-    let settlement = records.iter().find_map(settlement_of);
-    data.insert("reference".into(), json!(settlement.map(|it| &it.reference)));
-    data.extend(particulars(record, records, assets));
+    let data = if let Event::Channel { step, .. } = &record.event {
+        session::tell(records, step, assets)?
+    } else {
+        of_payment(record, records, assets)?
+    };
     let body =
         Body { kind: kind.name(), version: VERSION, timestamp: record.at.to_string(), data: &data };
     // In-memory data with string keys always serialises.
     Some(Told { id: EventId::of(record), body: serde_json::to_string(&body).unwrap_or_default() })
+}
+
+fn of_payment(record: &Record, records: &[Record], assets: &Assets) -> Option<Map<String, Value>> {
+    let story = Story::tell(records)?;
+    let mut data = facts(&story.payment, assets);
+    data.insert("seq".into(), json!(record.seq));
+    data.insert("standing".into(), json!(story.lifecycle));
+    let settlement = records.iter().find_map(settlement_of);
+    data.insert("reference".into(), json!(settlement.map(|it| &it.reference)));
+    data.extend(particulars(record, records, assets));
+    Some(data)
 }
 
 /// What stays the same in a payment's whole story.
@@ -322,7 +373,7 @@ fn settlement_of(record: &Record) -> Option<&Settlement> {
 }
 
 /// An amount for machines and for people; atoms are text, since JSON's numbers lose digits.
-fn amount(amount: &Amount, assets: &Assets) -> Value {
+pub(super) fn amount(amount: &Amount, assets: &Assets) -> Value {
     json!({
         "asset": amount.asset(),
         "atoms": amount.atoms().to_string(),
@@ -330,6 +381,6 @@ fn amount(amount: &Amount, assets: &Assets) -> Value {
     })
 }
 
-fn members<const N: usize>(members: [(&str, Value); N]) -> Map<String, Value> {
+pub(super) fn members<const N: usize>(members: [(&str, Value); N]) -> Map<String, Value> {
     members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
