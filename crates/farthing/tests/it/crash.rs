@@ -15,6 +15,7 @@
 mod book;
 mod kitchen;
 mod link;
+mod sessions;
 mod shop;
 mod tally;
 

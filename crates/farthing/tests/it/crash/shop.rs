@@ -113,7 +113,7 @@ pub(crate) struct Shop {
     bought: Vec<(Bought, Fate)>,
 }
 
-fn assets() -> Assets {
+pub(crate) fn assets() -> Assets {
     [Asset::new("usd".parse().unwrap(), 2).unwrap()].into_iter().collect()
 }
 
@@ -136,7 +136,7 @@ fn configuration(upstream: SocketAddr, teller: SocketAddr) -> String {
 }
 
 /// Looks again until something holds.
-async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let looking = async {
         loop {
             if let Some(found) = look().await {
@@ -545,7 +545,7 @@ fn charged(story: &Story) -> u128 {
     }
 }
 
-async fn send(
+pub(crate) async fn send(
     http: &reqwest::Client,
     url: &str,
     method: &str,
