@@ -276,6 +276,7 @@ const GROUPS: &[Group] = &[
             ("S-16", "a rail that has closed a channel by itself"),
             ("S-17", "a payer who leaves as of an old state"),
             ("S-19", "one deposit in two channels"),
+            ("S-20", "a thousand to be settled at once, and one voucher that is bad"),
             ("S-21", "a settlement that somebody else has sent"),
             ("S-22", "a price or unit that has changed meanwhile"),
         ],
