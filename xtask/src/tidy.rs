@@ -39,6 +39,7 @@ const LAYERS: &[&[&str]] = &[
 const BESIDE: &[(&str, &str)] = &[
     ("farthing-core", "farthing-ledger"),
     ("farthing-gateway", "farthing-gate"),
+    ("farthing-policy", "farthing-ledger"),
     ("farthing-store-postgres", "farthing-store-writer"),
     ("farthing-store-sqlite", "farthing-store-writer"),
 ];

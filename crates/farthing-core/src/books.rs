@@ -123,6 +123,8 @@ impl From<ClaimError> for Refusal {
             ClaimError::Duplicate => Self::Conflict,
             ClaimError::KeyMisused => Self::KeyMisused,
             ClaimError::OverCap
+            | ClaimError::OverBudget { .. }
+            | ClaimError::Frozen
             | ClaimError::Legs
             | ClaimError::Channel(_)
             | ClaimError::Unavailable => Self::TryAgain,

@@ -180,6 +180,7 @@ impl Checked {
             inquiry: evidence.inquiry.clone(),
             terms: self.terms,
             voucher: None,
+            decision: None,
         }
     }
 

@@ -1,10 +1,10 @@
 //! The port to memory.
 
 use farthing_ledger::{
-    Channel, ChannelError, ChannelId, ChannelNews, ChannelStep, ChannelsHeard, ChannelsPlace,
-    Claim, ClaimError, ClaimRequest, Entry, EntryError, EraseError, Erased, Erasure, Finding,
-    Fingerprint, Outcome, PaymentId, Record, RefundError, RefundId, RefundRequest, RefundStanding,
-    Settlement, TraceId, VoidReason, Work, answer_digest,
+    BudgetKey, Channel, ChannelError, ChannelId, ChannelNews, ChannelStep, ChannelsHeard,
+    ChannelsPlace, Claim, ClaimError, ClaimRequest, Entry, EntryError, EraseError, Erased, Erasure,
+    Finding, Fingerprint, Outcome, OwnerView, PaymentId, Record, RefundError, RefundId,
+    RefundRequest, RefundStanding, Settlement, TraceId, VoidReason, Work, answer_digest,
 };
 use farthing_money::Timestamp;
 use http::HeaderMap;
@@ -212,6 +212,18 @@ pub trait Store: Send + Sync {
     ///
     /// [`StoreError`]; whether it was noted is not known.
     fn heard_of_channels(&self, heard: ChannelsHeard) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// How a wallet's owner has left the book: how much is held and spent of `budgets` at a moment, and who is
+    /// frozen.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; it may be asked for again.
+    fn owner(
+        &self,
+        budgets: Vec<BudgetKey>,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<OwnerView, StoreError>>;
 
     /// Makes an operator's entry. `true` if it was new, `false` if it had been made before.
     ///

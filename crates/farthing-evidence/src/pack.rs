@@ -369,6 +369,7 @@ fn stories(records: &[&Record]) -> Vec<PaymentEvidence> {
             | Event::PayoutReleased { .. }
             | Event::PaidOut { .. }
             | Event::Channel { .. }
+            | Event::Owner { .. }
             | Event::Erased { .. } => {}
         }
     }

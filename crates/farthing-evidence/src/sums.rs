@@ -101,6 +101,7 @@ impl<'a> Adding<'a> {
             | Event::PayoutReleased { .. }
             | Event::PaidOut { .. }
             | Event::Channel { .. }
+            | Event::Owner { .. }
             | Event::Erased { .. } => {}
         }
     }

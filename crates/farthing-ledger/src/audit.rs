@@ -117,6 +117,7 @@ impl Auditor {
             Event::Opened { .. }
             | Event::KeyAttached { .. }
             | Event::KeyDetached { .. }
+            | Event::Owner { .. }
             | Event::Erased { .. } => expect(record.transfers.is_empty(), What::StrayTransfer),
             Event::Funded { .. } => {
                 expect(record.transfers.iter().all(|it| it.phase == Phase::Posted), What::Phase)

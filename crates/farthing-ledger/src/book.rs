@@ -7,18 +7,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::balance::atoms_text;
 use crate::{
-    Account, AccountKind, Balance, Balances, Capture, ChannelError, Claim, Event, Finding,
-    Fingerprint, Holder, Outcome, Payment, PaymentId, Phase, Proof, Record, Refund, Settlement,
-    SnapshotPart, Source, SpendingKey, Standing, Story, TraceId, Transfer, TransferError,
-    TransferId, VoidReason, VoucherClaim,
+    Account, AccountKind, Balance, Balances, BudgetKey, Capture, ChannelError, Claim, Event,
+    Finding, Fingerprint, Holder, Outcome, OwnerStep, OwnerView, Payment, PaymentId, Phase, Proof,
+    Record, Refund, Settlement, SnapshotPart, Source, SpendingKey, Standing, Story, TraceId,
+    Transfer, TransferError, TransferId, Used, VoidReason, VoucherClaim,
 };
 
+mod budgets;
 mod channels;
 mod erasing;
 mod matching;
 mod payouts;
 mod refunds;
 
+use budgets::Budgets;
 use channels::{Changes, Channels, Heard};
 pub(crate) use erasing::Sought;
 pub use matching::Expected;
@@ -244,6 +246,8 @@ pub enum Entry {
         /// The operator's own name for it.
         reference: String,
     },
+    /// Writes down what a wallet's owner has decided.
+    Owner(Box<OwnerStep>),
 }
 
 /// A payment that a seller has earned something with, as its story tells it.
@@ -308,6 +312,9 @@ pub struct Book {
     /// Payments whose earnings are not to be paid out for now.
     payouts_held: BTreeSet<PaymentId>,
     channels: Channels,
+    budgets: Budgets,
+    /// The agents that nothing is paid for; nobody named means everybody.
+    frozen: BTreeSet<Option<String>>,
     heard: Heard,
     changes: Changes,
 }
@@ -370,6 +377,10 @@ pub struct Snapshot {
     payouts_held: BTreeSet<PaymentId>,
     #[serde(default)]
     channels: Channels,
+    #[serde(default)]
+    budgets: Budgets,
+    #[serde(default)]
+    frozen: BTreeSet<Option<String>>,
 }
 
 impl Snapshot {
@@ -402,6 +413,8 @@ impl Snapshot {
             .or_else(|| whole(self.unmatched == sound.unmatched, SnapshotPart::Unmatched))
             .or_else(|| whole(self.payouts_held == sound.payouts_held, SnapshotPart::PayoutsHeld))
             .or_else(|| whole(self.channels == sound.channels, SnapshotPart::Channels))
+            .or_else(|| whole(self.budgets == sound.budgets, SnapshotPart::Budgets))
+            .or_else(|| whole(self.frozen == sound.frozen, SnapshotPart::Frozen))
     }
 }
 
@@ -542,6 +555,7 @@ impl Book {
         {
             return self.named_before(key, &request, now).map(|claim| (claim, None));
         }
+        self.allowed(&mut request.payment, now)?;
         let transfers = self.transfers(&request)?;
         self.within(&request.caps, &transfers)?;
         self.balances.apply(&transfers)?;
@@ -672,6 +686,14 @@ impl Book {
             Entry::PayOut { payment, amount, reference } => {
                 self.pay_out(&payment, &amount, reference, cold, now)
             }
+            Entry::Owner(step) => {
+                let is_new = match &*step {
+                    OwnerStep::Decided(_) => true,
+                    OwnerStep::Frozen { agent, .. } => !self.frozen.contains(agent),
+                    OwnerStep::Thawed { agent, .. } => self.frozen.contains(agent),
+                };
+                Ok(is_new.then(|| self.enter_event(now, Event::Owner { step: *step })))
+            }
         }
     }
 
@@ -689,6 +711,7 @@ impl Book {
             self.refunds.count(&refund.amount, record.at);
         }
         self.follow_channels((record.seq, record.at), &record.event, &record.transfers);
+        self.budgets.follow(record.at, &record.event);
         self.seq = record.seq;
         Ok(())
     }
@@ -740,6 +763,8 @@ impl Book {
             unmatched: self.unmatched.iter().map(|(id, it)| (*id, it.clone())).collect(),
             payouts_held: self.payouts_held.clone(),
             channels: self.channels.clone(),
+            budgets: self.budgets.clone(),
+            frozen: self.frozen.clone(),
         }
     }
 
@@ -793,6 +818,8 @@ impl Book {
             unmatched: snapshot.unmatched.into_iter().collect(),
             payouts_held: snapshot.payouts_held,
             channels: snapshot.channels,
+            budgets: snapshot.budgets,
+            frozen: snapshot.frozen,
             ..Self::default()
         }
     }
@@ -936,6 +963,25 @@ impl Book {
             Ok(Transfer { id, debit, credit: leg.to.clone(), atoms: leg.atoms, phase })
         };
         request.legs.iter().enumerate().map(transfer).collect()
+    }
+
+    /// Whether the owner's budgets hold what a payment draws, and nobody is frozen who asks for it.
+    fn allowed(&self, payment: &mut Payment, now: Timestamp) -> Result<(), ClaimError> {
+        let Some(decided) = &mut payment.decision else { return Ok(()) };
+        if self.frozen.contains(&None) || self.frozen.contains(&Some(decided.agent.clone())) {
+            return Err(ClaimError::Frozen);
+        }
+        self.budgets.within(&mut decided.draws, now)
+    }
+
+    /// How a wallet's owner has left it: how much is held and spent of `budgets`, and who is frozen.
+    #[must_use]
+    pub fn owner(&self, budgets: Vec<BudgetKey>, now: Timestamp) -> OwnerView {
+        let used = |key: BudgetKey| Used { amount: self.budgets.used(key.as_str(), now), key };
+        OwnerView {
+            used: budgets.into_iter().map(used).collect(),
+            frozen: self.frozen.iter().cloned().collect(),
+        }
     }
 
     /// Whether `transfers`, on top of what was credited before, stay within `caps`.
@@ -1125,6 +1171,15 @@ impl Book {
                     self.forget_answer(*payment);
                 }
             }
+            Event::Owner { step } => match step {
+                OwnerStep::Decided(_) => {}
+                OwnerStep::Frozen { agent, .. } => {
+                    self.frozen.insert(agent.clone());
+                }
+                OwnerStep::Thawed { agent, .. } => {
+                    self.frozen.remove(agent);
+                }
+            },
         }
     }
 
@@ -1168,6 +1223,7 @@ impl Book {
         event: Event,
         transfers: Vec<Transfer>,
     ) -> Record {
+        self.budgets.follow(now, &event);
         self.seq = self.seq.saturating_add(1);
         self.follow_channels((self.seq, now), &event, &transfers);
         Record { seq: self.seq, at: now, trace, event, transfers }
@@ -1201,6 +1257,7 @@ pub fn claimed_proofs(record: &Record) -> Vec<(Proof, PaymentId)> {
         | Event::Reconciled { .. }
         | Event::PayoutHeld { .. }
         | Event::PayoutReleased { .. }
+        | Event::Owner { .. }
         | Event::Erased { .. } => Vec::new(),
         Event::Channel { channel, step } => channels::claimed(channel, step),
         Event::PaidOut { payment, .. } => vec![(payouts::paid_out(*payment), *payment)],
@@ -1261,6 +1318,18 @@ pub enum ClaimError {
     /// A cap of the wallet's own would be passed.
     #[error("the payment would pass a cap")]
     OverCap,
+    /// A budget of the wallet's owner does not hold the payment.
+    #[error("a budget does not hold the payment")]
+    OverBudget {
+        /// Which one: the place among the draws of the payment's decision.
+        draw: u16,
+        /// How much of it is held and spent.
+        #[serde(with = "atoms_text")]
+        used: u128,
+    },
+    /// The wallet's owner has frozen whoever asks.
+    #[error("the wallet is frozen for whoever asks")]
+    Frozen,
     /// The `Idempotency-Key` was used for another payment, whose answer cannot be given now.
     #[error("the idempotency key was used before")]
     Duplicate,

@@ -3,7 +3,7 @@
 //! ```text
 //!  request ──► Book ──► Record ──► journal (append-only, the truth)
 //!                │
-//!                └─ projections: balances · payments · claimed proofs · spending keys
+//!                └─ projections: balances · payments · claimed proofs · spending keys · budgets
 //! ```
 //!
 //! A [`Book`] is a state machine without IO. A store asks it what a request means, writes the
@@ -30,7 +30,9 @@ mod account;
 mod audit;
 mod balance;
 mod book;
+mod budget;
 mod channel;
+mod decided;
 mod erase;
 mod id;
 mod lifecycle;
@@ -49,11 +51,13 @@ pub use book::{
     Answered, Book, Cap, ClaimError, ClaimRequest, Cold, Earned, Entry, EntryError, Expected, Leg,
     Money, Open, Snapshot, Unfinished, Work, claimed_proofs,
 };
+pub use budget::{BudgetKey, Draw, Used, Window};
 pub use channel::{
     Channel, ChannelDeposit, ChannelError, ChannelEvent, ChannelFacts, ChannelFigures, ChannelId,
     ChannelNews, ChannelOpening, ChannelSeen, ChannelState, ChannelStep, ChannelsHeard,
     ChannelsPlace, Closing, EarlierVoucher, PendingDeposit, Voucher, VoucherClaim,
 };
+pub use decided::{Approval, Decided, OwnerStep, OwnerView, Ruling};
 pub use erase::{
     ERASED, ERASED_ROWS_MAX, EraseError, Erased, ErasedRow, Erasure, ErasureKey, Leaves, Plan,
     Rewritten, StillOpen, Survey, Unexplained, Whose, is_pseudonym,

@@ -244,6 +244,7 @@ impl Lifecycle {
             | Event::KeyAttached { .. }
             | Event::KeyDetached { .. }
             | Event::Funded { .. }
+            | Event::Owner { .. }
             | Event::Erased { .. } => return Err(OutOfOrder),
         };
         Ok(next.derived())

@@ -4,7 +4,7 @@ use farthing_money::{Amount, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::balance::atoms_text;
-use crate::{Account, Fingerprint, Holder, PaymentId, SpendingKey, TraceId, Voucher};
+use crate::{Account, Decided, Fingerprint, Holder, PaymentId, SpendingKey, TraceId, Voucher};
 
 /// The facts of one payment, written down once, when its proof is claimed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +50,10 @@ pub struct Payment {
     /// The voucher that it was made with, where it was made on a channel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub voucher: Option<Box<Voucher>>,
+    /// The decision of the wallet's owner that let it be paid, and what it draws from their budgets. In a
+    /// seller's book there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Box<Decided>>,
 }
 
 /// What a seller undertakes for an answer. Written down with the payment, so that a configuration that

@@ -4,8 +4,8 @@ use farthing_money::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ChannelEvent, ChannelId, ErasedRow, Finding, Fingerprint, Holder, Outcome, Payment, PaymentId,
-    Proof, Refund, RefundId, Settlement, SpendingKey, TraceId, Transfer, VoidReason,
+    ChannelEvent, ChannelId, ErasedRow, Finding, Fingerprint, Holder, Outcome, OwnerStep, Payment,
+    PaymentId, Proof, Refund, RefundId, Settlement, SpendingKey, TraceId, Transfer, VoidReason,
 };
 
 /// One line of the journal: something that happened, and the transfers it consists of.
@@ -177,6 +177,11 @@ pub enum Event {
         channel: ChannelId,
         /// What happened.
         step: ChannelEvent,
+    },
+    /// The owner of a wallet has decided something. What was allowed stands with the payment's claim.
+    Owner {
+        /// What.
+        step: OwnerStep,
     },
     /// What a seller earned with a payment was paid out.
     PaidOut {

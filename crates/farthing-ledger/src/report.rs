@@ -7,8 +7,8 @@ use farthing_money::{Assets, Timestamp};
 use serde::Serialize;
 
 use crate::{
-    Account, AccountKind, ChannelEvent, Delivery, Event, Finding, Lifecycle, Matching, Pay,
-    Payment, Payout, Phase, Record, TraceId, Transfer, TransferId, Way,
+    Account, AccountKind, ChannelEvent, Delivery, Event, Finding, Lifecycle, Matching, OwnerStep,
+    Pay, Payment, Payout, Phase, Record, Ruling, TraceId, Transfer, TransferId, Way,
 };
 
 #[cfg(test)]
@@ -216,6 +216,7 @@ fn follow(payment: &Payment, records: &[Record]) -> Lifecycle {
             | Event::PayoutHeld { .. }
             | Event::PayoutReleased { .. }
             | Event::PaidOut { .. }
+            | Event::Owner { .. }
             | Event::Erased { .. } => 0,
         };
         lifecycle = lifecycle.after(&record.event, refunded).unwrap_or(lifecycle);
@@ -265,6 +266,26 @@ pub(crate) fn sentence(event: &Event) -> String {
             format!("personal data erased in {} records: {reason}", rows.len())
         }
         Event::Channel { step, .. } => channel_sentence(step),
+        Event::Owner { step } => owner_sentence(step),
+    }
+}
+
+fn owner_sentence(step: &OwnerStep) -> String {
+    let whom = |agent: &Option<String>| match agent {
+        Some(agent) => format!("agent {agent}"),
+        None => "everybody".to_owned(),
+    };
+    match step {
+        OwnerStep::Decided(decided) => {
+            let said = match decided.ruling {
+                Ruling::Allowed => "allowed",
+                Ruling::Asked => "to be asked for",
+                Ruling::Denied => "denied",
+            };
+            format!("{said} to {}: {}", decided.agent, decided.rules.join(", "))
+        }
+        OwnerStep::Frozen { agent, reason } => format!("frozen for {}: {reason}", whom(agent)),
+        OwnerStep::Thawed { agent, reason } => format!("thawed for {}: {reason}", whom(agent)),
     }
 }
 

@@ -539,6 +539,12 @@ pub enum SnapshotPart {
     /// The channels.
     #[error("where the channels stand")]
     Channels,
+    /// What of the owner's budgets is held and spent.
+    #[error("what of the budgets is held and spent")]
+    Budgets,
+    /// Whom the owner has frozen.
+    #[error("who is frozen")]
+    Frozen,
     /// The edge of the tree.
     #[error("the hashes of the journal's tree")]
     Tree,

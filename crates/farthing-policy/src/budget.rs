@@ -1,14 +1,15 @@
 //! Budgets: how much over which time, and what one payment draws from them.
+//!
+//! A draw's amount is in atoms, in billionths of the reference currency, or one payment. Its key names the
+//! level, the time, the unit, and what it is counted for each of.
 
-use std::borrow::Borrow;
 use std::collections::BTreeMap;
-use std::fmt;
 
+use farthing_ledger::{BudgetKey, Draw, Window};
 use farthing_money::{Asset, AssetId, Assets, Timestamp};
-use serde::{Deserialize, Serialize};
 
 use crate::calendar::{Period, UtcOffset};
-use crate::facts::{Facts, NANO_DECIMALS, Unclear, atoms_text};
+use crate::facts::{Facts, NANO_DECIMALS, Unclear};
 use crate::limits::BudgetRule;
 use crate::policy::{Level, PolicyError};
 
@@ -17,63 +18,6 @@ pub(crate) const ANY: &str = "any";
 
 /// The longest rolling window: ten years.
 const ROLLING_S_MAX: u64 = 3_660 * 86_400;
-
-/// Names what is counted together: the level, the time, the unit, and what it is counted for each of.
-///
-/// It does not contain the limit, so that a limit that changes goes on counting where it was.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct BudgetKey(String);
-
-impl BudgetKey {
-    /// The name.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for BudgetKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl Borrow<str> for BudgetKey {
-    fn borrow(&self) -> &str {
-        &self.0
-    }
-}
-
-/// Until when something that was spent counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Window {
-    /// For so many seconds.
-    Rolling(u64),
-    /// Until the period is over.
-    Until(Timestamp),
-    /// For ever.
-    Ever,
-}
-
-/// What one payment takes from one budget.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Draw {
-    /// The budget.
-    pub key: BudgetKey,
-    /// The rule that set it.
-    pub rule: String,
-    /// How much: atoms, billionths of the reference currency, or one payment.
-    #[serde(with = "atoms_text")]
-    pub amount: u128,
-    /// How much may be held and spent of it in all, this one included.
-    #[serde(with = "atoms_text")]
-    pub limit: u128,
-    /// Until when it counts, once it is spent. While it is held, it always counts.
-    pub window: Window,
-}
 
 /// What is held and spent of budgets by now. What is not named was not touched.
 pub type Usage = BTreeMap<BudgetKey, u128>;
@@ -248,8 +192,8 @@ impl Budget {
         };
         let (time, window) = self.per.at(offset, facts.at);
         let each = self.each.map(|each| format!("|{}", each.of(facts))).unwrap_or_default();
-        let key = BudgetKey(format!("{}|{time}|{unit}{each}", self.level));
-        Ok(Some(Draw { key, rule: self.rule.clone(), amount, limit: self.limit, window }))
+        let key = BudgetKey::new(format!("{}|{time}|{unit}{each}", self.level));
+        Ok(Some(Draw { key, rule: self.rule.clone(), amount, limit: self.limit, window, used: 0 }))
     }
 }
 

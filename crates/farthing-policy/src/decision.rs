@@ -1,8 +1,9 @@
 //! What was decided, and why.
 
+use farthing_ledger::{BudgetKey, Draw};
 use serde::{Deserialize, Serialize};
 
-use crate::budget::{BudgetKey, Draw};
+use crate::budget::merged;
 use crate::facts::atoms_text;
 use crate::policy::PolicyName;
 
@@ -90,6 +91,13 @@ impl Decision {
         }
     }
 
+    /// The denial of what could not be decided upon.
+    #[must_use]
+    pub fn undecided() -> Self {
+        let policy = PolicyName { version: String::new(), sha256: String::new() };
+        Self::denied(policy, Reason::new("error", "it cannot be decided upon"))
+    }
+
     /// The same decision when `used` is what is held and spent of a budget it draws from: a denial where
     /// that leaves too little.
     #[must_use]
@@ -101,7 +109,7 @@ impl Decision {
             Exceeded { budget: draw.key.clone(), limit: draw.limit, used, requested: draw.amount };
         let reason = Reason {
             exceeded: Some(exceeded),
-            ..Reason::new(&draw.rule, "the budget does not hold the payment")
+            ..Reason::new(draw.rule.as_str(), "the budget does not hold the payment")
         };
         let mut reasons = if self.verdict == Verdict::Deny { self.reasons } else { Vec::new() };
         reasons.push(reason);
@@ -112,5 +120,29 @@ impl Decision {
             draws: Vec::new(),
             policy: self.policy,
         }
+    }
+
+    /// What two policies decide together: the stricter verdict, and what each draws. So a change that was not
+    /// accepted yet can lower what was, and raise nothing.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let policy = self.policy.and(&other.policy);
+        let (mut strict, lenient) =
+            if other.verdict > self.verdict { (other, self) } else { (self, other) };
+        if lenient.verdict == strict.verdict {
+            for reason in lenient.reasons {
+                if !strict.reasons.contains(&reason) {
+                    strict.reasons.push(reason);
+                }
+            }
+            strict.approvals = strict.approvals.max(lenient.approvals);
+        }
+        let draws = match strict.verdict {
+            Verdict::Deny => Vec::new(),
+            Verdict::Allow | Verdict::Ask => {
+                merged(strict.draws.into_iter().chain(lenient.draws).collect())
+            }
+        };
+        Self { draws, policy, ..strict }
     }
 }

@@ -136,7 +136,7 @@ impl Facts {
 }
 
 /// Atoms in billionths of a unit: rounded down, and rounded up.
-fn scaled(atoms: u128, decimals: u8) -> Option<(u128, u128)> {
+pub(crate) fn scaled(atoms: u128, decimals: u8) -> Option<(u128, u128)> {
     if let Some(more) = NANO_DECIMALS.checked_sub(decimals) {
         let exact = atoms.checked_mul(10_u128.checked_pow(more.into())?)?;
         return Some((exact, exact));

@@ -32,11 +32,12 @@ mod limits;
 mod policy;
 mod token;
 
-pub use budget::{Budget, BudgetKey, Draw, Usage, Window};
+pub use budget::{Budget, Usage};
 pub use calendar::{Period, UtcOffset};
 pub use cedar::SCHEMA;
 pub use decision::{Decision, Exceeded, Reason, Verdict};
 pub use facts::{Facts, OPERATIONS, Unclear};
+pub use farthing_ledger::{BudgetKey, Draw, Window};
 pub use limits::{BudgetRule, Hours, Limits, PriceRise, Then};
 pub use policy::{Level, OWNER, Policy, PolicyError, PolicyName};
 pub use token::{Grant, Token, TokenError, TokenRoot};

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::PolicyError;
+
 /// The limits of one level: the wallet, an agent, a task or a token. What is not named is not limited here;
 /// a list that is named and empty allows nothing.
 ///
@@ -86,6 +88,17 @@ pub struct Limits {
     /// How much may be spent over time, and how often.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub budgets: Vec<BudgetRule>,
+}
+
+impl Limits {
+    /// Reads the limits of one level from TOML.
+    ///
+    /// # Errors
+    ///
+    /// A [`PolicyError`] that names the place.
+    pub fn parse(text: &str) -> Result<Self, PolicyError> {
+        toml::from_str(text).map_err(|error| PolicyError::new(error.to_string().trim_end()))
+    }
 }
 
 /// When in a day and a week, on the policy's clock.

@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use farthing_ledger::Draw;
 use farthing_money::{AssetId, Assets};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::budget::{ANY, Budget, Draw, Usage, known, merged, nano_asset, unknown_asset};
+use crate::budget::{ANY, Budget, Usage, known, merged, nano_asset, unknown_asset};
 use crate::calendar::UtcOffset;
 use crate::cedar::{Engine, SCHEMA, Spoken, Writer};
 use crate::decision::{Decision, Reason, Verdict};
-use crate::facts::{Facts, Unclear};
+use crate::facts::{Facts, NANO_DECIMALS, Unclear, scaled};
 use crate::limits::Limits;
 
 #[cfg(test)]
@@ -76,6 +77,20 @@ pub struct PolicyName {
     pub version: String,
     /// The SHA-256 of its Cedar, its schema, its budgets and its rates, in hexadecimal digits.
     pub sha256: String,
+}
+
+impl PolicyName {
+    /// The name of two policies together.
+    pub(crate) fn and(&self, other: &Self) -> Self {
+        if self == other {
+            return self.clone();
+        }
+        let mut hash = Sha256::new();
+        hash.update(&self.sha256);
+        hash.update(&other.sha256);
+        let version = format!("{} within {}", other.version, self.version);
+        Self { version, sha256: hex(hash) }
+    }
 }
 
 /// A currency that amounts of every asset are compared in, at rates that the owner has set.
@@ -192,20 +207,37 @@ impl Policy {
         unbuilt.build()
     }
 
-    /// The policy of a wallet whose owner has written none beside the caps per payment: those caps, for the
-    /// owner alone.
+    /// The policy of a wallet whose owner has written none beside the caps per payment and deposit:
+    /// those caps, for the owner alone.
     ///
     /// # Errors
     ///
-    /// A [`PolicyError`], if a cap is beyond what rules can count.
-    pub fn of_caps(caps: &BTreeMap<AssetId, u128>, assets: &Assets) -> Result<Self, PolicyError> {
+    /// A [`PolicyError`] for a cap of an asset that nobody knows.
+    pub fn of_caps(
+        caps: &BTreeMap<AssetId, u128>,
+        deposits: &BTreeMap<AssetId, u128>,
+        assets: &Assets,
+    ) -> Result<Self, PolicyError> {
         let written = |(id, cap): (&AssetId, &u128)| {
             let asset = assets.get(id).ok_or_else(|| unknown_asset("wallet", id.as_str()))?;
-            Ok((id.to_string(), asset.print(*cap)))
+            // Rounded up to what rules count in, or down to the most that they can; the caps themselves are
+            // checked to the atom.
+            let most: u128 = i64::MAX.unsigned_abs().into();
+            let finer = NANO_DECIMALS.saturating_sub(asset.decimals());
+            let unit = 10_u128.saturating_pow(finer.into()).max(1);
+            let nano =
+                scaled(*cap, asset.decimals()).map_or(most, |(_, ceiling)| ceiling.min(most));
+            let nano = nano.saturating_sub(nano.checked_rem(unit).unwrap_or_default());
+            Ok((id.to_string(), nano_asset().print(nano)))
         };
         let max = caps.iter().map(written).collect::<Result<_, PolicyError>>()?;
-        let limits =
-            Limits { max, recipient_change: Some(crate::Then::Allow), ..Limits::default() };
+        let deposit_max = deposits.iter().map(written).collect::<Result<_, PolicyError>>()?;
+        let limits = Limits {
+            max,
+            deposit_max,
+            recipient_change: Some(crate::Then::Allow),
+            ..Limits::default()
+        };
         let unbuilt = Unbuilt {
             version: "wallet.toml".to_owned(),
             assets: assets.clone(),
@@ -450,11 +482,15 @@ impl Unbuilt {
         for approver in &self.approvers {
             part(approver);
         }
-        hash.finalize().iter().fold(String::new(), |mut text, byte| {
-            let _ = fmt::Write::write_fmt(&mut text, format_args!("{byte:02x}"));
-            text
-        })
+        hex(hash)
     }
+}
+
+fn hex(hash: Sha256) -> String {
+    hash.finalize().iter().fold(String::new(), |mut text, byte| {
+        let _ = fmt::Write::write_fmt(&mut text, format_args!("{byte:02x}"));
+        text
+    })
 }
 
 impl RawReference {
@@ -529,6 +565,10 @@ fn check_name(place: &str, name: &str) -> Result<(), PolicyError> {
 pub struct PolicyError(String);
 
 impl PolicyError {
+    pub(crate) fn new(what: &str) -> Self {
+        Self(what.to_owned())
+    }
+
     pub(crate) fn at(place: &str, what: &str) -> Self {
         Self(format!("{place}: {what}"))
     }

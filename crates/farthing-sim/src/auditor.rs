@@ -293,6 +293,7 @@ impl Auditor {
             | Event::PayoutHeld { .. }
             | Event::PayoutReleased { .. }
             | Event::Erased { .. }
+            | Event::Owner { .. }
             | Event::Channel { .. } => Ok(()),
             Event::Claimed { payment, proofs, settlement } => {
                 for proof in proofs {

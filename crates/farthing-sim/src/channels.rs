@@ -67,6 +67,7 @@ impl Channels {
             | Event::PayoutHeld { .. }
             | Event::PayoutReleased { .. }
             | Event::PaidOut { .. }
+            | Event::Owner { .. }
             | Event::Erased { .. } => {}
         }
         self.hold(&record.transfers)?;

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use farthing_core::{Answer, BoxFuture, Ordered, Store, StoreError};
 use farthing_ledger::{
-    AccountKind, Book, Channel, ChannelError, ChannelEvent, ChannelId, ChannelNews, ChannelStep,
-    ChannelsHeard, ChannelsPlace, Claim, ClaimError, ClaimRequest, Entry, EntryError, EraseError,
-    Erased, Erasure, Event, Finding, Fingerprint, Outcome, PaymentId, Record, RefundError,
-    RefundId, RefundRequest, Settlement, TraceId, VoidReason, Work, claimed_proofs,
+    AccountKind, Book, BudgetKey, Channel, ChannelError, ChannelEvent, ChannelId, ChannelNews,
+    ChannelStep, ChannelsHeard, ChannelsPlace, Claim, ClaimError, ClaimRequest, Entry, EntryError,
+    EraseError, Erased, Erasure, Event, Finding, Fingerprint, Outcome, OwnerView, PaymentId,
+    Record, RefundError, RefundId, RefundRequest, Settlement, TraceId, VoidReason, Work,
+    claimed_proofs,
 };
 use farthing_money::Timestamp;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
@@ -309,6 +310,15 @@ impl Store for SimStore {
         Box::pin(async move {
             self.ask(Input::Heard(Box::new(heard))).await.map(drop).ok_or(StoreError)
         })
+    }
+
+    fn owner(
+        &self,
+        _: Vec<BudgetKey>,
+        _: Timestamp,
+    ) -> BoxFuture<'_, Result<OwnerView, StoreError>> {
+        // Nobody pays from a wallet here.
+        Box::pin(async { Err(StoreError) })
     }
 
     fn enter(&self, entry: Entry, now: Timestamp) -> BoxFuture<'_, Result<bool, EntryError>> {

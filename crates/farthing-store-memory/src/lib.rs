@@ -12,10 +12,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use farthing_core::{Answer, BoxFuture, Ordered, Store, StoreError};
 use farthing_ledger::merkle::Tree;
 use farthing_ledger::{
-    Book, Channel, ChannelError, ChannelId, ChannelNews, ChannelStep, ChannelsHeard, ChannelsPlace,
-    Claim, ClaimError, ClaimRequest, Cold, Entry, EntryError, EraseError, Erased, Erasure, Finding,
-    Fingerprint, Leaves, Outcome, PaymentId, Proof, Record, RefundError, RefundId, RefundRequest,
-    Seal, Sealer, Settlement, Survey, TraceId, VoidReason, Work, claimed_proofs,
+    Book, BudgetKey, Channel, ChannelError, ChannelId, ChannelNews, ChannelStep, ChannelsHeard,
+    ChannelsPlace, Claim, ClaimError, ClaimRequest, Cold, Entry, EntryError, EraseError, Erased,
+    Erasure, Finding, Fingerprint, Leaves, Outcome, OwnerView, PaymentId, Proof, Record,
+    RefundError, RefundId, RefundRequest, Seal, Sealer, Settlement, Survey, TraceId, VoidReason,
+    Work, claimed_proofs,
 };
 use farthing_money::Timestamp;
 
@@ -330,6 +331,14 @@ impl Store for MemoryStore {
             state.write(record);
             Ok(channel)
         })
+    }
+
+    fn owner(
+        &self,
+        budgets: Vec<BudgetKey>,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<OwnerView, StoreError>> {
+        Box::pin(async move { Ok(lock(&self.state).book.owner(budgets, now)) })
     }
 
     fn channels(&self) -> BoxFuture<'_, Result<Vec<Channel>, StoreError>> {

@@ -223,6 +223,7 @@ impl Shared {
             | Ask::Channels
             | Ask::ChannelNews(..)
             | Ask::HeardOfChannels(_)
+            | Ask::Owner(..)
             | Ask::Note(..)
             | Ask::Erase(..) => false,
         }

@@ -2,10 +2,10 @@
 
 use farthing_core::Answer;
 use farthing_ledger::{
-    Channel, ChannelError, ChannelId, ChannelNews, ChannelStep, ChannelsHeard, ChannelsPlace,
-    Claim, ClaimError, ClaimRequest, Entry, EntryError, EraseError, Erased, Erasure, Finding,
-    Fingerprint, Outcome, PaymentId, RefundError, RefundId, RefundRequest, RefundStanding,
-    Settlement, VoidReason, Work,
+    BudgetKey, Channel, ChannelError, ChannelId, ChannelNews, ChannelStep, ChannelsHeard,
+    ChannelsPlace, Claim, ClaimError, ClaimRequest, Entry, EntryError, EraseError, Erased, Erasure,
+    Finding, Fingerprint, Outcome, OwnerView, PaymentId, RefundError, RefundId, RefundRequest,
+    RefundStanding, Settlement, VoidReason, Work,
 };
 use farthing_money::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -54,6 +54,8 @@ pub enum Ask {
     TakeUp(PaymentId),
     /// Makes a step of a channel; answered by [`Said::Channel`].
     Step(Box<ChannelStep>, Timestamp),
+    /// Asks how a wallet's owner has left the book; answered by [`Said::Owner`].
+    Owner(Vec<BudgetKey>, Timestamp),
     /// Asks for the channels; answered by [`Said::Channels`].
     Channels,
     /// Asks for those that have changed, and those that are named; answered by [`Said::ChannelNews`].
@@ -103,6 +105,7 @@ impl Ask {
             | Self::Channels
             | Self::ChannelNews(..)
             | Self::HeardOfChannels(_)
+            | Self::Owner(..)
             | Self::Note(..)
             | Self::Erase(..) => None,
         }
@@ -131,6 +134,7 @@ impl Ask {
             | Self::Channels
             | Self::ChannelNews(..)
             | Self::HeardOfChannels(_)
+            | Self::Owner(..)
             | Self::Note(..)
             | Self::Erase(..)
             | Self::TakeUp(_) => None,
@@ -154,6 +158,7 @@ impl Ask {
             | Self::Channels
             | Self::ChannelNews(..)
             | Self::HeardOfChannels(_)
+            | Self::Owner(..)
             | Self::Note(..) => true,
             // What is taken for an answer is taken each time; every other step is made once.
             Self::Step(step, _) => !matches!(**step, ChannelStep::Take { .. }),
@@ -194,6 +199,8 @@ pub enum Said {
     Channels(Vec<Channel>),
     /// What has changed.
     ChannelNews(Box<ChannelNews>),
+    /// How a wallet's owner has left the book.
+    Owner(Box<OwnerView>),
     /// Whether an entry was new.
     Entered(Result<bool, EntryError>),
     /// How much was erased.
@@ -233,6 +240,7 @@ impl Said {
             | Self::Channel(_)
             | Self::Channels(_)
             | Self::ChannelNews(_)
+            | Self::Owner(_)
             | Self::Entered(_)
             | Self::Erased(_) => false,
         }

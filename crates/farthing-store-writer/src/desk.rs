@@ -404,6 +404,15 @@ macro_rules! store_that_asks {
                         Said::Done => Ok(()), StoreError)
                 }
 
+                fn owner(
+                    &self,
+                    budgets: Vec<$crate::BudgetKey>,
+                    now: Timestamp,
+                ) -> BoxFuture<'_, Result<$crate::OwnerView, StoreError>> {
+                    asked!(self, Ask::Owner(budgets, now),
+                        Said::Owner(view) => Ok(*view), StoreError)
+                }
+
                 fn enter(
                     &self,
                     entry: Entry,

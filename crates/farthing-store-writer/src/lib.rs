@@ -35,6 +35,8 @@ pub use ask::{Ask, Said};
 pub use batch::{Batch, Erasing, Kept, Line};
 pub use desk::{Asker, Asks, Counts, Desk, GiveBack, Job, Owed, Refused, open, owe};
 pub use farthing_core::write_fields;
+#[doc(hidden)]
+pub use farthing_ledger::{BudgetKey, OwnerView};
 pub use index::{PROOFS_KEPT, REMEMBERED, bucket};
 pub use sealed::Sealed;
 pub use source::Source;

@@ -331,6 +331,7 @@ impl<J: Journal> Writer<J> {
                     Box::new(channel)
                 }))
             }
+            Ask::Owner(budgets, now) => Said::Owner(Box::new(book.owner(budgets, now))),
             Ask::Channels => Said::Channels(book.channels().cloned().collect()),
             Ask::ChannelNews(since, named) => {
                 Said::ChannelNews(Box::new(book.channel_news(since, &named)))
@@ -476,6 +477,7 @@ fn asked_about(ask: &Ask) -> Vec<Proof> {
         | Ask::Channels
         | Ask::ChannelNews(..)
         | Ask::HeardOfChannels(_)
+        | Ask::Owner(..)
         | Ask::Note(..) => Vec::new(),
     }
 }

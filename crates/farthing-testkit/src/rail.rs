@@ -462,6 +462,7 @@ impl Counter {
             | Event::Resumed { .. }
             | Event::PaidOut { .. }
             | Event::Channel { .. }
+            | Event::Owner { .. }
             | Event::Erased { .. } => None,
         };
         self.store.records().into_iter().filter_map(settled).collect()

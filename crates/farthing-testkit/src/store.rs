@@ -14,8 +14,13 @@ use farthing_ledger::{
 use farthing_money::{Amount, AssetId, Timestamp};
 use http::{HeaderMap, HeaderValue};
 
+mod budgets;
 mod sessions;
 
+pub use budgets::{
+    a_budget_is_held_until_the_end_is_known, a_budget_is_not_passed_by_a_race, allowed_purchase,
+    who_is_frozen_claims_nothing,
+};
 pub use sessions::{
     a_deposit_under_way_survives_a_restart, a_request_to_close_survives_a_restart,
     a_session_lives_through_restarts, a_stream_is_paid_for_over_a_restart, channel, closing,
@@ -176,6 +181,7 @@ pub fn purchase(name: &str, atoms: u128) -> ClaimRequest {
             inquiry: None,
             terms: Terms { repeatable: true, ..Terms::default() },
             voucher: None,
+            decision: None,
         },
         proofs: vec![Proof { fingerprint, keep_until: Some(expires_at) }],
         idempotency: None,
@@ -266,6 +272,9 @@ macro_rules! store_suite {
             different_payments_do_not_disturb_each_other
             an_account_is_not_overdrawn_by_a_race
             a_cap_is_not_passed_by_a_race
+            a_budget_is_not_passed_by_a_race
+            a_budget_is_held_until_the_end_is_known
+            who_is_frozen_claims_nothing
             every_acknowledged_claim_is_in_the_journal
             a_caller_that_went_away_leaves_no_payment_behind
             entries_are_made_once

@@ -66,6 +66,10 @@ impl Books {
                 | Claim::Spent,
             ) => Err(BooksError::PaidBefore),
             Err(ClaimError::OverCap) => Err(BooksError::OverTotal),
+            Err(ClaimError::OverBudget { draw, used }) => {
+                Err(BooksError::OverBudget { draw, used })
+            }
+            Err(ClaimError::Frozen) => Err(BooksError::Frozen),
             Err(
                 ClaimError::Overdrawn
                 | ClaimError::UnknownKey
@@ -198,6 +202,7 @@ fn claim(
             inquiry: None,
             terms: Terms { repeatable: true, ..Terms::default() },
             voucher: None,
+            decision: None,
         },
         proofs: vec![Proof { fingerprint: identity, keep_until: Some(expires_at) }],
         idempotency: None,
@@ -232,6 +237,17 @@ pub enum BooksError {
     /// The owner's total cap would be passed.
     #[error("the payment would pass the wallet's total cap")]
     OverTotal,
+    /// A budget of the owner's does not hold the payment.
+    #[error("a budget does not hold the payment")]
+    OverBudget {
+        /// Which one: the place among the draws of the decision.
+        draw: u16,
+        /// How much of it is held and spent.
+        used: u128,
+    },
+    /// The owner has frozen whoever asks.
+    #[error("the wallet is frozen for whoever asks; `farthing wallet unfreeze` thaws it")]
+    Frozen,
     /// This very offer was paid before.
     #[error("this offer was paid before; ask the seller again for another")]
     PaidBefore,

@@ -303,7 +303,10 @@ pub(crate) fn failure(error: PayFailure, assets: &Assets) -> Failure {
     let exit = match &error {
         PayFailure::Unsafe(_) | PayFailure::NoSession | PayFailure::NoWayOut => Exit::Usage,
         PayFailure::Unreachable(_) => Exit::Unreachable,
-        PayFailure::Objections(_) | PayFailure::Books(BooksError::OverTotal) => Exit::Rules,
+        PayFailure::Objections(_)
+        | PayFailure::Books(
+            BooksError::OverTotal | BooksError::OverBudget { .. } | BooksError::Frozen,
+        ) => Exit::Rules,
         PayFailure::Stopped { why, .. } => match &**why {
             Stopped::Cap | Stopped::Total | Stopped::Lead { .. } => Exit::Rules,
             Stopped::Nothing | Stopped::Stranger | Stopped::Refused(_) => Exit::Refused,

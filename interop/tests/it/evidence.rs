@@ -31,6 +31,7 @@ fn payment() -> Payment {
         inquiry: None,
         terms: Terms::default(),
         voucher: None,
+        decision: None,
     }
 }
 

@@ -562,6 +562,14 @@ impl Store for FakeStore {
         Box::pin(async { Ok(()) })
     }
 
+    fn owner(
+        &self,
+        _: Vec<farthing_ledger::BudgetKey>,
+        _: Timestamp,
+    ) -> BoxFuture<'_, Result<farthing_ledger::OwnerView, StoreError>> {
+        unreachable!("no test here is a wallet")
+    }
+
     fn take_up(&self, _: PaymentId) -> BoxFuture<'_, Result<bool, StoreError>> {
         Box::pin(async { Ok(false) })
     }

@@ -25,6 +25,7 @@ fn unfinished(name: &str, open: Open) -> Unfinished {
         inquiry: None,
         terms: Terms::default(),
         voucher: None,
+        decision: None,
     };
     let from = Some("clearing/tempo/usd".parse::<Account>().unwrap());
     Unfinished { payment, open, from, left: 5, refunds_voided: 0 }

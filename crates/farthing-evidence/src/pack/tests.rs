@@ -99,6 +99,7 @@ fn payment(name: &str, payer: &str, atoms: u128) -> Payment {
         inquiry: None,
         terms: Terms::default(),
         voucher: None,
+        decision: None,
     }
 }
 

@@ -33,6 +33,7 @@ pub(crate) fn payment(challenge: &str) -> Payment {
         inquiry: None,
         terms: Terms::default(),
         voucher: None,
+        decision: None,
     }
 }
 

@@ -45,6 +45,7 @@ fn payments(shop: &Shop) -> Vec<Payment> {
         | Event::PayoutReleased { .. }
         | Event::PaidOut { .. }
         | Event::Channel { .. }
+        | Event::Owner { .. }
         | Event::Erased { .. } => None,
     });
     claimed.collect()

@@ -171,6 +171,7 @@ impl EventKind {
             | Event::Resumed { .. }
             | Event::KeyDetached { .. }
             | Event::Funded { .. }
+            | Event::Owner { .. }
             | Event::Erased { .. } => return None,
         })
     }
@@ -329,6 +330,7 @@ fn particulars(record: &Record, records: &[Record], assets: &Assets) -> Map<Stri
         | Event::KeyDetached { .. }
         | Event::Channel { .. }
         | Event::Funded { .. }
+        | Event::Owner { .. }
         | Event::Erased { .. } => Map::new(),
     }
 }

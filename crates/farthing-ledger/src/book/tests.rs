@@ -60,6 +60,7 @@ pub(crate) fn purchase(name: &str, money: Money) -> ClaimRequest {
             inquiry: None,
             terms: Terms { repeatable: true, ..Terms::default() },
             voucher: None,
+            decision: None,
         },
         proofs: vec![Proof { fingerprint, keep_until }],
         idempotency: None,

@@ -157,6 +157,9 @@ impl Plan {
                 payment.request = None;
                 erase_box(&mut payment.inquiry);
                 payment.voucher.as_deref_mut().map(erase_voucher);
+                if let Some(decided) = &mut payment.decision {
+                    decided.facts = ERASED.into();
+                }
             }
             Event::Channel { step, .. } => self.erase_step(step),
             Event::Refunded { refund, .. } => {
@@ -183,6 +186,7 @@ impl Plan {
             | Event::RefundPosted { .. }
             | Event::RefundVoided { .. }
             | Event::PaidOut { .. }
+            | Event::Owner { .. }
             | Event::Erased { .. } => {}
         }
     }

@@ -106,6 +106,7 @@ impl Survey {
             | Event::Reconciled { .. }
             | Event::PayoutHeld { .. }
             | Event::PayoutReleased { .. }
+            | Event::Owner { .. }
             | Event::PaidOut { .. } => {}
         }
         for account in record.transfers.iter().flat_map(|it| [&it.debit, &it.credit]) {

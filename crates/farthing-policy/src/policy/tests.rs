@@ -619,11 +619,72 @@ fn a_token_only_narrows() {
 #[test]
 fn caps_alone_are_a_policy_for_the_owner() {
     let caps = BTreeMap::from([(AssetId::new("usdc").unwrap(), 500_000_u128)]);
-    let policy = Policy::of_caps(&caps, &assets()).unwrap();
+    let policy = Policy::of_caps(&caps, &BTreeMap::new(), &assets()).unwrap();
     let owner = |atoms| said(&policy, &Facts { agent: OWNER.to_owned(), ..paying(atoms) });
     assert_eq!(owner(500_000), "Allow wallet");
     assert_eq!(owner(500_001), "Deny wallet.max.usdc");
     assert_eq!(said(&policy, &paying(1)), "Deny default", "an agent is not the owner");
+    let odd =
+        [("dai", 1), ("jpyx", u128::MAX)].map(|(name, cap)| (AssetId::new(name).unwrap(), cap));
+    let policy = Policy::of_caps(&odd.into(), &caps, &assets()).unwrap();
+    let dust = Facts { agent: OWNER.to_owned(), asset: AssetId::new("dai").unwrap(), ..paying(1) };
+    assert_eq!(said(&policy, &dust), "Allow wallet");
+}
+
+#[test]
+fn a_change_that_was_not_accepted_lowers_and_does_not_raise() {
+    let accepted = policy(USUAL);
+    let lower = policy(&USUAL.replace("max = { usdc = \"1\",", "max = { usdc = \"0.2\","));
+    let higher = policy(
+        &USUAL.replace("max = { usdc = \"1\",", "max = { usdc = \"2\",").replace("\"5\"", "\"9\""),
+    );
+    let both =
+        |new: &Policy, atoms| accepted.decide(&paying(atoms)).and(new.decide(&paying(atoms)));
+    assert_eq!(both(&lower, 200_000).verdict, Verdict::Allow);
+    assert_eq!(both(&lower, 200_001).reasons[0].rule, "wallet.max.usdc");
+    assert_eq!(higher.decide(&paying(1_500_000)).verdict, Verdict::Ask, "the positive control");
+    assert_eq!(both(&higher, 1_500_000).verdict, Verdict::Deny);
+    let draws = both(&higher, 1).draws;
+    assert_eq!(limit_of(&draws, "agent researcher|86400s|any"), Some(5_000_000_000));
+    assert_eq!(both(&accepted, 1).policy, accepted.name());
+    assert_ne!(both(&higher, 1).policy.sha256, higher.name().sha256);
+}
+
+#[test]
+fn the_ready_policies_are_read_and_do_what_they_say() {
+    let assets: Assets = [("usd", 6), ("eurc", 6)]
+        .map(|(name, decimals)| Asset::new(AssetId::new(name).unwrap(), decimals).unwrap())
+        .into_iter()
+        .collect();
+    let read = |text: &str| Policy::parse(text, &[], &assets).unwrap();
+    let one = read(include_str!("../../../../docs/policies/one-agent.toml"));
+    let buys = |agent: &str, atoms| Facts {
+        agent: agent.to_owned(),
+        asset: AssetId::new("usd").unwrap(),
+        ..paying(atoms)
+    };
+    assert_eq!(said(&one, &buys("assistant", 500_000)), "Allow agents.assistant");
+    assert_eq!(said(&one, &buys("assistant", 500_001)), "Ask wallet.ask_above.usd");
+    let first = Facts { known_recipient: None, ..buys("assistant", 1) };
+    assert_eq!(said(&one, &first), "Ask agents.assistant.first_payment");
+    let team = read(include_str!("../../../../docs/policies/team.toml"));
+    let data = Facts { category: Some("data".to_owned()), ..buys("researcher", 1_000_000) };
+    assert_eq!(said(&team, &data), "Allow agents.researcher");
+    assert_eq!(team.category("https://gpu.example.net"), Some("compute"));
+    let other = Facts { category: Some("compute".to_owned()), ..data };
+    assert_eq!(said(&team, &other), "Deny agents.researcher.categories");
+    let trains = Facts { agent: "trainer".to_owned(), atoms: 20_000_000, ..other };
+    assert_eq!(said(&team, &trains), "Deny agents.trainer.tasks");
+    let nightly = Facts { task: Some("nightly".to_owned()), ..trains };
+    assert_eq!(
+        (said(&team, &nightly).as_str(), team.decide(&nightly).approvals),
+        ("Ask wallet.ask_above.any", 2)
+    );
+    let crawler = read(include_str!("../../../../docs/policies/crawler.toml"));
+    assert_eq!(said(&crawler, &buys("crawler", 20_000)), "Allow agents.crawler");
+    assert_eq!(crawler.decide(&buys("crawler", 20_000)).draws.len(), 5);
+    let deposit = Facts { operation: "deposit".to_owned(), ..buys("crawler", 1) };
+    assert_eq!(said(&crawler, &deposit), "Deny agents.crawler.operations");
 }
 
 // --- any limits and any facts -----------------------------------------------------------------

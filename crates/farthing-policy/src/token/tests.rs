@@ -51,7 +51,7 @@ fn a_token_is_handed_on_offline_and_only_narrows() {
     assert!(root(1).verify(&same).is_ok());
 }
 
-/// P-09: who asks is what the token says, and nothing that its holder can write.
+/// P-04, P-09: who asks is what the token says, and nothing that its holder can write.
 #[test]
 fn a_block_cannot_be_taken_away_changed_or_swapped() {
     let token = issued();

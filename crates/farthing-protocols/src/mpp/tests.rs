@@ -394,6 +394,7 @@ fn receipts_can_be_read_by_the_buyer() {
         inquiry: None,
         terms: farthing_ledger::Terms::default(),
         voucher: None,
+        decision: None,
     };
     let settlement = Settlement::new("tx_1".into(), NOW);
     let mut response = HeaderMap::new();

@@ -154,6 +154,7 @@ impl Connection {
             | Ask::Channels
             | Ask::ChannelNews(..)
             | Ask::HeardOfChannels(_)
+            | Ask::Owner(..)
             | Ask::Note(..)
             | Ask::Erase(..) => true,
         }

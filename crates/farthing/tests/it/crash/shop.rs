@@ -517,6 +517,7 @@ impl Shop {
                 | Event::PayoutReleased { .. }
                 | Event::PaidOut { .. }
                 | Event::Channel { .. }
+                | Event::Owner { .. }
                 | Event::Erased { .. } => None,
             })
             .sum();
