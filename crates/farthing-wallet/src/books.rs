@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use farthing_core::{Clock, Store, identity};
 use farthing_ledger::{
-    Account, AccountKind, Cap, Claim, ClaimError, ClaimRequest, Fingerprint, Holder, Leg, Money,
-    Outcome, Payment, PaymentId, Proof, Settlement, Source, Terms, TraceId, VoidReason,
+    Account, AccountKind, Book, BudgetKey, Cap, Claim, ClaimError, ClaimRequest, Decided, Entry,
+    Fingerprint, Holder, Leg, Money, Outcome, OwnerStep, OwnerView, Payment, PaymentId, Proof,
+    Settlement, Source, Terms, TraceId, VoidReason,
 };
 use farthing_money::{Amount, AssetId, Timestamp};
-use farthing_store_sqlite::{OpenError, Options, SqliteStore};
+use farthing_store_sqlite::{OpenError, Options, Reader, SqliteStore};
 
+use crate::owner::Permit;
 use crate::{Choice, PayRequest, Rules};
 
 /// How long to wait for another process of the same wallet to be done with the book.
@@ -33,7 +35,8 @@ impl Books {
         Self { path: path.to_owned(), clock }
     }
 
-    /// Holds the price of a choice, under the owner's total caps, before anything is signed.
+    /// Holds the price of a choice, under the owner's total caps and budgets, before anything is signed; and
+    /// writes down the decision that lets it pass.
     ///
     /// # Crash safety
     ///
@@ -41,15 +44,19 @@ impl Books {
     ///
     /// # Errors
     ///
-    /// [`BooksError::OverTotal`] when the total cap would be passed; nothing is held then.
-    pub async fn hold(
+    /// [`BooksError::OverTotal`] when the total cap would be passed, [`BooksError::OverBudget`] when a budget
+    /// does not hold it, [`BooksError::Frozen`] where the owner has frozen whoever asks; nothing is held then.
+    pub(crate) async fn hold(
         &self,
         choice: &Choice,
         request: &PayRequest,
         rules: &Rules,
+        permit: &Permit,
         trace: TraceId,
     ) -> Result<PaymentId, BooksError> {
-        let claim = claim(choice, request, rules, trace, self.clock.now())?;
+        let mut claim = claim(choice, request, rules, trace, self.clock.now())?;
+        claim.payment.decision = Some(Box::new(permit.decided.clone()));
+        claim.proofs.extend(permit.proof);
         let id = claim.payment.id;
         let store = self.open().await?;
         match store.claim(claim, self.clock.now()).await {
@@ -147,6 +154,42 @@ impl Books {
         let store = self.open().await?;
         let voided = store.void(payment, VoidReason::Expired, self.clock.now()).await;
         voided.map_err(|_| BooksError::Unavailable)
+    }
+
+    /// Writes down a decision that let nothing pass.
+    ///
+    /// # Errors
+    ///
+    /// A [`BooksError`].
+    pub(crate) async fn decide(&self, decided: Decided) -> Result<(), BooksError> {
+        self.step(OwnerStep::Decided(Box::new(decided))).await.map(drop)
+    }
+
+    /// Writes down something that the owner has decided. `true` if it was new.
+    ///
+    /// # Errors
+    ///
+    /// A [`BooksError`].
+    pub async fn step(&self, step: OwnerStep) -> Result<bool, BooksError> {
+        let store = self.open().await?;
+        let entered = store.enter(Entry::Owner(Box::new(step)), self.clock.now()).await;
+        entered.map_err(|_| BooksError::Unavailable)
+    }
+
+    /// How much of budgets is held and spent, and who is frozen. Reads beside whoever writes.
+    ///
+    /// # Errors
+    ///
+    /// A [`BooksError`].
+    pub fn owner(&self, budgets: Vec<BudgetKey>) -> Result<OwnerView, BooksError> {
+        let mut book = Book::default();
+        if self.path.exists() {
+            let reader = Reader::open(&self.path)?;
+            for record in reader.journal().map_err(|_| BooksError::Unavailable)? {
+                book.replay(&record).map_err(|_| BooksError::Unavailable)?;
+            }
+        }
+        Ok(book.owner(budgets, self.clock.now()))
     }
 
     async fn open(&self) -> Result<SqliteStore, BooksError> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use farthing_core::{Invitation, Payer, Price, SESSION, SessionTerms, Unpayable};
 use farthing_money::{Amount, AssetId, Assets, Timestamp};
+use farthing_policy::{Decision, Verdict};
 use url::Url;
 
 use crate::PayRequest;
@@ -140,6 +141,20 @@ pub enum Objection {
         /// The cap.
         cap: Amount,
     },
+    /// The owner's policy does not let it pass.
+    #[error("{}", decided(.0))]
+    Policy(Box<Decision>),
+}
+
+fn decided(decision: &Decision) -> String {
+    let reason = |reason: &farthing_policy::Reason| format!("{} ({})", reason.because, reason.rule);
+    let reasons: Vec<String> = decision.reasons.iter().map(reason).collect();
+    let said = match decision.verdict {
+        Verdict::Deny => "denied",
+        Verdict::Ask => "to be approved",
+        Verdict::Allow => "allowed",
+    };
+    format!("{said}: {}", reasons.join("; "))
 }
 
 impl Objection {
@@ -160,6 +175,7 @@ impl Objection {
             | Self::Funds
             | Self::Recipient(_)
             | Self::NoCap(_)
+            | Self::Policy(_)
             | Self::OtherAsset { .. } => self.to_string(),
         }
     }

@@ -12,8 +12,8 @@
 //! mirrored. What it holds is a promise it signed and does not yet know the end of.
 //!
 //! **Architecture invariant:** nothing is signed before its amount, asset, recipient, realm and
-//! validity were checked against the owner's rules, and before its price is held durably under the
-//! owner's caps.
+//! validity were checked against the owner's rules, before the owner's policy has allowed it, and before
+//! its price is held durably under the owner's caps and budgets.
 //!
 //! **Architecture invariant:** one intent is paid once. A retry sends the same credential, over a
 //! restart too; a second one is not made while the first could still be spent.
@@ -26,6 +26,7 @@ mod choose;
 mod config;
 mod memory;
 mod outcome;
+mod owner;
 mod request;
 mod sessions;
 mod streams;
@@ -35,10 +36,12 @@ pub use books::{Books, BooksError};
 pub use choose::{Choice, Objection, Rules, SellerRules, choose};
 pub use config::{TempoChain, WalletConfig, WalletConfigError};
 pub use memory::{
-    Asked, IntentLock, Memory, MemoryError, Outstanding, StoredReceipt, WalletSession,
-    WalletSessionState,
+    APPROVAL_LASTS, AnswerError, ApprovalRequest, ApprovalState, Asked, Asking, DENIAL_LASTS,
+    IntentLock, Memory, MemoryError, Outstanding, StoredReceipt, WAITING_MAX,
+    WAITING_PER_AGENT_MAX, WalletSession, WalletSessionState,
 };
 pub use outcome::{Outcome, PaidFor, Preview, PreviewOffer, Refused};
+pub use owner::Authority;
 pub use request::{PayRequest, UnsafeUrl};
 pub use sessions::KnownOffers;
 pub use streams::{Sink, Stopped};

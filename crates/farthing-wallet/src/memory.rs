@@ -13,8 +13,14 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+mod owner;
 mod sessions;
 
+pub use owner::{
+    APPROVAL_LASTS, AnswerError, ApprovalRequest, ApprovalState, Asking, DENIAL_LASTS, WAITING_MAX,
+    WAITING_PER_AGENT_MAX,
+};
+pub(crate) use owner::{AskedFor, Lesson};
 pub use sessions::{Asked, WalletSession, WalletSessionState};
 
 /// The tables. A credential is sealed under the wallet's key and erased when its end is known.
@@ -106,6 +112,7 @@ impl Memory {
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON;",
         )?;
         connection.execute_batch(SCHEMA)?;
+        connection.execute_batch(owner::SCHEMA)?;
         Ok(Self { connection: Mutex::new(connection), path: path.to_owned() })
     }
 

@@ -32,9 +32,11 @@ use serde_json::Value;
 use crate::choose::{SessionChoice, choose_session};
 use crate::memory::{Asked, WalletSession, WalletSessionState};
 use crate::outcome::PaidFor;
+use crate::owner::{Offer, Ruled};
 use crate::streams::Sink;
 use crate::wallet::{
-    ATTEMPTS_MAX, Answer, PAUSE_MAX, SendError, is_funded, is_passing, problem_detail, retry_after,
+    ATTEMPTS_MAX, Answer, PAUSE_MAX, SendError, is_funded, is_passing, offer, problem_detail,
+    retry_after,
 };
 use crate::{
     BooksError, Choice, MemoryError, Outcome, PayFailure, PayOptions, PayRequest, Refused,
@@ -250,6 +252,15 @@ impl Wallet {
                 } else {
                     self.answered(&mut session, price, receipt.as_ref())?;
                     self.offers.keep(request, &at.choice.invitation);
+                    if status.is_success() {
+                        let SessionChoice { invitation, payer, .. } = &at.choice;
+                        let (amount, recipient, payer) =
+                            (price, terms.recipient.as_str(), payer.as_ref());
+                        self.learn(
+                            &Offer { request, invitation, amount, recipient, payer },
+                            false,
+                        )?;
+                    }
                     if let Some(receipt) = receipt {
                         let url = request.url.to_string();
                         let at = self.clock.now();
@@ -484,10 +495,33 @@ impl Wallet {
                 continue;
             }
             let trace = TraceId::new(self.clock.now(), rand::random());
-            match self.books.hold(&choice, at.request, &self.rules, trace).await {
-                Ok(payment) => return Ok((payment, deposit)),
-                Err(BooksError::OverTotal) if atoms > least => {
-                    atoms = atoms.checked_div(2).unwrap_or_default().max(least);
+            let facts = self.facts("deposit", &offer(at.request, &choice))?;
+            let half = atoms.checked_div(2).unwrap_or_default().max(least);
+            let permit = match self.rule(facts)? {
+                Ruled::Allowed(permit) => permit,
+                Ruled::Asked(_) | Ruled::Denied(_) if atoms > least => {
+                    atoms = half;
+                    continue;
+                }
+                Ruled::Asked(refusal) => return Err(self.park(*refusal).await),
+                Ruled::Denied(refusal) => {
+                    self.write_down(&refusal).await?;
+                    return Err(PayFailure::Denied(Box::new(refusal.decision)));
+                }
+            };
+            match self.books.hold(&choice, at.request, &self.rules, &permit, trace).await {
+                Ok(payment) => {
+                    if let Some(approval) = &permit.decided.approval {
+                        self.memory.used(&approval.id)?;
+                    }
+                    return Ok((payment, deposit));
+                }
+                Err(BooksError::OverTotal | BooksError::OverBudget { .. }) if atoms > least => {
+                    atoms = half;
+                }
+                Err(BooksError::OverBudget { draw, used }) => {
+                    let decision = self.over_budget(*permit, draw, used).await?;
+                    return Err(PayFailure::Denied(Box::new(decision)));
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -868,6 +902,11 @@ impl Wallet {
         session: &WalletSession,
         act: Act,
     ) -> Result<(HeaderName, HeaderValue), PayFailure> {
+        // What gives back is signed for whoever is frozen, too.
+        let gives_back = matches!(act, Act::Close { .. });
+        if !gives_back {
+            self.check_frozen()?;
+        }
         let SessionChoice { invitation, payer, .. } = choice;
         let rail = sessions_of(payer.as_ref())?;
         let paid =

@@ -273,7 +273,11 @@ impl Wallet {
         if required > session.deposit.atoms() {
             match self.top_up(at, session, cumulative.max(required)).await {
                 Ok(()) => {}
-                Err(PayFailure::Books(BooksError::OverTotal)) => return Err(Stopped::Total.into()),
+                Err(
+                    PayFailure::Books(BooksError::OverTotal | BooksError::OverBudget { .. })
+                    | PayFailure::Denied(_)
+                    | PayFailure::Parked(_),
+                ) => return Err(Stopped::Total.into()),
                 Err(failure) => return Err(failure.into()),
             }
         }

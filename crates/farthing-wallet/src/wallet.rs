@@ -5,19 +5,21 @@ use std::time::Duration;
 
 use farthing_core::{Buyer, Clock, Fate, Invitation, Object, Paid, PayError, Payer, SESSION};
 use farthing_keys::SecretKey;
-use farthing_ledger::{PaymentId, TraceId};
+use farthing_ledger::{Draw, PaymentId, TraceId, Used};
 use farthing_money::Amount;
+use farthing_policy::{Decision, Verdict};
 use http::header::{RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::choose::{Choice, Objection, Rules, choose};
 use crate::memory::{NewOutstanding, Secret};
 use crate::outcome::PaidFor;
+use crate::owner::{Offer, Permit, Ruled};
 use crate::request::{UnsafeUrl, check_url};
 use crate::streams::{Collected, Sink, Stopped};
 use crate::{
-    Books, BooksError, KnownOffers, Memory, MemoryError, Outcome, Outstanding, PayRequest, Preview,
-    PreviewOffer, Refused, StoredReceipt,
+    ApprovalRequest, Authority, Books, BooksError, KnownOffers, Memory, MemoryError, Outcome,
+    Outstanding, PayRequest, Preview, PreviewOffer, Refused, StoredReceipt,
 };
 
 /// How often one credential is sent before the wallet leaves it for later.
@@ -37,6 +39,8 @@ pub struct Wallet {
     pub buyers: Vec<Arc<dyn Buyer>>,
     /// What the owner allows.
     pub rules: Rules,
+    /// Who asks, and the policy they are under.
+    pub authority: Authority,
     /// Its book.
     pub books: Books,
     /// Its memory.
@@ -157,10 +161,13 @@ impl Wallet {
         let choices = self.choices(request, options, &asked.fields);
         if let Some(choice) = self.session_choice(request, options, &asked) {
             match self.pay_in_session(request, options, choice, sink).await {
-                // What no deposit fits into, or is there for, may be paid for by itself: nothing of this
-                // request was signed.
+                // What no deposit fits into, is there for, or is allowed for may be paid for by itself: nothing
+                // of this request was signed.
                 Err(
-                    PayFailure::Books(BooksError::OverTotal) | PayFailure::Rail(PayError::Refused),
+                    PayFailure::Books(BooksError::OverTotal | BooksError::OverBudget { .. })
+                    | PayFailure::Denied(_)
+                    | PayFailure::Parked(_)
+                    | PayFailure::Rail(PayError::Refused),
                 ) if choices.is_ok() => {}
                 ended => return ended,
             }
@@ -168,7 +175,8 @@ impl Wallet {
         self.purchase_one(request, choices.map_err(PayFailure::Objections)?).await
     }
 
-    /// Pays the best offer that there is enough money for. One that the rail would not take is passed over,
+    /// Pays the best offer that the owner's policy allows and there is enough money for; where none is
+    /// allowed, the best of those that it asks for is parked. One that the rail would not take is passed over,
     /// as when there is enough for the price and not for the network's fee: nothing of it has moved, and
     /// nothing can.
     async fn purchase_one(
@@ -176,18 +184,42 @@ impl Wallet {
         request: &PayRequest,
         choices: Vec<Choice>,
     ) -> Result<Outcome, PayFailure> {
-        let (mut objections, mut refused) = (Vec::new(), None);
+        let (mut objections, mut refused, mut asked) = (Vec::new(), None, None);
         for choice in choices {
             if !is_funded(&choice).await {
                 objections.push((choice.invitation, Objection::Funds));
                 continue;
             }
-            match self.purchase(request, choice).await {
+            let facts = self.facts("pay", &offer(request, &choice))?;
+            let permit = match self.rule(facts)? {
+                Ruled::Allowed(permit) => permit,
+                Ruled::Asked(refusal) => {
+                    let objection = Objection::Policy(Box::new(refusal.decision.clone()));
+                    objections.push((choice.invitation, objection));
+                    asked = asked.or(Some(refusal));
+                    continue;
+                }
+                Ruled::Denied(refusal) => {
+                    self.write_down(&refusal).await?;
+                    let objection = Objection::Policy(Box::new(refusal.decision));
+                    objections.push((choice.invitation, objection));
+                    continue;
+                }
+            };
+            let invitation = choice.invitation.clone();
+            match self.purchase(request, choice, *permit).await {
                 Err(PayFailure::Rail(error @ PayError::Refused)) => refused = Some(error),
+                Err(PayFailure::Denied(decision)) => {
+                    objections.push((invitation, Objection::Policy(decision)));
+                }
                 ended => return ended,
             }
         }
-        Err(refused.map_or(PayFailure::Objections(objections), PayFailure::Rail))
+        match (refused, asked) {
+            (Some(error), _) => Err(PayFailure::Rail(error)),
+            (None, Some(asked)) => Err(self.park(*asked).await),
+            (None, None) => Err(PayFailure::Objections(objections)),
+        }
     }
 
     /// Asks, and says what would be paid. Signs nothing, holds nothing, sends no credential.
@@ -292,20 +324,61 @@ impl Wallet {
     ) -> Result<Choice, Vec<(Invitation, Objection)>> {
         let mut objections = Vec::new();
         for choice in self.choices(request, options, fields)? {
-            if is_funded(&choice).await {
+            if !is_funded(&choice).await {
+                objections.push((choice.invitation, Objection::Funds));
+                continue;
+            }
+            let decision = self.look(request, &choice);
+            if decision.verdict == Verdict::Allow {
                 return Ok(choice);
             }
-            objections.push((choice.invitation, Objection::Funds));
+            objections.push((choice.invitation, Objection::Policy(Box::new(decision))));
         }
         Err(objections)
     }
 
+    /// What the owner's policy would say to a choice by now, budgets and all. Nothing is written down.
+    fn look(&self, request: &PayRequest, choice: &Choice) -> Decision {
+        let facts = self.facts("pay", &offer(request, choice)).ok();
+        let decided = facts.and_then(|facts| {
+            let decision = self.authority.decide(&facts)?;
+            let keys = decision.draws.iter().map(|draw| draw.key.clone()).collect();
+            let used = self.books.owner(keys).ok()?.used;
+            let draws = decision.draws.clone();
+            let over =
+                |decision: Decision, (draw, used): (&Draw, Used)| decision.over(draw, used.amount);
+            Some(draws.iter().zip(used).fold(decision, over))
+        });
+        decided.unwrap_or_else(Decision::undecided)
+    }
+
     /// Holds, signs, remembers, and presents.
-    async fn purchase(&self, request: &PayRequest, choice: Choice) -> Result<Outcome, PayFailure> {
+    async fn purchase(
+        &self,
+        request: &PayRequest,
+        choice: Choice,
+        permit: Permit,
+    ) -> Result<Outcome, PayFailure> {
         let trace = TraceId::new(self.clock.now(), rand::random());
-        let payment = self.books.hold(&choice, request, &self.rules, trace).await?;
-        let Choice { invitation, price, payer } = choice;
-        let (field, made) = match self.sign(&invitation, payer.as_ref()).await {
+        let payment = match self.books.hold(&choice, request, &self.rules, &permit, trace).await {
+            Ok(payment) => payment,
+            Err(BooksError::OverBudget { draw, used }) => {
+                let decision = self.over_budget(permit, draw, used).await?;
+                return Err(PayFailure::Denied(Box::new(decision)));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let approval = permit.decided.approval.as_ref();
+        if let Some(approval) = approval {
+            self.memory.used(&approval.id)?;
+        }
+        if let Err(frozen) = self.check_frozen() {
+            self.books.release(payment).await?;
+            return Err(frozen);
+        }
+        let bought = choice;
+        let Choice { invitation, price, payer } = &bought;
+        let (field, made) = match self.sign(invitation, payer.as_ref()).await {
             Ok(signed) => signed,
             Err(error) => {
                 // Nothing was signed, so nothing can be spent.
@@ -335,13 +408,17 @@ impl Wallet {
         let paid = PaidFor {
             payment,
             trace: Some(trace),
-            amount: Some(price.amount),
-            recipient: Some(price.recipient),
+            amount: Some(price.amount.clone()),
+            recipient: Some(price.recipient.clone()),
             resumed: false,
             kept_until: None,
             receipt: None,
         };
-        self.present(request, field, paid, expires_at).await
+        let outcome = self.present(request, field, paid, expires_at).await?;
+        if outcome.status.is_success() {
+            self.learn(&offer(request, &bought), approval.is_some())?;
+        }
+        Ok(outcome)
     }
 
     async fn sign(
@@ -554,6 +631,18 @@ impl Answer {
     }
 }
 
+/// A choice, as the owner is asked about it.
+pub(crate) fn offer<'a>(request: &'a PayRequest, choice: &'a Choice) -> Offer<'a> {
+    let Choice { invitation, price, payer } = choice;
+    Offer {
+        request,
+        invitation,
+        amount: &price.amount,
+        recipient: &price.recipient,
+        payer: payer.as_ref(),
+    }
+}
+
 /// Whether there is enough money for an offer. Whoever cannot say leaves it to the rail.
 pub(crate) async fn is_funded(choice: &Choice) -> bool {
     choice.payer.holds(&choice.price).await.unwrap_or(true)
@@ -624,6 +713,21 @@ pub enum PayFailure {
     /// The memory fails.
     #[error(transparent)]
     Memory(#[from] MemoryError),
+    /// The owner's policy does not let it pass. Nothing was signed.
+    #[error("{}", Objection::Policy(.0.clone()))]
+    Denied(Box<Decision>),
+    /// It waits for approval. Nothing was signed; the same request again finds the answer.
+    #[error(
+        "{} waits for approval until {}: {}; `farthing approvals approve {}` lets it pass, once", .0.id,
+        .0.expires_at, .0.asked.because.join("; "), .0.id
+    )]
+    Parked(Box<ApprovalRequest>),
+    /// There is no policy, so that nothing is allowed.
+    #[error("the wallet has no policy, so that nothing is allowed")]
+    NoPolicy,
+    /// The token was revoked.
+    #[error("the agent's token was revoked")]
+    Revoked,
     /// The rail made no proof.
     #[error(transparent)]
     Rail(PayError),

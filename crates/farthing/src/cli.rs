@@ -21,6 +21,15 @@ pub(crate) enum Command {
     /// Keys, receipts and what is outstanding
     #[command(subcommand)]
     Wallet(Wallet),
+    /// What the wallet's owner allows: read it, try it, accept it
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Payments that wait for an approver
+    #[command(subcommand)]
+    Approvals(Approvals),
+    /// Agents' tokens: make, narrow and revoke them
+    #[command(subcommand)]
+    Agents(Agents),
     /// Sessions with sellers: many payments on one deposit
     #[command(subcommand)]
     Sessions(Sessions),
@@ -172,6 +181,12 @@ pub(crate) enum LogFormat {
 #[derive(Args)]
 #[expect(clippy::struct_excessive_bools, reason = "curl's flags are what they are")]
 pub(crate) struct Pay {
+    /// The task it is paid for
+    #[arg(long, value_name = "NAME")]
+    pub(crate) task: Option<String>,
+    /// The tool it is paid for
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tool: Option<String>,
     /// What to fetch
     pub(crate) url: String,
     /// The method; GET, or POST where there is data
@@ -260,6 +275,164 @@ pub(crate) enum Wallet {
         /// As JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Sign nothing more, for an agent or for anybody, from now on; and list what is outstanding
+    Freeze {
+        /// The agent; everybody, if it is not said
+        #[arg(long, value_name = "NAME")]
+        agent: Option<String>,
+        /// Why
+        #[arg(long, default_value = "no reason given")]
+        reason: String,
+    },
+    /// Sign again; needs the wallet's passphrase
+    Unfreeze {
+        /// The agent; everybody, if it is not said
+        #[arg(long, value_name = "NAME")]
+        agent: Option<String>,
+        /// Why
+        #[arg(long, default_value = "no reason given")]
+        reason: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Print the Cedar that policy.toml compiles to
+    Show,
+    /// Check a policy, and print its version and digest
+    Check {
+        /// The file, instead of the wallet's policy.toml
+        file: Option<PathBuf>,
+    },
+    /// Accept policy.toml as it stands, raised limits and all; needs the wallet's passphrase
+    Accept,
+    /// Say what policy.toml would say to a payment; nothing is paid, held or written down
+    Decide(Box<DecideOn>),
+    /// Decide again upon what was decided, under policy.toml or another, and say what comes out otherwise
+    Replay {
+        /// From this moment on, such as 2026-11-01T00:00:00Z
+        #[arg(long, value_name = "TIME")]
+        since: String,
+        /// The policy to try, instead of the wallet's policy.toml
+        #[arg(long, value_name = "FILE")]
+        policy: Option<PathBuf>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// `farthing policy decide`.
+#[derive(Args)]
+pub(crate) struct DecideOn {
+    /// The seller: scheme, host and port
+    #[arg(long, value_name = "ORIGIN")]
+    pub(crate) seller: String,
+    /// How much, such as "0.10 usd"
+    #[arg(long)]
+    pub(crate) amount: String,
+    /// Who would be paid
+    #[arg(long)]
+    pub(crate) recipient: String,
+    /// Who asks
+    #[arg(long, default_value = "owner")]
+    pub(crate) agent: String,
+    /// For which task
+    #[arg(long)]
+    pub(crate) task: Option<String>,
+    /// With which tool
+    #[arg(long)]
+    pub(crate) tool: Option<String>,
+    /// What is asked: pay, deposit or prove
+    #[arg(long, default_value = "pay")]
+    pub(crate) operation: String,
+    /// The method of the request
+    #[arg(long, default_value = "GET")]
+    pub(crate) method: String,
+    /// Its path
+    #[arg(long, default_value = "/")]
+    pub(crate) path: String,
+    /// The payment method
+    #[arg(long, default_value = "prepaid")]
+    pub(crate) rail: String,
+    /// The network
+    #[arg(long)]
+    pub(crate) network: Option<String>,
+    /// As if the seller was never paid before
+    #[arg(long)]
+    pub(crate) first_payment: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Approvals {
+    /// List what waits, the latest first
+    List {
+        /// What was answered, used or has expired as well
+        #[arg(long)]
+        all: bool,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// One request, as JSON; the exit code says how it stands
+    Show {
+        /// The request, `apr_…`
+        id: String,
+        /// Wait until it was answered, or its time is over
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Let it pass, once, on exactly these terms; needs the approver's passphrase
+    Approve {
+        /// The request, `apr_…`
+        id: String,
+        /// The approver's key, instead of the wallet's
+        #[arg(long, value_name = "NAME")]
+        by: Option<String>,
+    },
+    /// Deny it; the same terms stay denied for a day
+    Deny {
+        /// The request, `apr_…`
+        id: String,
+        /// The approver's key, instead of the wallet's
+        #[arg(long, value_name = "NAME")]
+        by: Option<String>,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Agents {
+    /// Make a token for an agent that the policy names
+    Issue {
+        /// The agent
+        agent: String,
+        /// The task it is for
+        #[arg(long)]
+        task: Option<String>,
+        /// Until when, such as 2026-12-01T00:00:00Z
+        #[arg(long, value_name = "TIME")]
+        expires: String,
+        /// More limits, in a TOML file, as a level of the policy has them
+        #[arg(long, value_name = "FILE")]
+        limits: Option<PathBuf>,
+    },
+    /// Narrow the token of `FARTHING_AGENT_TOKEN` for somebody else; no wallet is needed
+    Narrow {
+        /// Who it is handed on to
+        #[arg(long, value_name = "NAME")]
+        to: Option<String>,
+        /// The task it is for from here on
+        #[arg(long)]
+        task: Option<String>,
+        /// Its limits, in a TOML file
+        #[arg(long, value_name = "FILE")]
+        limits: Option<PathBuf>,
+    },
+    /// Revoke a token, and all that were made of it
+    Revoke {
+        /// The token's name, as `issue` and `narrow` say it
+        name: String,
     },
 }
 

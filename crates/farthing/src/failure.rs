@@ -22,6 +22,8 @@ pub(crate) enum Exit {
     Unreachable = 7,
     /// The key or its passphrase does not work; nothing was paid.
     Key = 8,
+    /// The payment waits for approval; nothing was paid. The same command again finds the answer.
+    Waiting = 9,
 }
 
 /// A command that did not do what it was asked to.
@@ -67,6 +69,7 @@ impl Failure {
             Exit::Answer => 6,
             Exit::Unreachable => 7,
             Exit::Key => 8,
+            Exit::Waiting => 9,
         };
         ExitCode::from(code)
     }

@@ -25,6 +25,10 @@ impl Home {
         self.0.join("wallet.toml")
     }
 
+    pub(crate) fn policy_path(&self) -> PathBuf {
+        self.0.join("policy.toml")
+    }
+
     pub(crate) fn book(&self) -> PathBuf {
         self.0.join("book.db")
     }

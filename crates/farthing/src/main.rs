@@ -15,6 +15,7 @@ mod failure;
 mod home;
 mod pay;
 mod payments;
+mod policy;
 mod prepaid;
 mod rail;
 mod serve;
@@ -46,6 +47,9 @@ fn run(command: Command) -> Done {
         Command::Serve(args) => concurrently(serve::run(args)),
         Command::Pay(args) => concurrently(pay::run(*args)),
         Command::Wallet(command) => concurrently(wallet::run(command)),
+        Command::Policy(command) => policy::run(command),
+        Command::Approvals(command) => policy::approvals(command),
+        Command::Agents(command) => policy::agents(command),
         Command::Sessions(command) => concurrently(sessions::run(command)),
         Command::Prepaid(command) => concurrently(prepaid::run(command)),
         Command::Ledger(command) => book::run(command),

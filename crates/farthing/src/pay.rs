@@ -10,6 +10,7 @@ use farthing_core::{Invitation, PayError, Payer};
 use farthing_gate::SystemClock;
 use farthing_keys::KeyKind;
 use farthing_money::Assets;
+use farthing_policy::Decision;
 use farthing_protocols::mpp::MppBuyer;
 use farthing_rail_prepaid::PrepaidPayer;
 use farthing_rail_tempo::TempoPayer;
@@ -37,7 +38,8 @@ pub(crate) async fn run(args: Pay) -> Done {
     let output = args.output.as_deref().map(writable).transpose()?;
     let report = args.report.as_deref().map(writable).transpose()?;
     let assets = config.assets.clone();
-    let wallet = open(&home, config, args.key.as_deref())?;
+    let mut wallet = open(&home, config, args.key.as_deref())?;
+    wallet.authority = wallet.authority.working_on(args.task.clone(), args.tool.clone());
     if args.dry_run {
         return match wallet
             .preview(&request, &options)
@@ -49,8 +51,15 @@ pub(crate) async fn run(args: Pay) -> Done {
         };
     }
     let mut printer = Printer { include: args.include, output: output.as_ref() };
-    let outcome = wallet.pay_into(&request, &options, &mut printer).await;
-    let outcome = outcome.map_err(|error| failure(error, &assets))?;
+    let outcome = match wallet.pay_into(&request, &options, &mut printer).await {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            if let (Some(report), Some(refusal)) = (report.as_ref(), refusal(&error)) {
+                write_report(report, &refusal).map_err(Failure::other)?;
+            }
+            return Err(failure(error, &assets));
+        }
+    };
     show(&args, &outcome, (output.as_ref(), report.as_ref()), &assets)
 }
 
@@ -65,7 +74,7 @@ pub(crate) fn open(
     let info = home.keys().info(name)?;
     let key = home.keys().unlock(name, &passphrase(&format!("The passphrase of {name}: "))?)?;
     let payer: Arc<dyn Payer> = match info.kind {
-        KeyKind::Ed25519 => Arc::new(PrepaidPayer::new(key.expose(), config.assets)),
+        KeyKind::Ed25519 => Arc::new(PrepaidPayer::new(key.expose(), config.assets.clone())),
         KeyKind::Secp256k1 => {
             let chain = config.tempo.as_ref().ok_or_else(no_chain)?;
             let payer = TempoPayer::new(key.expose(), nodes(chain)?, chain.tokens.clone());
@@ -77,12 +86,15 @@ pub(crate) fn open(
         }
     };
     let clock = Arc::new(SystemClock);
+    let memory = Memory::open(&home.memory()).map_err(Failure::other)?;
+    let authority = crate::policy::authority(home, &config, &memory, &key)?;
     Ok(Wallet {
         payers: vec![payer],
         buyers: vec![Arc::new(MppBuyer)],
         rules: config.rules,
         books: Books::new(&home.book(), clock.clone()),
-        memory: Memory::open(&home.memory()).map_err(Failure::other)?,
+        authority,
+        memory,
         key,
         clock,
         http: Wallet::client().map_err(Failure::other)?,
@@ -298,15 +310,46 @@ fn show_preview(preview: &Preview, assets: &Assets, report: Option<&File>) -> Do
     Err(Failure::new(Exit::Rules, "none of the offers would be paid"))
 }
 
+/// What an agent is told of a refusal of the owner's: the rules, the limits, what is used, and the request to
+/// wait for, if it waits.
+fn refusal(error: &PayFailure) -> Option<serde_json::Value> {
+    let decided = |decision: &Decision| serde_json::json!({ "verdict": decision.verdict, "reasons": decision.reasons, "policy": decision.policy });
+    if let PayFailure::Parked(request) = error {
+        return Some(serde_json::json!({
+            "verdict": "ask",
+            "approval": request,
+            "poll": format!("farthing approvals show {}", request.id),
+        }));
+    }
+    if let PayFailure::Denied(decision) = error {
+        return Some(decided(decision));
+    }
+    let PayFailure::Objections(objections) = error else { return None };
+    let offer = |(offer, objection): &(Invitation, Objection)| {
+        let said = if let Objection::Policy(decision) = objection {
+            decided(decision)
+        } else {
+            serde_json::json!({ "verdict": "deny", "because": objection.to_string() })
+        };
+        serde_json::json!({ "method": offer.method, "intent": offer.intent, "decision": said })
+    };
+    let offers: Vec<_> = objections.iter().map(offer).collect();
+    Some(serde_json::json!({ "verdict": "deny", "offers": offers }))
+}
+
 /// Whether money may have moved decides the exit code.
 pub(crate) fn failure(error: PayFailure, assets: &Assets) -> Failure {
     let exit = match &error {
         PayFailure::Unsafe(_) | PayFailure::NoSession | PayFailure::NoWayOut => Exit::Usage,
         PayFailure::Unreachable(_) => Exit::Unreachable,
         PayFailure::Objections(_)
+        | PayFailure::Denied(_)
+        | PayFailure::NoPolicy
+        | PayFailure::Revoked
         | PayFailure::Books(
             BooksError::OverTotal | BooksError::OverBudget { .. } | BooksError::Frozen,
         ) => Exit::Rules,
+        PayFailure::Parked(_) => Exit::Waiting,
         PayFailure::Stopped { why, .. } => match &**why {
             Stopped::Cap | Stopped::Total | Stopped::Lead { .. } => Exit::Rules,
             Stopped::Nothing | Stopped::Stranger | Stopped::Refused(_) => Exit::Refused,

@@ -4,11 +4,13 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
+use farthing_gate::SystemClock;
 use farthing_keys::{KeyInfo, KeyKind, SecretKey};
+use farthing_ledger::OwnerStep;
 use farthing_money::Assets;
 use farthing_rail_prepaid::did_key;
 use farthing_rail_tempo::{Address, Nodes};
-use farthing_wallet::{Memory, StoredReceipt, TempoChain};
+use farthing_wallet::{Books, Memory, StoredReceipt, TempoChain};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
@@ -28,6 +30,8 @@ pub(crate) async fn run(command: Wallet) -> Done {
         Wallet::List { json } => list(&home, json),
         Wallet::Receipts { json } => receipts(&home, json),
         Wallet::Outstanding { json } => outstanding(&home, json),
+        Wallet::Freeze { agent, reason } => freeze(&home, agent, reason).await,
+        Wallet::Unfreeze { agent, reason } => unfreeze(&home, agent, reason).await,
     }
 }
 
@@ -194,6 +198,27 @@ fn outstanding(home: &Home, json: bool) -> Done {
         println!("{}  {end:<10}  held until {}  {}", it.payment, it.expires_at, it.origin);
     }
     Ok(())
+}
+
+/// Stops new signatures. It needs no passphrase: whoever sees something odd can.
+async fn freeze(home: &Home, agent: Option<String>, reason: String) -> Done {
+    // The memory is asked before each signature; the book tells it later, and to whoever shares it.
+    memory(home)?.freeze(agent.as_deref(), true).map_err(Failure::other)?;
+    note(home, OwnerStep::Frozen { agent, reason }).await?;
+    outstanding(home, false)
+}
+
+async fn unfreeze(home: &Home, agent: Option<String>, reason: String) -> Done {
+    let name = home.config()?.key;
+    home.keys().info(&name)?;
+    home.keys().unlock(&name, &passphrase(&format!("The passphrase of {name}: "))?)?;
+    note(home, OwnerStep::Thawed { agent: agent.clone(), reason }).await?;
+    memory(home)?.freeze(agent.as_deref(), false).map_err(Failure::other)
+}
+
+async fn note(home: &Home, step: OwnerStep) -> Done {
+    let books = Books::new(&home.book(), Arc::new(SystemClock));
+    books.step(step).await.map(drop).map_err(Failure::other)
 }
 
 fn memory(home: &Home) -> Result<Memory, Failure> {

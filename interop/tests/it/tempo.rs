@@ -13,7 +13,7 @@ use farthing_rail_tempo::{Nodes, TempoPayer};
 use farthing_testkit::chain::{
     DEVELOPMENT_ACCOUNTS, DEVELOPMENT_KEYS, PATH_USD, TEMPO_CHAIN_ID, TempoChain, development_key,
 };
-use farthing_wallet::{Books, Memory, Wallet, WalletConfig};
+use farthing_wallet::{Authority, Books, Memory, Wallet, WalletConfig};
 use tokio::process::Command;
 
 use crate::mppx::{peers, run_mppx, upstream};
@@ -251,7 +251,9 @@ pub(crate) fn wallet(folder: &Path, chain: &TempoChain, number: usize) -> Wallet
     let key = SecretKey::from_bytes(development_key(number));
     let payer = TempoPayer::new(key.expose(), Arc::new(nodes), tempo.tokens).unwrap();
     let clock = Arc::new(SystemClock);
+    let authority = Authority::under_caps(&config.rules, &config.assets).unwrap();
     Wallet {
+        authority,
         payers: vec![Arc::new(payer)],
         buyers: vec![Arc::new(MppBuyer)],
         rules: config.rules,

@@ -222,6 +222,7 @@ fn text_in_a_policy_stays_text() {
     assert_eq!(to("a\"b\\cXé"), "Deny wallet.recipients");
 }
 
+/// P-05: what has not begun, or is over, is not paid for.
 #[test]
 fn times_are_kept_on_the_owner_s_clock() {
     let text = r#"

@@ -99,7 +99,7 @@ async fn a_refused_payment_is_released_when_it_cannot_be_taken_any_more() {
     assert_eq!(owner.spent_and_held(), (0, 0));
 }
 
-/// a seller that fails may have taken the payment: the answer is shown, the credential kept,
+/// a seller that fails may have taken the payment: the answer is shown, the credential kept,
 /// and the same request sends it again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failing_seller_is_not_paid_twice() {

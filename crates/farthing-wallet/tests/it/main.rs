@@ -4,6 +4,7 @@
 
 mod honest;
 mod lost;
+mod owner;
 mod paying;
 mod refusing;
 mod scene;

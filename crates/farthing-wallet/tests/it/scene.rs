@@ -10,13 +10,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use farthing_core::Clock;
 use farthing_keys::SecretKey;
-use farthing_ledger::{Audit, audit};
+use farthing_ledger::{Audit, Record, audit};
 use farthing_money::{Asset, Assets, Timestamp};
+use farthing_policy::Policy;
 use farthing_protocols::mpp::MppBuyer;
 use farthing_rail_prepaid::PrepaidPayer;
 use farthing_store_sqlite::Reader;
 use farthing_wallet::{
-    Books, KnownOffers, Memory, Outcome, PayFailure, PayOptions, PayRequest, Rules, Wallet,
+    Authority, Books, KnownOffers, Memory, Outcome, PayFailure, PayOptions, PayRequest, Rules,
+    Wallet,
 };
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::{BodyExt, Full};
@@ -60,14 +62,20 @@ pub(crate) struct Owner {
     folder: TempDir,
     pub(crate) clock: TestClock,
     pub(crate) rules: Rules,
+    pub(crate) policy: Option<String>,
 }
 
 impl Owner {
+    /// The same under a policy.
+    pub(crate) fn under(clock: &TestClock, policy: &str) -> Self {
+        Self { policy: Some(policy.to_owned()), ..Self::new(clock) }
+    }
+
     /// An owner who allows 1.00 usd a payment.
     pub(crate) fn new(clock: &TestClock) -> Self {
         let mut rules = Rules { validity_max: Duration::from_hours(1), ..Rules::default() };
         rules.per_payment.insert("usd".parse().unwrap(), 100);
-        Self { folder: tempfile::tempdir().unwrap(), clock: clock.clone(), rules }
+        Self { folder: tempfile::tempdir().unwrap(), clock: clock.clone(), rules, policy: None }
     }
 
     /// The wallet, as a fresh process finds it.
@@ -77,6 +85,7 @@ impl Owner {
             payers: vec![Arc::new(PrepaidPayer::new(&KEY, assets()))],
             buyers: vec![Arc::new(MppBuyer)],
             rules: self.rules.clone(),
+            authority: self.authority(),
             books: Books::new(&self.book(), Arc::clone(&clock)),
             memory: Memory::open(&self.folder.path().join("memory.db")).unwrap(),
             key: SecretKey::from_bytes(KEY),
@@ -85,6 +94,18 @@ impl Owner {
             pause: Duration::from_millis(1),
             offers: KnownOffers::default(),
         }
+    }
+
+    /// The owner, under the policy if there is one, and the caps otherwise.
+    fn authority(&self) -> Authority {
+        let policy = match &self.policy {
+            Some(text) => Policy::parse(text, &[], &assets()),
+            None => {
+                Policy::of_caps(&self.rules.per_payment, &self.rules.session_deposit, &assets())
+            }
+        };
+        let authority = Authority::owner(vec![policy.unwrap()]);
+        authority.working_on(None, None)
     }
 
     fn book(&self) -> std::path::PathBuf {
@@ -97,6 +118,14 @@ impl Owner {
 
     pub(crate) async fn pay(&self, url: &str) -> Result<Outcome, PayFailure> {
         self.wallet().pay(&get(url), &PayOptions::default()).await
+    }
+
+    /// Every record of the wallet's book.
+    pub(crate) fn journal(&self) -> Vec<Record> {
+        if !self.book().exists() {
+            return Vec::new();
+        }
+        Reader::open(&self.book()).unwrap().journal().unwrap()
     }
 
     /// The wallet's books, checked; nothing if it has never held anything.

@@ -11,6 +11,7 @@ mod erase;
 mod evidence;
 mod keys;
 mod pay;
+mod policy;
 mod serve;
 mod sessions;
 mod shared;
