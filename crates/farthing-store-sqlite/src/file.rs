@@ -89,7 +89,8 @@ BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
 const SEALED_AT_ONCE: usize = 65_536;
 
 /// Answers that may be given again, and what the book has to know for it. Nothing here is part of the
-/// journal: it holds what was sold, and is gone when it cannot be asked for any more.
+/// journal: it holds what was sold, and is gone when it cannot be asked for any more. Rows lie in the order
+/// they came: they are long, and in the order of payments each would have a page of its own to change.
 const ANSWERS: &str = "
 CREATE TABLE answer (
     payment    BLOB PRIMARY KEY CHECK (length(payment) = 16),
@@ -98,7 +99,7 @@ CREATE TABLE answer (
     status     INTEGER,
     fields     BLOB,
     body       BLOB
-) STRICT, WITHOUT ROWID;
+) STRICT;
 CREATE INDEX answer_kept_until ON answer (kept_until);
 ";
 
@@ -132,6 +133,7 @@ pub(crate) fn open(
         "PRAGMA journal_mode = WAL;
          PRAGMA synchronous = FULL;
          PRAGMA wal_autocheckpoint = 0;
+         PRAGMA cache_size = -32768;
          PRAGMA secure_delete = FAST;
          PRAGMA temp_store = MEMORY;
          PRAGMA trusted_schema = OFF;",

@@ -1,6 +1,7 @@
 //! Which channel it is: escrows, descriptors, and the ids they make.
 
 use std::fmt;
+use std::sync::LazyLock;
 
 use alloy_primitives::{B256, U256, address, keccak256};
 use alloy_sol_types::SolValue as _;
@@ -81,6 +82,27 @@ impl fmt::Debug for Escrow {
 const DOMAIN_TYPE: &str =
     "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)";
 
+/// What never changes of a domain: its type, its version, and of each family the name and the type of its
+/// vouchers. A challenge names its escrow each time it is answered.
+static WORDS: LazyLock<Words> = LazyLock::new(|| {
+    let of = |family: Family| (keccak256(family.domain()), keccak256(family.voucher_type()));
+    Words {
+        domain: keccak256(DOMAIN_TYPE),
+        version: keccak256("1"),
+        tempo_v1: of(Family::TempoV1),
+        tempo_v2: of(Family::TempoV2),
+        evm: of(Family::Evm),
+    }
+});
+
+struct Words {
+    domain: B256,
+    version: B256,
+    tempo_v1: (B256, B256),
+    tempo_v2: (B256, B256),
+    evm: (B256, B256),
+}
+
 /// The type of a payer's word that a channel of version 2 may be closed.
 const CLOSE_TYPE: &str = "CloseAuthorization(bytes32 channelId,uint96 cumulativeAmount)";
 
@@ -88,21 +110,15 @@ impl Escrow {
     /// The escrow at `address`.
     #[must_use]
     pub fn new(family: Family, chain_id: u64, address: Address) -> Self {
-        let domain = (
-            keccak256(DOMAIN_TYPE),
-            keccak256(family.domain()),
-            keccak256("1"),
-            U256::from(chain_id),
-            address.0,
-        );
+        let Words { domain, version, tempo_v1, tempo_v2, evm } = &*WORDS;
+        let (name, voucher_type) = match family {
+            Family::TempoV1 => *tempo_v1,
+            Family::TempoV2 => *tempo_v2,
+            Family::Evm => *evm,
+        };
+        let domain = (*domain, name, *version, U256::from(chain_id), address.0);
         let separator = keccak256(domain.abi_encode());
-        Self {
-            family,
-            chain_id,
-            address,
-            separator,
-            voucher_type: keccak256(family.voucher_type()),
-        }
+        Self { family, chain_id, address, separator, voucher_type }
     }
 
     /// What is signed for a voucher: everything owed on a channel so far, in atoms.

@@ -330,8 +330,8 @@ async fn a_deposit_is_as_large_as_there_is_money() {
     town.world.pay(&[&shop.url("/quote?a")]).ok();
     assert_eq!(town.stand(), [stands("open", 200_000, 10_000, 10_000)]);
     town.world.farthing(&["sessions", "close", "--all"]).ok();
-    // Enough for a deposit of half of the half of it and so on, and not for its fee.
-    leave(&town.chain, DEVELOPMENT_ACCOUNTS[2], 25_500).await;
+    // Enough for a deposit to the atom, and nothing for its fee.
+    leave(&town.chain, DEVELOPMENT_ACCOUNTS[2], 100_000).await;
     town.world.pay(&[&shop.url("/quote?b")]).ok();
     assert_eq!(town.stand(), [stands("closed", 200_000, 10_000, 10_000)], "and no other");
     drop(shop);
