@@ -71,14 +71,14 @@ impl Buyer {
 }
 
 /// The offer in a challenge's line.
-fn invitation(line: &str) -> Result<Invitation> {
+pub(crate) fn invitation(line: &str) -> Result<Invitation> {
     let mut fields = HeaderMap::new();
     fields.insert(http::header::WWW_AUTHENTICATE, HeaderValue::from_str(line)?);
     MppBuyer.read_offers(&fields).pop().context("an offer")
 }
 
 /// The header line that presents a payment.
-fn written(invitation: &Invitation, paid: &Paid) -> Result<String> {
+pub(crate) fn written(invitation: &Invitation, paid: &Paid) -> Result<String> {
     let (name, value) =
         MppBuyer.write_credential(invitation, paid).map_err(|error| anyhow::anyhow!("{error}"))?;
     Ok(format!("{name}: {}\r\n", value.to_str()?))
@@ -104,6 +104,15 @@ impl ChainBuyers {
     /// One paying request for each challenge, signed side by side: the chain takes them for only half
     /// a minute.
     pub(crate) async fn answer(&self, challenges: &[String]) -> Result<Vec<Vec<u8>>> {
+        self.answer_at("/paid", challenges).await
+    }
+
+    /// The same, for another path.
+    pub(crate) async fn answer_at(
+        &self,
+        path: &'static str,
+        challenges: &[String],
+    ) -> Result<Vec<Vec<u8>>> {
         let share = challenges.len().div_ceil(self.0.len()).max(1);
         let mut signing = Vec::with_capacity(self.0.len());
         for (payer, share) in self.0.iter().zip(challenges.chunks(share)) {
@@ -114,7 +123,7 @@ impl ChainBuyers {
                     let invitation = invitation(line)?;
                     let paid = payer.pay(&invitation).await;
                     let paid = paid.map_err(|error| anyhow::anyhow!("{error}"))?;
-                    requests.push(get("/paid", &written(&invitation, &paid)?));
+                    requests.push(get(path, &written(&invitation, &paid)?));
                 }
                 anyhow::Ok(requests)
             }));
@@ -139,7 +148,7 @@ fn peer_credential(line: &str) -> Result<String> {
 }
 
 /// The result of a future that never waits.
-fn ready<T>(future: impl Future<Output = T>) -> Result<T> {
+pub(crate) fn ready<T>(future: impl Future<Output = T>) -> Result<T> {
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     match std::pin::pin!(future).poll(&mut context) {
         std::task::Poll::Ready(value) => Ok(value),

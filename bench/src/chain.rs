@@ -88,6 +88,19 @@ impl Chain {
         Ok(u64::from_str_radix(digits.context("a height")?, 16)?)
     }
 
+    /// How many transactions there are in all blocks.
+    pub(crate) async fn transactions(&mut self) -> Result<u64> {
+        let height = self.height().await?;
+        let mut count = 0;
+        for number in 0..=height {
+            let method = "eth_getBlockTransactionCountByNumber";
+            let found = self.call(method, &json!([format!("{number:#x}")])).await?;
+            let digits = found.as_str().and_then(|text| text.strip_prefix("0x"));
+            count += u64::from_str_radix(digits.context("a count")?, 16)?;
+        }
+        Ok(count)
+    }
+
     /// Waits until a block has just been made: what follows then waits for a whole one.
     pub(crate) async fn next_block(&mut self) -> Result<()> {
         let height = self.height().await?;

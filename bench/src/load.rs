@@ -59,6 +59,16 @@ pub(crate) struct Measured {
 }
 
 impl Measured {
+    /// How many answers.
+    pub(crate) fn count(&self) -> u64 {
+        self.latency_micros.len()
+    }
+
+    /// How long all of them took.
+    pub(crate) const fn time(&self) -> Duration {
+        self.time
+    }
+
     /// Answers a second.
     pub(crate) fn rate(&self) -> f64 {
         self.latency_micros.len() as f64 / self.time.as_secs_f64()
@@ -123,6 +133,50 @@ impl Plan {
         challenges.sort();
         Ok(challenges.into_iter().map(|(_, challenge)| challenge).collect())
     }
+}
+
+/// Sends each sequence over a connection of its own, one request after the other, all sequences at once; each
+/// must be answered with 200. Stops after `time`, where the sequences do not end before.
+pub(crate) async fn in_sequences(
+    address: SocketAddr,
+    sequences: Vec<Vec<Vec<u8>>>,
+    time: Duration,
+) -> Result<Measured> {
+    let mut connections = Vec::with_capacity(sequences.len());
+    for _ in &sequences {
+        connections.push(Connection::open(address).await?);
+    }
+    let begin = Instant::now();
+    let until = begin.checked_add(time);
+    let count = sequences.len();
+    let each = Rc::new(std::cell::RefCell::new(
+        connections.into_iter().zip(sequences).collect::<Vec<_>>(),
+    ));
+    let task = || {
+        let each = Rc::clone(&each);
+        async move {
+            let taken = each.borrow_mut().pop();
+            let (mut connection, sequence) = taken.context("a connection")?;
+            let mut latency = Histogram::<u64>::new(3)?;
+            for request in &sequence {
+                let sent = Instant::now();
+                if until.is_some_and(|until| sent >= until) {
+                    break;
+                }
+                let status = connection.ask(request).await?;
+                if status != 200 {
+                    bail!("wanted 200, and {status} came:\n{}", connection.text());
+                }
+                latency.record(u64::try_from(sent.elapsed().as_micros())?)?;
+            }
+            Ok(latency)
+        }
+    };
+    let mut latency_micros = Histogram::new(3)?;
+    for latency in side_by_side(count, task).await? {
+        latency_micros.add(latency)?;
+    }
+    Ok(Measured { latency_micros, time: begin.elapsed() })
 }
 
 /// Runs one task for each connection, side by side on this thread.
@@ -221,6 +275,23 @@ impl Connection {
         }
     }
 
+    /// The same for an answer that has no body, nor says so (`204`).
+    pub(crate) async fn ask_for_nothing(&mut self, request: &[u8]) -> Result<u16> {
+        self.stream.write_all(request).await?;
+        self.buffer.clear();
+        loop {
+            if self.stream.read_buf(&mut self.buffer).await? == 0 {
+                bail!("the server closed the connection");
+            }
+            let mut fields = [httparse::EMPTY_HEADER; 32];
+            let mut response = httparse::Response::new(&mut fields);
+            if let httparse::Status::Complete(head_len) = response.parse(&self.buffer)? {
+                self.head_len = head_len;
+                return response.code.context("an answer without a status");
+            }
+        }
+    }
+
     /// The status, the length of the head and of the answer, once the head is whole.
     fn parsed(&self) -> Result<Option<(u16, usize, usize)>> {
         let mut fields = [httparse::EMPTY_HEADER; 32];
@@ -238,11 +309,16 @@ impl Connection {
         self.buffer.get(..self.head_len).unwrap_or_default()
     }
 
+    /// The whole answer.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.buffer).into_owned()
+    }
+
     pub(crate) fn body(&self) -> &[u8] {
         self.buffer.get(self.head_len..).unwrap_or_default()
     }
 
-    fn challenge(&self) -> Result<String> {
+    pub(crate) fn challenge(&self) -> Result<String> {
         let mut fields = [httparse::EMPTY_HEADER; 32];
         let mut response = httparse::Response::new(&mut fields);
         response.parse(&self.buffer)?;

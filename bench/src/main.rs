@@ -22,6 +22,7 @@ mod load;
 mod machine;
 mod peer;
 mod server;
+mod session;
 mod tempo;
 
 use std::path::{Path, PathBuf};
@@ -36,7 +37,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 use crate::buyer::Buyer;
 use crate::load::{Measured, Plan, Requests};
-use crate::server::{Kind, Process};
+use crate::server::{Kind, Process, Setting};
 
 /// Farthing's benchmarks.
 #[derive(Parser)]
@@ -54,6 +55,9 @@ enum Task {
     Prepaid(Options),
     /// Payments on a Tempo chain, from the credential to the answer, beside the peer's
     Tempo(tempo::Options),
+    /// Vouchers of sessions a second, each durable before its answer, beside the peer's and the machine's
+    /// signatures; and what a session costs of the chain and the disk, beside single payments
+    Session(session::Options),
     /// Durable postings a second on one book, in SQLite and in PostgreSQL, on the disk as it is and on a
     /// slower one
     Durability(durability::Options),
@@ -68,6 +72,9 @@ enum Task {
         /// The node of a Tempo chain, where it is paid on one
         #[arg(long)]
         node: Option<String>,
+        /// The escrow on it, where it is paid in sessions
+        #[arg(long)]
+        escrow: Option<String>,
     },
 }
 
@@ -99,8 +106,9 @@ fn main() -> Result<()> {
         Task::Prepaid(options) => block_on(prepaid(&options)),
         Task::Tempo(options) => block_on(tempo::run(&options)),
         Task::Durability(options) => durability::run(&options),
-        Task::Serve { kind, folder, upstream, node } => {
-            server::serve(kind, &folder, upstream, node.as_deref())
+        Task::Session(options) => block_on(session::run(&options)),
+        Task::Serve { kind, folder, upstream, node, escrow } => {
+            server::serve(kind, &folder, upstream, node.as_deref(), escrow.as_deref())
         }
     }
 }
@@ -189,10 +197,12 @@ struct Servers {
 
 impl Servers {
     async fn start(folder: &Path) -> Result<Self> {
-        let upstream = Process::start(Kind::Upstream, folder, None, None).await?;
-        let gateway = Process::start(Kind::Gateway, folder, Some(upstream.address), None).await?;
-        let layer = Process::start(Kind::Layer, folder, None, None).await?;
-        let peer = Process::start(Kind::Peer, folder, None, None).await?;
+        let alone = Setting::default();
+        let upstream = Process::start(Kind::Upstream, folder, alone).await?;
+        let before = Setting { upstream: Some(upstream.address), ..alone };
+        let gateway = Process::start(Kind::Gateway, folder, before).await?;
+        let layer = Process::start(Kind::Layer, folder, alone).await?;
+        let peer = Process::start(Kind::Peer, folder, alone).await?;
         Ok(Self { upstream, gateway, layer, peer })
     }
 

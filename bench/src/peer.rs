@@ -21,9 +21,12 @@ use mpp::protocol::core::{
 use mpp::protocol::intents::ChargeRequest;
 use mpp::protocol::traits::{ChargeMethod, VerificationError};
 use mpp::server::axum::{ChargeChallenger, ChargeConfig, MppCharge, PaymentRequired, WithReceipt};
-use mpp::server::{Mpp, TempoConfig, tempo};
+use mpp::server::{
+    Mpp, SessionChallengeOptions, SessionChannelStore, SessionMethodConfig, TempoChargeMethod,
+    TempoConfig, TempoProvider, TempoSessionMethod, deduct_from_channel, tempo, tempo_provider,
+};
 
-use crate::server::{PRICE_ATOMS, SECRET, SELLER};
+use crate::server::{PRICE_ATOMS, SECRET, SELLER, UNIT_ATOMS};
 
 /// Checks a signature over the challenge's id, and counts down a balance in memory.
 #[derive(Clone, Default)]
@@ -147,4 +150,72 @@ pub(crate) fn chain_router(node: &str) -> Result<Router> {
         .route("/free", get(async || "sunny\n"))
         .route("/paid", get(paid))
         .with_state(seller))
+}
+
+/// Sessions as the crate has them, with the store it comes with, in memory.
+struct Sessions {
+    mpp: Mpp<TempoChargeMethod<TempoProvider>, TempoSessionMethod<TempoProvider>>,
+    channels: Arc<SessionChannelStore>,
+}
+
+/// Paid in sessions on the chain of `node`, with deposits in `escrow`.
+pub(crate) fn session_router(node: &str, escrow: &str) -> Result<Router> {
+    let channels = Arc::new(SessionChannelStore::new());
+    let config = SessionMethodConfig {
+        escrow_contract: escrow.parse()?,
+        chain_id: TEMPO_CHAIN_ID,
+        min_voucher_delta: 0,
+    };
+    let provider = tempo_provider(node)?;
+    let method = TempoSessionMethod::new(provider.clone(), channels.clone(), config);
+    let mpp = Mpp::new(TempoChargeMethod::new(provider), "localhost", SECRET);
+    let mpp = mpp.with_session_method(method);
+    let seller = Arc::new(Sessions { mpp, channels });
+    Ok(Router::new()
+        .route("/free", get(async || "sunny\n"))
+        .route("/paid", get(in_session))
+        .with_state(seller))
+}
+
+/// Verifies a voucher, takes the price of a request of what it has authorised, and answers.
+async fn in_session(State(seller): State<Arc<Sessions>>, fields: HeaderMap) -> Response {
+    let line = fields.get("authorization").and_then(|value| value.to_str().ok());
+    let Some(credential) = line.and_then(|line| parse_authorization(line).ok()) else {
+        return seller.challenge();
+    };
+    let verified = match seller.mpp.verify_session(&credential).await {
+        Ok(verified) => verified,
+        Err(error) => return seller.refusal(&error),
+    };
+    let receipt = format_receipt(&verified.receipt).unwrap_or_default();
+    let fields = [("payment-receipt", receipt), ("cache-control", "private".into())];
+    if let Some(managed) = verified.management_response {
+        return (fields, managed.to_string()).into_response();
+    }
+    let channel = &verified.receipt.reference;
+    match deduct_from_channel(&*seller.channels, channel, UNIT_ATOMS).await {
+        Ok(_) => (fields, "sunny\n").into_response(),
+        Err(error) => seller.refusal(&error),
+    }
+}
+
+impl Sessions {
+    fn challenge(&self) -> Response {
+        let options = SessionChallengeOptions { unit_type: Some("request"), ..Default::default() };
+        let (price, recipient) = (UNIT_ATOMS.to_string(), DEVELOPMENT_ACCOUNTS[SELLER]);
+        match self.mpp.session_challenge_with_details(&price, PATH_USD, recipient, options) {
+            Ok(challenge) => PaymentRequired(challenge).into_response(),
+            Err(error) => broken(&error),
+        }
+    }
+
+    /// The challenge again, and why.
+    fn refusal(&self, error: &VerificationError) -> Response {
+        eprintln!("the peer refuses: {error}");
+        self.challenge()
+    }
+}
+
+fn broken(error: &dyn std::fmt::Display) -> Response {
+    (axum::http::StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response()
 }

@@ -5,19 +5,24 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use axum::Router;
 use axum::routing::get;
-use farthing_core::Store;
-use farthing_gate::{Clock as _, Gate, SystemClock};
+use farthing_core::{Quote, Rail, SessionPrice, Store, Tending, Till};
+use farthing_gate::{Clock as _, Gate, PriceTag, SystemClock, Tag};
 use farthing_gateway::{Config, Gateway};
 use farthing_ledger::{Entry, Holder, SpendingKey};
 use farthing_money::{Asset, Assets};
 use farthing_mpp::Secret;
 use farthing_rail_prepaid::PrepaidRail;
+use farthing_rail_tempo::session::{Escrow, Family, SessionSettings, Teller};
+use farthing_rail_tempo::{Nodes, Settings, TempoRail, Token, Tokens, parse_node};
 use farthing_store_sqlite::{Options, Reader, SqliteStore};
-use farthing_testkit::chain::{DEVELOPMENT_ACCOUNTS, PATH_USD, TEMPO_CHAIN_ID};
+use farthing_testkit::chain::{
+    DEVELOPMENT_ACCOUNTS, DEVELOPMENT_KEYS, PATH_USD, TEMPO_CHAIN_ID, development_key,
+};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
@@ -32,6 +37,21 @@ pub(crate) const PRICE_ATOMS: u128 = 25;
 
 /// Which of the development accounts is paid on a chain.
 pub(crate) const SELLER: usize = 1;
+
+/// What a unit of a session costs, in millionths.
+pub(crate) const UNIT_ATOMS: u128 = 100;
+
+/// How long a handler takes that does.
+const SLOWLY: Duration = Duration::from_millis(200);
+
+/// How long the chain may take to answer.
+const NODE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a settlement is waited for.
+const WAIT: Duration = Duration::from_secs(20);
+
+/// How often channels are looked after.
+const TENDED: Duration = Duration::from_secs(5);
 
 /// More cents than any run spends.
 const FUNDS_ATOMS: u128 = 1_000_000_000_000;
@@ -67,13 +87,22 @@ pub(crate) struct Process {
     child: Child,
 }
 
+/// What a server is told at its start.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Setting<'a> {
+    /// What it stands in front of.
+    pub(crate) upstream: Option<SocketAddr>,
+    /// The node of a chain that it is paid on.
+    pub(crate) node: Option<&'a str>,
+    /// The escrow of the sessions that it is paid in.
+    pub(crate) escrow: Option<&'a str>,
+    /// A library that counts its syncs, and the file that it counts in.
+    pub(crate) counted: Option<(&'a Path, &'a Path)>,
+}
+
 impl Process {
-    pub(crate) async fn start(
-        kind: Kind,
-        folder: &Path,
-        upstream: Option<SocketAddr>,
-        node: Option<&str>,
-    ) -> Result<Self> {
+    pub(crate) async fn start(kind: Kind, folder: &Path, setting: Setting<'_>) -> Result<Self> {
+        let Setting { upstream, node, escrow, counted } = setting;
         let name = format!("{kind:?}").to_lowercase();
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["serve", &name, "--folder"]).arg(folder);
@@ -83,6 +112,12 @@ impl Process {
         if let Some(node) = node {
             command.args(["--node", node]);
         }
+        if let Some(escrow) = escrow {
+            command.args(["--escrow", escrow]);
+        }
+        if let Some((library, file)) = counted {
+            command.env("LD_PRELOAD", library).env("FARTHING_BENCH_SYNCS", file);
+        }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn()?;
         let output = child.stdout.take().context("no standard output")?;
@@ -90,6 +125,14 @@ impl Process {
         BufReader::new(output).read_line(&mut line).await?;
         let address = line.trim().parse().with_context(|| format!("{kind} did not start"))?;
         Ok(Self { kind, address, child })
+    }
+
+    /// What it has written to the disk so far, in bytes, as the kernel counts it.
+    pub(crate) fn written_bytes(&self) -> Result<u64> {
+        let id = self.child.id().context("it is gone")?;
+        let counters = std::fs::read_to_string(format!("/proc/{id}/io"))?;
+        let written = counters.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+        Ok(written.context("the kernel does not count")?.parse()?)
     }
 
     pub(crate) async fn stop(mut self) -> Result<()> {
@@ -105,23 +148,44 @@ pub(crate) fn serve(
     folder: &Path,
     upstream: Option<SocketAddr>,
     node: Option<&str>,
+    escrow: Option<&str>,
 ) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         match kind {
             Kind::Upstream => axum_server(forecasts()).await,
-            Kind::Peer => match node {
-                None => axum_server(peer::router()).await,
-                Some(node) => axum_server(peer::chain_router(node)?).await,
+            Kind::Peer => match (node, escrow) {
+                (None, _) => axum_server(peer::router()).await,
+                (Some(node), None) => axum_server(peer::chain_router(node)?).await,
+                (Some(node), Some(escrow)) => {
+                    axum_server(peer::session_router(node, escrow)?).await
+                }
             },
-            Kind::Layer => layer(&folder.join("layer.db")).await,
-            Kind::Gateway => gateway(folder, upstream.context("no upstream")?, node).await,
+            Kind::Layer => match (node, escrow) {
+                (Some(node), Some(escrow)) => {
+                    session_layer(&folder.join("layer.db"), node, escrow).await
+                }
+                (_, _) => layer(&folder.join("layer.db")).await,
+            },
+            Kind::Gateway => {
+                let upstream = upstream.context("no upstream")?;
+                gateway(folder, upstream, node, escrow).await
+            }
         }
     })
 }
 
 fn forecasts() -> Router {
-    Router::new().route("/free", get(async || "sunny\n")).route("/paid", get(async || "sunny\n"))
+    let router = Router::new().route("/slow", get(slow));
+    ["/free", "/paid", "/once"]
+        .into_iter()
+        .fold(router, |router, path| router.route(path, get(async || "sunny\n")))
+}
+
+/// A handler that has something to do.
+async fn slow() -> &'static str {
+    tokio::time::sleep(SLOWLY).await;
+    "sunny\n"
 }
 
 async fn axum_server(router: Router) -> Result<()> {
@@ -145,6 +209,60 @@ async fn layer(book: &Path) -> Result<()> {
     let tag = gate.tag("forecast", &usd.atoms(PRICE_ATOMS), &Holder::new("forecasts-inc")?);
     let paid = Router::new()
         .route("/paid", get(async || "sunny\n"))
+        .layer(gate.layer(move |_: &http::request::Parts| tag.clone()));
+    axum_server(Router::new().route("/free", get(async || "sunny\n")).merge(paid)).await
+}
+
+/// The layer with sessions on a chain. Whoever builds an app looks after its channels.
+async fn session_layer(book: &Path, node: &str, escrow: &str) -> Result<()> {
+    let usd = Asset::new("usd".parse()?, 6)?;
+    let store: Arc<dyn Store> =
+        Arc::new(SqliteStore::open(book, Options::default(), SystemClock.now())?);
+    let url = parse_node(node).context("the address of a node")?;
+    let nodes = Arc::new(Nodes::new(TEMPO_CHAIN_ID, vec![url], NODE_TIMEOUT)?);
+    let token = Token { asset: usd.clone(), address: PATH_USD.parse()? };
+    let seller = Holder::new("forecasts-inc")?;
+    let settings = Settings {
+        payee: seller.clone(),
+        recipient: DEVELOPMENT_ACCOUNTS[SELLER].parse()?,
+        tokens: Tokens::new(vec![token.clone()]),
+        push: false,
+        confirmations: 1,
+        wait: WAIT,
+        sponsor: None,
+        splits: Vec::new(),
+        refunder: None,
+    };
+    let key = development_key(SELLER);
+    let teller = Teller::new(&key, Arc::clone(&nodes), token, 1, WAIT)?;
+    let escrow = Escrow::new(Family::TempoV1, TEMPO_CHAIN_ID, escrow.parse()?);
+    let rail = TempoRail::new(nodes, settings).with_sessions(SessionSettings { escrow, teller });
+    let rail: Arc<dyn Rail> = Arc::new(rail);
+    let price = SessionPrice {
+        unit: usd.atoms(UNIT_ATOMS),
+        unit_type: Some("request".into()),
+        suggested_deposit: None,
+        deposit_min_atoms: 0,
+        delta_min_atoms: 0,
+    };
+    let session = rail.session().context("sessions")?;
+    let request = session.quote_session(&price, &seller)?;
+    let quote = Arc::new(Quote::session(rail.method(), price, seller, &request));
+    let tag = Tag::Priced(PriceTag::new("forecast", vec![quote]));
+    let gate = Gate::builder("localhost", Secret::new(SECRET.to_owned())?)?
+        .rails([Arc::clone(&rail)])
+        .store(Arc::clone(&store));
+    let till = Till { protocols: Vec::new(), rails: vec![rail], store };
+    tokio::spawn(async move {
+        let mut tending = Tending::default();
+        loop {
+            till.tend(&mut tending, SystemClock.now()).await;
+            tokio::time::sleep(TENDED).await;
+        }
+    });
+    let paid = Router::new()
+        .route("/paid", get(async || "sunny\n"))
+        .route("/slow", get(slow))
         .layer(gate.layer(move |_: &http::request::Parts| tag.clone()));
     axum_server(Router::new().route("/free", get(async || "sunny\n")).merge(paid)).await
 }
@@ -196,10 +314,47 @@ nodes = ["NODE"]
 recipient = "RECIPIENT"
 tokens = { usd = "PATH_USD" }"#;
 
-async fn gateway(folder: &Path, upstream: SocketAddr, node: Option<&str>) -> Result<()> {
+/// What is sold in sessions, and singly for the same price.
+const SESSIONS: &str = r#"
+[rails.tempo.session]
+escrow = "ESCROW"
+key = "env:PAYEE"
+fee_asset = "usd"
+
+[[routes]]
+name = "slowly"
+methods = ["GET"]
+path = "/slow"
+upstream = "api"
+price = "0.0001 usd"
+intents = ["session"]
+
+[[routes]]
+name = "singly"
+methods = ["GET"]
+path = "/once"
+upstream = "api"
+price = "0.0001 usd"
+"#;
+
+async fn gateway(
+    folder: &Path,
+    upstream: SocketAddr,
+    node: Option<&str>,
+    escrow: Option<&str>,
+) -> Result<()> {
     let rail = node.map_or_else(|| PREPAID.to_owned(), tempo_rail);
-    let text = CONFIG.replace("UPSTREAM", &upstream.to_string()).replace("RAIL", &rail);
-    let config = Config::parse(&text, folder, &|_| Some(SECRET.to_owned()))?;
+    let mut text = CONFIG.replace("UPSTREAM", &upstream.to_string()).replace("RAIL", &rail);
+    if let Some(escrow) = escrow {
+        let intents = "price = \"0.0001 usd\"\nintents = [\"session\"]";
+        text = text.replace("price = \"0.25 usd\"", intents);
+        text.push_str(&SESSIONS.replace("ESCROW", escrow));
+    }
+    let secret = |name: &str| match name {
+        "PAYEE" => Some(DEVELOPMENT_KEYS[SELLER].to_owned()),
+        _ => Some(SECRET.to_owned()),
+    };
+    let config = Config::parse(&text, folder, &secret)?;
     let gateway = Gateway::start(&config).await?;
     if node.is_none() {
         fund(&*gateway.store().port()).await?;

@@ -15,7 +15,7 @@ use crate::buyer::ChainBuyers;
 use crate::chain::{BLOCK_TIME, Cadence, Chain};
 use crate::load::{Connections, Plan};
 use crate::machine;
-use crate::server::{self, Kind, Process};
+use crate::server::{self, Kind, Process, Setting};
 
 /// How many are presented at once, and in how many rounds.
 const LOADS: [(usize, usize); 3] = [(1, 20), (16, 5), (256, 5)];
@@ -62,10 +62,11 @@ async fn measure(
     table: &mut Table,
 ) -> Result<()> {
     let mut chain = Chain::start(cadence).await?;
-    let upstream = Process::start(Kind::Upstream, folder, None, None).await?;
-    let gateway =
-        Process::start(Kind::Gateway, folder, Some(upstream.address), Some(&chain.url)).await?;
-    let peer = Process::start(Kind::Peer, folder, None, Some(&chain.url)).await?;
+    let upstream = Process::start(Kind::Upstream, folder, Setting::default()).await?;
+    let paid = Setting { node: Some(&chain.url), ..Setting::default() };
+    let before = Setting { upstream: Some(upstream.address), ..paid };
+    let gateway = Process::start(Kind::Gateway, folder, before).await?;
+    let peer = Process::start(Kind::Peer, folder, paid).await?;
     let buyers = ChainBuyers::new(&chain.url)?;
     let servers = [&gateway, &peer];
     let servers = servers.into_iter().filter(|it| only.is_none_or(|only| only == it.kind));
