@@ -14,7 +14,7 @@
 
 use std::net::SocketAddr;
 
-use farthing_core::{Act, Buyer, Payer as _, PreparedSession, SESSION, SessionPayer as _};
+use farthing_core::{Act, Buyer, PreparedSession, SESSION, SessionPayer as _};
 use farthing_ledger::{Book as Ledger, Channel, ChannelState, Event, Record};
 use farthing_money::Amount;
 use farthing_protocols::mpp::MppBuyer;
