@@ -40,7 +40,7 @@ pub use limiter::{ClientAddress, RateLimit};
 pub use observe::{Decision, Observer, StreamEnd, Verdict};
 pub use pricing::{PriceTag, Pricing, Tag};
 pub use query::{BoundQuery, normalise_query};
-pub use service::{FARTHING_RECEIPT, GateLayer, GateService, Purchase};
+pub use service::{FARTHING_RECEIPT, GateLayer, GateService, Purchase, Sale, take_credentials};
 pub use streams::{Streams, Tab};
 
 /// One seller's counter, from the core.

@@ -29,6 +29,10 @@ use crate::{
     Body, BoxError, ClientAddress, Decision, Gate, PriceTag, Pricing, Tag, Verdict, cache,
 };
 
+mod sockets;
+
+pub use sockets::Sale;
+
 /// The client's name for one purchase of something that must not happen twice.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -536,7 +540,7 @@ fn carries_credential(fields: &HeaderMap) -> bool {
 }
 
 /// Takes payment credentials off a request, and leaves a user's own login where it is.
-fn take_credentials(fields: &mut HeaderMap) {
+pub fn take_credentials(fields: &mut HeaderMap) {
     fields.remove(PAYMENT_AUTHORIZATION);
     let pays = |value: &http::HeaderValue| {
         let text = field_text(value.as_bytes());

@@ -18,6 +18,7 @@
 use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -27,8 +28,10 @@ use farthing_core::{Posted, ReceiptFacts, Taken};
 use farthing_ledger::{
     Channel, ChannelFigures, ChannelId, ChannelSpent, Outcome, Payment, Settlement,
 };
+use farthing_meter::ws::Dialect;
 use farthing_meter::{
-    Balance, NeedVoucher, PAYMENT_RECEIPT, Stopped, Summary, Take, Terms, Unmeterable, Wanted,
+    Balance, Metered, NeedVoucher, PAYMENT_RECEIPT, Settings, Stopped, Summary, Take, Terms,
+    Unmeterable, Wanted,
 };
 use farthing_mpp::Receipt;
 use http::{HeaderMap, Response};
@@ -172,7 +175,7 @@ impl Tab {
     {
         let (gate, payment) = (self.gate.clone(), Arc::clone(&self.payment));
         let open = gate.streams().open();
-        let (balance, settled) = Purse::open(self, Arc::clone(&open));
+        let (balance, settled) = Purse::open(self, Arc::clone(&open), Arc::default());
         let answer = farthing_meter::metered(answer, request, terms, balance)?;
         gate.observer().stream_began(&payment.route);
         let tell = move |summary: Summary| {
@@ -181,6 +184,33 @@ impl Tab {
         let mut answer = answer.map(|body| boxed(body.on_end(tell)));
         answer.extensions_mut().insert(Streamed { settled, open });
         Ok(answer)
+    }
+}
+
+impl Tab {
+    /// The same for the messages of a socket, each of which is a frame of the body.
+    pub(crate) fn meter_messages<B>(
+        self,
+        upstream: B,
+        terms: &Terms,
+        dialect: Dialect,
+        is_over: Arc<AtomicBool>,
+    ) -> Result<(Body, Streamed), Unmeterable>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let meter = terms.meter_messages(dialect)?;
+        let (gate, payment) = (self.gate.clone(), Arc::clone(&self.payment));
+        let open = gate.streams().open();
+        let (balance, settled) = Purse::open(self, Arc::clone(&open), is_over);
+        gate.observer().stream_began(&payment.route);
+        let settings = Settings { wait: terms.wait, trailers: false };
+        let tell = move |summary: Summary| {
+            gate.observer().stream_ended(&StreamEnd { payment: &payment, summary });
+        };
+        let body = Metered::new(upstream, meter, balance, settings).on_end(tell);
+        Ok((boxed(body), Streamed { settled, open }))
     }
 }
 
@@ -201,6 +231,8 @@ struct Purse {
     voucher: tokio::sync::Mutex<Waiting>,
     /// Held for as long as the stream waits for a voucher.
     pause: Mutex<Option<Pause>>,
+    /// Whether the client wants no more: then no voucher is waited for.
+    is_over: Arc<AtomicBool>,
 }
 
 /// What was taken so far. The price of the request is not part of it.
@@ -241,14 +273,15 @@ impl Drop for Pause {
 }
 
 impl Purse {
-    fn open(tab: Tab, open: Arc<Open>) -> (Self, watch::Receiver<()>) {
+    fn open(tab: Tab, open: Arc<Open>, is_over: Arc<AtomicBool>) -> (Self, watch::Receiver<()>) {
         let (orders, inbox) = mpsc::unbounded_channel();
         let (done, settled) = watch::channel(());
         let account = Arc::new(tokio::sync::Mutex::new(Account::default()));
         let woken = tab.gate.streams().watch(&tab.channel);
         tokio::spawn(keep_books(tab.clone(), Arc::clone(&account), inbox, (done, open)));
         let voucher = tokio::sync::Mutex::new(Waiting { woken, pause: LOOK_AGAIN });
-        (Self { tab, account, orders, voucher, pause: Mutex::new(None) }, settled)
+        let pause = Mutex::new(None);
+        (Self { tab, account, orders, voucher, pause, is_over }, settled)
     }
 
     /// Takes `units` from the books; a store that does not answer is asked again.
@@ -288,6 +321,9 @@ impl Purse {
 
     /// Whether the stream may wait for a voucher.
     fn may_pause(&self) -> bool {
+        if self.is_over.load(Ordering::Relaxed) {
+            return false;
+        }
         let mut pause = self.pause.lock().unwrap_or_else(PoisonError::into_inner);
         if pause.is_none() {
             let pauses = Arc::clone(&self.tab.gate.streams().0.pauses);

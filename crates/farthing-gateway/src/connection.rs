@@ -152,7 +152,8 @@ async fn one<I, H, F>(
         let answer = handler(request, peer);
         async { Ok::<_, Infallible>(answer.await) }
     });
-    let connection = server.serve_connection(TokioIo::new(stream), service).into_owned();
+    let connection =
+        server.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
     if let Err(error) = watcher.watch(connection).await {
         tracing::debug!(%error, "connection ended early");
     }

@@ -31,7 +31,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tower_layer::Layer;
-use tower_service::Service;
+use tower_service::Service as _;
 
 use crate::config::{
     BodyPolicy, Config, RailConfig, RouteConfig, SessionConfig, SponsorSigner, TempoConfig,
@@ -45,7 +45,7 @@ use crate::proxy::{Matched, Proxy, full, problem};
 use crate::router::{Found, Router};
 use crate::store::{OpenStore, StoreConfig, StoreOpenError};
 use crate::webhooks::{Postman, PostmanError, WebhookDesk};
-use crate::{discovery, tls};
+use crate::{discovery, socket, tls};
 
 /// How long a discovery document may be kept (§4.7).
 const DISCOVERY_CACHE: &str = "max-age=300";
@@ -107,7 +107,8 @@ impl Fixed {
 /// Everything that a reload swaps.
 struct Site {
     router: Router,
-    service: GateService<Proxy, Prices>,
+    service: Service,
+    proxy: Proxy,
     openapi: bytes::Bytes,
     llms: bytes::Bytes,
     /// The keys that sign receipts, where they are signed.
@@ -172,8 +173,8 @@ impl Gateway {
             }));
         }
         let handler = {
-            let shared = Arc::clone(&shared);
-            move |request, peer| handle(shared.current(), request, peer)
+            let (shared, stopping) = (Arc::clone(&shared), stopping.clone());
+            move |request, peer| handle(shared.current(), request, peer, stopping.clone())
         };
         tasks.push(tokio::spawn(watch_rails(Arc::clone(&shared), stopping.clone())));
         tasks.push(tokio::spawn(recover(Arc::clone(&shared), stopping.clone())));
@@ -326,7 +327,8 @@ impl Site {
         let gate = builder.store(store.port());
         let prices = Prices::build(config, &rails)?;
         let proxy = Proxy::new(&config.routes, config.assets.clone(), Arc::clone(metrics));
-        let service = gate.layer(prices).layer(proxy.map_err(StartError::Io)?);
+        let proxy = proxy.map_err(StartError::Io)?;
+        let service = gate.layer(prices).layer(proxy.clone());
         let offers = |route: &RouteConfig| {
             let own: Vec<&dyn Rail> = rails_of(route, &rails).map(AsRef::as_ref).collect();
             let intents = |rail: &dyn Rail, amount: &Amount| {
@@ -340,6 +342,7 @@ impl Site {
         Ok(Self {
             router: Router::new(&config.routes),
             service,
+            proxy,
             openapi: openapi.to_string().into(),
             llms: llms.into(),
             jwks: config.notary.as_ref().map(|it| it.published().to_jwks().into()),
@@ -482,8 +485,11 @@ fn tell_tended(tended: &Tended) {
     }
 }
 
+/// The proxy behind its gate.
+pub(crate) type Service = GateService<Proxy, Prices>;
+
 /// The tag of every route, made once.
-struct Prices(BTreeMap<Arc<str>, RoutePrices>);
+pub(crate) struct Prices(BTreeMap<Arc<str>, RoutePrices>);
 
 struct RoutePrices {
     usual: Tag,
@@ -657,7 +663,12 @@ fn quality(text: &str) -> Option<u16> {
 }
 
 /// Answers one request.
-async fn handle(site: Arc<Site>, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+async fn handle(
+    site: Arc<Site>,
+    request: Request<Incoming>,
+    peer: Peer,
+    stopping: watch::Receiver<bool>,
+) -> Response<Body> {
     let Ok(path) = canonical_path(request.uri().path()) else {
         let detail = "The path is not in its plain spelling; another server might read it as \
                       another path.";
@@ -689,7 +700,15 @@ async fn handle(site: Arc<Site>, request: Request<Incoming>, peer: Peer) -> Resp
     let bodiless = hyper::body::Body::is_end_stream(request.body());
     let fields = request.extensions_mut();
     fields.insert(ClientAddress(peer.address.ip()));
-    fields.insert(Matched { route, path, https: peer.https, bodiless });
+    let matched = Matched { route, path, https: peer.https, bodiless };
+    fields.insert(matched.clone());
+    if let Some(meter) = matched.route.meter.clone()
+        && socket::is_asked_for(&request)
+    {
+        let (service, proxy) = (site.service.clone(), site.proxy.clone());
+        let opening = socket::Opening { service, proxy, matched, meter, stopping };
+        return socket::open(opening, request).await;
+    }
     let mut service = site.service.clone();
     match service.call(request).await {
         Ok(response) => response,

@@ -28,6 +28,7 @@ mod metrics;
 mod path;
 mod proxy;
 mod router;
+mod socket;
 mod store;
 mod tls;
 mod webhooks;

@@ -11,9 +11,11 @@ use farthing_gate::{Body, ClientAddress, Purchase, Tab};
 use farthing_money::Assets;
 use farthing_mpp::Problem;
 use http::header::{CONNECTION, CONTENT_TYPE, HOST, RETRY_AFTER, TE};
+use http::request::Parts;
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -84,6 +86,40 @@ impl Proxy {
             }
         }
         Ok(Self { clients: Arc::new(clients), assets, metrics })
+    }
+
+    /// A request to the upstream of a route, with these fields made fit to go on; nothing if it cannot be
+    /// addressed.
+    pub(crate) fn outgoing(
+        &self,
+        matched: &Matched,
+        head: &Parts,
+        mut fields: HeaderMap,
+        purchase: &Purchase,
+    ) -> Option<Request<Body>> {
+        self.prepare(&mut fields, matched, head.extensions.get(), Some(purchase));
+        let mut request = Request::new(full(bytes::Bytes::new()));
+        *request.method_mut() = head.method.clone();
+        *request.uri_mut() = target(matched, &head.uri)?;
+        *request.headers_mut() = fields;
+        Some(request)
+    }
+
+    /// Asks the upstream of a route for the head of its answer; nothing if it gives none.
+    pub(crate) async fn ask(
+        &self,
+        matched: &Matched,
+        request: Request<Body>,
+    ) -> Option<Response<Incoming>> {
+        let (route, upstream) = (&*matched.route.name, &matched.route.upstream);
+        let (_, client) = self.clients.iter().find(|(known, _)| known == upstream)?;
+        let asked = tokio::time::timeout(upstream.response_timeout, client.request(request));
+        let answer = asked.await.inspect_err(|_| tracing::warn!(route, "upstream timed out"));
+        let answer = answer.ok()?;
+        let answer = answer.inspect_err(|error| tracing::warn!(route, %error, "upstream failed"));
+        let answer = answer.ok()?;
+        self.metrics.answered(route, answer.status().as_u16());
+        Some(answer)
     }
 
     async fn forward(self, request: Request<Body>) -> Response<Body> {

@@ -159,8 +159,9 @@ impl Wallet {
     ///
     /// # Crash safety
     ///
-    /// From its head on, the request counts as bought, and everything that is signed for counts as spent until
-    /// the seller's receipt says less.
+    /// A stream that breaks off before anything more was signed for is asked for with the same voucher again.
+    /// From then on, the request counts as bought, and everything that is signed for counts as spent until the
+    /// seller's receipt says less.
     pub(crate) async fn stream(
         &self,
         at: &mut InSession<'_>,
@@ -171,8 +172,6 @@ impl Wallet {
         let before = session.spent.atoms();
         let price = at.choice.terms.unit.clone();
         session.state = WalletSessionState::Open;
-        session.asked = None;
-        session.spent = session.with(before.saturating_add(price.atoms()));
         self.memory.keep_session(&session)?;
         self.offers.keep(at.request, &at.choice.invitation);
         let (status, fields) = (response.status(), response.headers().clone());
@@ -193,13 +192,18 @@ impl Wallet {
         // Hanging up is how a seller learns that no more is wanted.
         drop(response);
         let Stream { mut session, receipt, .. } = stream;
+        let least = before.saturating_add(price.atoms());
         let said = receipt.as_ref().and_then(|receipt| atoms_in(receipt, "spent"));
-        if let Some(said) = said {
-            let least = before.saturating_add(price.atoms());
-            session.spent = session.with(said.max(least).min(session.signed.atoms().max(least)));
+        let spent = said.map_or(session.spent.atoms(), |said| said.min(session.signed.atoms()));
+        let spent = spent.max(least);
+        // With its last receipt, a seller says that it has nothing more to give for it.
+        let broke_off = matches!(ended, Err(Ended::Stopped(Stopped::Broken(_))));
+        if !broke_off || receipt.is_some() || session.asked.is_none() {
+            session.asked = None;
+            session.spent = session.with(spent);
         }
         self.memory.keep_session(&session)?;
-        paid.amount = Some(session.with(session.spent.atoms().saturating_sub(before)));
+        paid.amount = Some(session.with(spent.saturating_sub(before)));
         paid.receipt = receipt.or(head);
         if let Some(receipt) = &paid.receipt {
             let (payment, url) = (paid.payment, at.request.url.to_string());
@@ -283,6 +287,7 @@ impl Wallet {
         }
         cumulative = cumulative.min(session.deposit.atoms()).max(required);
         // Remembered before it is signed, and counted as spent until the seller says less.
+        session.asked = None;
         session.signed = session.with(session.signed.atoms().max(cumulative));
         session.spent = session.with(session.spent.atoms().max(cumulative));
         session.used_at = self.clock.now();

@@ -16,6 +16,7 @@ mod selling;
 mod sessions;
 mod shared_cache;
 mod shop;
+mod sockets;
 mod spoofing;
 mod streams;
 mod webhooks;

@@ -21,10 +21,10 @@ use serde_json::{Value, json};
 use crate::shop::{Shop, Upstream, serve};
 
 /// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A route with a meter, at 0.01 usd a unit.
-fn route(name: &str, methods: &str, path: &str, meter: &str) -> String {
+pub(crate) fn route(name: &str, methods: &str, path: &str, meter: &str) -> String {
     format!(
         r#"
 [[routes]]
@@ -119,7 +119,7 @@ fn done() -> Bytes {
 }
 
 /// A client with a session of its own.
-struct Client<'a> {
+pub(crate) struct Client<'a> {
     shop: &'a Shop,
     line: &'static str,
     invitation: Invitation,
@@ -134,7 +134,7 @@ struct Reading {
 
 impl<'a> Client<'a> {
     /// A client who deposits `atoms` with its first request.
-    async fn new(shop: &'a Shop, line: &'static str, atoms: u128) -> Self {
+    pub(crate) async fn new(shop: &'a Shop, line: &'static str, atoms: u128) -> Self {
         let asked = shop.send(line, &[], "").await;
         let invitation = asked.invitations().remove(0);
         let deposit = Amount::new("usd".parse().unwrap(), atoms);
@@ -142,7 +142,7 @@ impl<'a> Client<'a> {
         Self { shop, line, invitation, session }
     }
 
-    async fn credential(&self, act: Act) -> String {
+    pub(crate) async fn credential(&self, act: Act) -> String {
         let paid = self.shop.payer.act(&self.invitation, &self.session, act).await.ok().unwrap();
         let (_, value) = MppBuyer.write_credential(&self.invitation, &paid).unwrap();
         value.to_str().unwrap().to_owned()
@@ -217,14 +217,14 @@ fn apart(text: &str) -> (String, Vec<(String, Value)>) {
 }
 
 /// What the seller has earned, what was given back of it taken off.
-fn earned(shop: &Shop) -> u128 {
+pub(crate) fn earned(shop: &Shop) -> u128 {
     let account = "payable/seller/usd".parse().unwrap();
     let balance = shop.books().accounts.get(&account).copied().unwrap_or_default();
     balance.credits_posted - balance.debits_posted
 }
 
 /// Waits until the books say so.
-async fn until(what: &str, is_so: impl Fn() -> bool) {
+pub(crate) async fn until(what: &str, is_so: impl Fn() -> bool) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while !is_so() {
         assert!(tokio::time::Instant::now() < deadline, "{what}");
