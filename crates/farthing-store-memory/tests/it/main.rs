@@ -1,5 +1,7 @@
 //! The memory store against the suite every store must pass.
 
+#![allow(clippy::unwrap_used)]
+
 mod tending;
 
 use std::sync::Arc;
