@@ -202,6 +202,38 @@ const GROUPS: &[Group] = &[
         ],
     },
     Group {
+        title: "The intent subscription",
+        about: "draft-payment-intent-subscription-00, by section.",
+        requirements: &[
+            ("SUB.S01", "active once the first charge is collected and durable (§7.1)"),
+            (
+                "SUB.S02",
+                "one charge at most for each period, before it is served; none for what was missed (§7.2)",
+            ),
+            (
+                "SUB.S03",
+                "whoever uses a subscription is authenticated; its name is not enough (§7.3)",
+            ),
+            (
+                "SUB.S04",
+                "state is durable: retries, races and restarts collect nothing twice (§7.4)",
+            ),
+            ("SUB.S05", "nothing is collected once a cancellation or the end counts (§7.5)"),
+            ("SUB.S06", "402 with a fresh challenge for what is over or unpaid (§7.6)"),
+            ("SUB.S07", "cancellations are honoured, and records provided (§9.2-9.4)"),
+            ("SUB.S08", "`no-store` on 402, `private` with a receipt (§9.5)"),
+            ("SUB.S09", "periods are exact, in UTC, from the anchor; no other fields (§1.1, §5.1)"),
+            ("SUB.S10", "challenges carry `expires` (§5.1.2)"),
+            ("SUB.C01", "the payer is told that charges follow without another word (§9.1)"),
+            (
+                "SUB.C02",
+                "amount, currency, period and end are verified, and held to the owner's rules (§9.2)",
+            ),
+            ("SUB.C03", "a retry is told from a new beginning (§7.4)"),
+            ("SUB.C04", "a 402 for what is over is a new beginning (§7.6)"),
+        ],
+    },
+    Group {
         title: "Attacks: malformed input",
         about: "",
         requirements: &[

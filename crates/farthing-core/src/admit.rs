@@ -9,7 +9,7 @@ use http::HeaderMap;
 use crate::books::{self, Standing};
 use crate::{
     Answer, Ask, Checked, Managed, Posted, Presented, Protocol, Rail, Refusal, Rejection, Reserved,
-    SESSION, SettleError, Store,
+    SESSION, SUBSCRIPTION, SettleError, Store, Unsubscribed,
 };
 
 #[cfg(test)]
@@ -39,6 +39,8 @@ pub enum Admission {
     Again(Box<Answer>),
     /// Something was done with a session that bought nothing: say so, and run nothing.
     Managed(Box<Managed>),
+    /// Something was done with a subscription that bought nothing: say so, and run nothing.
+    Unsubscribed(Box<Unsubscribed>),
 }
 
 impl Till {
@@ -66,6 +68,9 @@ impl Till {
         let Some(presented) = presented else { return Ok(Admission::Challenge) };
         if presented.intent == SESSION {
             return self.admit_in_session(presented, ask, now).await;
+        }
+        if presented.intent == SUBSCRIPTION {
+            return self.admit_subscribed(presented, ask, now).await;
         }
         let rail = self.rail(&presented.method)?;
         let checked = Checked::by(rail, presented, ask, now)?;

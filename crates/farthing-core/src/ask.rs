@@ -7,7 +7,7 @@ use std::time::Duration;
 use farthing_ledger::{Fingerprint, Holder, Terms, TraceId};
 use farthing_money::{Amount, Timestamp};
 
-use crate::{Object, SESSION, SessionPrice};
+use crate::{Object, SESSION, SUBSCRIPTION, SessionPrice, SubscriptionPrice};
 
 /// What a seller asks for one request: what is bought, and the ways to pay for it.
 #[derive(Clone, Debug)]
@@ -97,6 +97,7 @@ pub struct Quote {
     payee: Holder,
     request: String,
     session: Option<SessionPrice>,
+    subscription: Option<SubscriptionPrice>,
 }
 
 impl Quote {
@@ -112,7 +113,7 @@ impl Quote {
         // In-memory JSON with string keys always serialises.
         let request = serde_json_canonicalizer::to_string(request).unwrap_or_default();
         let (method, intent) = (method.to_owned(), intent.to_owned());
-        Self { method, intent, amount, payee, request, session: None }
+        Self { method, intent, amount, payee, request, session: None, subscription: None }
     }
 
     /// The quote of rail `method` for a session with `payee`, whose wire form is `request`.
@@ -120,6 +121,25 @@ impl Quote {
     pub fn session(method: &str, price: SessionPrice, payee: Holder, request: &Object) -> Self {
         let unit = price.unit.clone();
         Self { session: Some(price), ..Self::new(method, SESSION, unit, payee, request) }
+    }
+
+    /// The quote of rail `method` for a subscription, payable to `payee`, whose wire form is `request`.
+    #[must_use]
+    pub fn subscription(
+        method: &str,
+        price: SubscriptionPrice,
+        payee: Holder,
+        request: &Object,
+    ) -> Self {
+        let amount = price.amount.clone();
+        let quote = Self::new(method, SUBSCRIPTION, amount, payee, request);
+        Self { subscription: Some(price), ..quote }
+    }
+
+    /// What is subscribed to, if it is a subscription.
+    #[must_use]
+    pub const fn subscription_price(&self) -> Option<&SubscriptionPrice> {
+        self.subscription.as_ref()
     }
 
     /// What the session costs, if it is one.
@@ -140,7 +160,7 @@ impl Quote {
         &self.intent
     }
 
-    /// The price; of one unit, where it is a session's.
+    /// The price; of one unit, where it is a session's, and of a period, where it is a subscription's.
     #[must_use]
     pub const fn amount(&self) -> &Amount {
         &self.amount
@@ -196,6 +216,11 @@ impl Ask {
             description: self.description.clone(),
             authorization_is_taken: self.authorization_is_taken,
         };
-        self.quotes.iter().map(offer).collect()
+        // A subscription is offered for as long as it outlives the offer.
+        let lasts = |quote: &&Arc<Quote>| {
+            let until = quote.subscription.as_ref().and_then(|price| price.expires_at);
+            until.is_none_or(|until| expires_at < until)
+        };
+        self.quotes.iter().filter(lasts).map(offer).collect()
     }
 }

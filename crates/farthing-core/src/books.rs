@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use farthing_ledger::{Capture, Claim, ClaimError, Money, PaymentId, Settlement, VoidReason};
+use farthing_ledger::{
+    Capture, Claim, ClaimError, Money, PaymentId, Settlement, SubscriptionError, VoidReason,
+};
 use farthing_money::Timestamp;
 
 use crate::stage::Right;
@@ -33,12 +35,23 @@ pub(crate) async fn claim(
     checked: Checked,
     now: Timestamp,
 ) -> Result<Standing, Refusal> {
+    claim_within(store, checked, |_| Refusal::TryAgain, now).await
+}
+
+/// The same, for a request within a subscription. `denied` says what the book's word about it means.
+pub(crate) async fn claim_within(
+    store: &Arc<dyn Store>,
+    checked: Checked,
+    denied: impl Fn(SubscriptionError) -> Refusal,
+    now: Timestamp,
+) -> Result<Standing, Refusal> {
     let request = checked.claim();
     let payment = request.payment.clone();
     let own = Arc::clone(store);
     let channel = request.voucher.as_ref().map(|claim| claim.voucher.channel.clone());
     let refused = |error| match (error, channel) {
         (ClaimError::Channel(error), Some(channel)) => Refusal::of(channel, error),
+        (ClaimError::Subscription(error), _) => denied(error),
         (error, _) => error.into(),
     };
     let posted = |payment, settlement| {
@@ -59,7 +72,8 @@ pub(crate) async fn claim(
             posted(payment, Settlement::new(reference, now))
         }
         (Claim::Fresh, Money::None) => {
-            let reference = payment.challenge.clone();
+            let paid = checked.reference().map(str::to_owned);
+            let reference = paid.unwrap_or_else(|| payment.challenge.clone());
             posted(payment, Settlement::new(reference, now))
         }
         (Claim::Bought(payment, settlement), _) => posted(*payment, settlement),
@@ -127,6 +141,7 @@ impl From<ClaimError> for Refusal {
             | ClaimError::Frozen
             | ClaimError::Legs
             | ClaimError::Channel(_)
+            | ClaimError::Subscription(_)
             | ClaimError::Unavailable => Self::TryAgain,
         }
     }

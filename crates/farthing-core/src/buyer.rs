@@ -6,8 +6,10 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use crate::{BoxFuture, Object};
 
 mod session;
+mod subscription;
 
 pub use session::{Act, PreparedSession, SessionPayer, SessionTerms, Standing};
+pub use subscription::{SubscriptionAct, SubscriptionPayer, SubscriptionTerms};
 
 /// An offer as a buyer reads it, from whichever wire it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,6 +127,11 @@ pub trait Payer: Send + Sync {
 
     /// The sessions of this rail, if it has any.
     fn session(&self) -> Option<&dyn SessionPayer> {
+        None
+    }
+
+    /// The subscriptions of this rail, if it has any.
+    fn subscription(&self) -> Option<&dyn SubscriptionPayer> {
         None
     }
 

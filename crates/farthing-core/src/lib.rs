@@ -38,22 +38,25 @@ mod session;
 mod sessions;
 mod stage;
 mod store;
+mod subscription;
+mod subscriptions;
 mod tending;
 
 pub use admit::{Admission, Till};
 pub use ask::{Ask, Offer, Quote, Scope, ScopeDigest};
 pub use buyer::{
     Act, Buyer, Fate, Invitation, Paid, PayError, Payer, PreparedSession, Price, PriceShare,
-    SessionPayer, SessionTerms, Standing, Unpayable,
+    SessionPayer, SessionTerms, Standing, SubscriptionAct, SubscriptionPayer, SubscriptionTerms,
+    Unpayable,
 };
 pub use limits::{Gcra, GcraState};
-pub use protocol::{ManagedFacts, Protocol, ReceiptFacts};
+pub use protocol::{ManagedFacts, Protocol, ReceiptFacts, UnsubscribedFacts};
 pub use rail::{Evidence, NoRefund, Rail, RailRules, Refunds, SettleError, Share, Unquotable};
 pub use recover::{
     Conclusion, Recovered, Recovery, Step, conclude, explain, explain_missing, explain_refund,
 };
 pub use refund::{RefundAsk, RefundRefusal};
-pub use refusal::{Refusal, Rejection, SessionRefusal};
+pub use refusal::{Refusal, Rejection, SessionRefusal, SubscriptionRefusal};
 pub use session::{
     Action, ChannelFate, Opening, SESSION, SessionPrice, SessionRail, SessionRules, SettledInAll,
     TopUp,
@@ -61,6 +64,10 @@ pub use session::{
 pub use sessions::{Managed, Taken};
 pub use stage::{Checked, Held, Posted, Presented, Reserved, Settled, identity};
 pub use store::{Answer, Ordered, Store, StoreError, write_fields};
+pub use subscription::{
+    Dunning, Grant, SUBSCRIPTION, Subscribing, SubscriptionPrice, SubscriptionRail,
+};
+pub use subscriptions::{Chore, Renewed, Renewing, Unsubscribed};
 pub use tending::{Errand, Settling, Tally, Tended, Tending};
 
 /// Tells the time. Roles hold one; everything below them is told.

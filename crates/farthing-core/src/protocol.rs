@@ -4,7 +4,7 @@ use farthing_ledger::{Payment, Settlement};
 use farthing_money::Timestamp;
 use http::HeaderMap;
 
-use crate::{Ask, Managed, Offer, Presented, Rejection};
+use crate::{Ask, Managed, Offer, Presented, Rejection, Unsubscribed};
 
 /// One way to ask for payment over HTTP: header names, encodings, and the binding of challenges.
 ///
@@ -37,6 +37,18 @@ pub trait Protocol: Send + Sync {
     fn write_session(&self, facts: &ManagedFacts<'_>, response: &mut HeaderMap) {
         let _ = (facts, response);
     }
+
+    /// Adds a receipt for something that was done with a subscription and has bought nothing.
+    fn write_subscription(&self, facts: &UnsubscribedFacts<'_>, response: &mut HeaderMap) {
+        let _ = (facts, response);
+    }
+}
+
+/// What the receipt of something says that was done with a subscription.
+#[derive(Clone, Copy, Debug)]
+pub struct UnsubscribedFacts<'a> {
+    /// What was done.
+    pub unsubscribed: &'a Unsubscribed,
 }
 
 /// What the receipt of something says that was done with a session.

@@ -5,7 +5,9 @@ use std::time::Duration;
 use farthing_ledger::{Holder, Money, Payment, Proof, Refund, Source};
 use farthing_money::{Amount, Timestamp};
 
-use crate::{BoxFuture, Held, Object, Presented, Rejection, SessionRail, Settled};
+use crate::{
+    BoxFuture, Held, Object, Presented, Rejection, SessionRail, Settled, SubscriptionRail,
+};
 
 /// A way for money to move: a prepaid account, a chain, a card network, Lightning.
 ///
@@ -35,6 +37,11 @@ pub trait Rail: Send + Sync {
 
     /// The sessions of this rail, if it has any.
     fn session(&self) -> Option<&dyn SessionRail> {
+        None
+    }
+
+    /// The subscriptions of this rail, if it has any.
+    fn subscription(&self) -> Option<&dyn SubscriptionRail> {
         None
     }
 

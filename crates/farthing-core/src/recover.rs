@@ -85,6 +85,8 @@ pub enum Step<'a> {
     FindOut(&'a Payment),
     /// Give up what was held for a handler that has stopped.
     Release(&'a Payment),
+    /// Note that the period was given which a subscription's charge has paid for.
+    Grant(&'a Payment),
     /// Make up for an answer that will not come.
     MakeUp(&'a Unfinished, Way),
     /// Note what was given as it was paid for, and is given no further.
@@ -109,9 +111,10 @@ pub enum Conclusion {
 impl Step<'_> {
     const fn thing(&self) -> Thing {
         match self {
-            Self::FindOut(payment) | Self::Release(payment) | Self::Conclude(payment) => {
-                Thing::Payment(payment.id)
-            }
+            Self::FindOut(payment)
+            | Self::Release(payment)
+            | Self::Conclude(payment)
+            | Self::Grant(payment) => Thing::Payment(payment.id),
             Self::MakeUp(unfinished, _) => Thing::Payment(unfinished.payment.id),
             Self::Send(refund) => Thing::Refund(refund.id),
             Self::Match(expected) => Thing::Match(expected.payment.id),
@@ -142,6 +145,11 @@ impl Recovery {
             Open::Unsettled => Some(Step::FindOut(&it.payment)),
             Open::Abandoned => Some(Step::Release(&it.payment)),
             Open::Given => Some(Step::Conclude(&it.payment)),
+            Open::Owed | Open::Failed | Open::Interrupted
+                if it.payment.subscription.is_some_and(|part| part.is_charge()) =>
+            {
+                Some(Step::Grant(&it.payment))
+            }
             Open::Owed | Open::Failed | Open::Interrupted => {
                 let way = make_up(it, rules(&it.payment.method), now)?;
                 Some(Step::MakeUp(it, way))
@@ -276,6 +284,10 @@ impl Till {
         match step {
             Step::FindOut(payment) => self.find_out(payment, now).await,
             Step::Release(payment) => self.release(payment, now).await,
+            Step::Grant(payment) => match self.granted(payment.id, now).await {
+                Ok(()) => Came::Posted,
+                Err(_) => Came::ToNothing,
+            },
             Step::MakeUp(unfinished, way) => {
                 let Unfinished { payment, open, from, left, refunds_voided } = unfinished;
                 let order = Order {

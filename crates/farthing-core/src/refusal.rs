@@ -1,6 +1,9 @@
 //! Why a credential bought nothing, and whose turn it is.
 
-use farthing_ledger::{ChannelError, ChannelId, Fingerprint, PaymentId};
+use farthing_ledger::{
+    ChannelError, ChannelId, Fingerprint, PaymentId, Subscription, SubscriptionError,
+    SubscriptionId,
+};
 
 /// What a payer got wrong. Each becomes a fresh challenge and one problem type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -79,6 +82,9 @@ pub enum Refusal {
     /// The session does not allow it: a fresh challenge, and one of the session's problems.
     #[error(transparent)]
     Session(Box<SessionRefusal>),
+    /// The subscription does not allow it: a fresh challenge, and what is wrong with it.
+    #[error(transparent)]
+    Subscription(Box<SubscriptionRefusal>),
     /// Ours or the rail's fault, or an outcome nobody knows yet: 503 with `Retry-After`. The payer
     /// keeps the credential.
     #[error("the payment could not be completed now")]
@@ -94,6 +100,19 @@ pub struct SessionRefusal {
     pub channel: ChannelId,
     /// Why.
     pub error: ChannelError,
+}
+
+/// What a subscription does not allow. It is the payer's to mend: by seeing to it that it can be charged, or
+/// with another one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{id}: {error}")]
+pub struct SubscriptionRefusal {
+    /// The subscription.
+    pub id: SubscriptionId,
+    /// How it stands; nothing to whom it does not belong.
+    pub stands: Option<Box<Subscription>>,
+    /// Why.
+    pub error: SubscriptionError,
 }
 
 impl Refusal {

@@ -16,8 +16,8 @@ use farthing_money::Timestamp;
 
 use crate::books::{self, Standing};
 use crate::{
-    Action, Admission, Ask, Checked, Opening, Presented, Quote, Refusal, Rejection, SESSION,
-    SessionRail, SettleError, Settled, SettledInAll, Till, TopUp, identity,
+    Action, Admission, Ask, Checked, Opening, Presented, Quote, Refusal, Rejection, SessionRail,
+    SettleError, Settled, SettledInAll, Till, TopUp, identity,
 };
 
 /// What was done with a session, for whoever asked.
@@ -357,11 +357,11 @@ impl Till {
 
 /// The offer that is answered, among those that are made now: a price that has changed since is another
 /// offer, and what it buys is not sold for the old one.
-fn quoted<'a>(ask: &'a Ask, presented: &Presented) -> Result<&'a Quote, Rejection> {
+pub(crate) fn quoted<'a>(ask: &'a Ask, presented: &Presented) -> Result<&'a Quote, Rejection> {
     let request = serde_json_canonicalizer::to_string(&presented.request);
     let request = request.map_err(|_| Rejection::Foreign)?;
     let made = |quote: &&std::sync::Arc<Quote>| {
-        (quote.method(), quote.intent()) == (presented.method.as_str(), SESSION)
+        (quote.method(), quote.intent()) == (presented.method.as_str(), presented.intent.as_str())
             && quote.request() == request
     };
     ask.quotes.iter().find(made).map(AsRef::as_ref).ok_or(Rejection::Foreign)

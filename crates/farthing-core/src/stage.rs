@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use farthing_ledger::{
     Account, AccountKind, Capture, ClaimRequest, Fingerprint, Holder, Leg, Money, Outcome, Payment,
-    PaymentId, Proof, Settlement, Source, Terms, TraceId, VoidReason, Voucher, VoucherClaim,
+    PaymentId, Proof, Settlement, Source, Subscribed, SubscribedPart, Subscription, Terms, TraceId,
+    VoidReason, Voucher, VoucherClaim,
 };
 use farthing_money::{Amount, Timestamp};
 
@@ -70,6 +71,8 @@ pub struct Checked {
     request: Fingerprint,
     terms: Terms,
     voucher: Option<VoucherClaim>,
+    /// What it is to a subscription, and by what its period was paid for.
+    subscribed: Option<(Subscribed, String)>,
 }
 
 impl Checked {
@@ -88,7 +91,7 @@ impl Checked {
             Money::Rail | Money::None => Capture::Before,
         };
         let terms = Terms { capture, ..ask.terms };
-        Ok(Self { presented, evidence, request, terms, voucher: None })
+        Ok(Self { presented, evidence, request, terms, voucher: None, subscribed: None })
     }
 
     /// A request that pays the price of `quote` with a voucher whose signature holds.
@@ -119,7 +122,38 @@ impl Checked {
             inquiry: None,
         };
         let terms = Terms { capture: Capture::Before, ..ask.terms };
-        Self { presented, evidence, request, terms, voucher: Some(claim) }
+        Self { presented, evidence, request, terms, voucher: Some(claim), subscribed: None }
+    }
+
+    /// A request that is answered within period `period` of a subscription, whose payer has proved to be
+    /// the one who asks. It costs nothing.
+    pub(crate) fn within(
+        presented: Presented,
+        subscription: &Subscription,
+        period: u64,
+        ask: &Ask,
+    ) -> Self {
+        let request = request_of(&presented, ask);
+        let facts = &subscription.facts;
+        let evidence = Evidence {
+            payer: facts.payer.clone(),
+            payee: facts.payee.clone(),
+            amount: Amount::zero(facts.asset.clone()),
+            shares: Vec::new(),
+            from: facts.from.clone(),
+            proofs: Vec::new(),
+            money: Money::None,
+            inquiry: None,
+        };
+        let terms = Terms { capture: Capture::Before, ..ask.terms };
+        let part = Subscribed { id: facts.id, period, part: SubscribedPart::Use };
+        let subscribed = Some((part, subscription.reference.clone().unwrap_or_default()));
+        Self { presented, evidence, request, terms, voucher: None, subscribed }
+    }
+
+    /// What the rail calls the money that it is paid with, where that has moved before.
+    pub(crate) fn reference(&self) -> Option<&str> {
+        self.subscribed.as_ref().map(|(_, reference)| reference.as_str())
     }
 
     /// What the books are asked to do.
@@ -181,6 +215,7 @@ impl Checked {
             terms: self.terms,
             voucher: None,
             decision: None,
+            subscription: self.subscribed.as_ref().map(|(part, _)| *part),
         }
     }
 
@@ -212,7 +247,7 @@ fn request_of(presented: &Presented, ask: &Ask) -> Fingerprint {
 }
 
 /// Ten bytes that are as hard to foresee as the signature they come from.
-fn entropy_of(identity: &Fingerprint) -> [u8; 10] {
+pub(crate) fn entropy_of(identity: &Fingerprint) -> [u8; 10] {
     let mut entropy = [0; 10];
     entropy.copy_from_slice(identity.as_bytes().split_at(10).0);
     entropy

@@ -4,7 +4,8 @@ use farthing_ledger::{
     BudgetKey, Channel, ChannelError, ChannelId, ChannelNews, ChannelStep, ChannelsHeard,
     ChannelsPlace, Claim, ClaimError, ClaimRequest, Entry, EntryError, EraseError, Erased, Erasure,
     Finding, Fingerprint, Outcome, OwnerView, PaymentId, Record, RefundError, RefundId,
-    RefundRequest, RefundStanding, Settlement, TraceId, VoidReason, Work, answer_digest,
+    RefundRequest, RefundStanding, Settlement, Subscription, SubscriptionError, SubscriptionStep,
+    TraceId, VoidReason, Work, answer_digest,
 };
 use farthing_money::Timestamp;
 use http::HeaderMap;
@@ -224,6 +225,29 @@ pub trait Store: Send + Sync {
         budgets: Vec<BudgetKey>,
         now: Timestamp,
     ) -> BoxFuture<'_, Result<OwnerView, StoreError>>;
+
+    /// Makes a step of a subscription, and says how it stands behind it. One step is one record, or none if
+    /// it was made before.
+    ///
+    /// # Idempotency
+    ///
+    /// The same step again changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// A [`SubscriptionError`]; nothing is written.
+    fn subscribe(
+        &self,
+        step: SubscriptionStep,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<Subscription, SubscriptionError>>;
+
+    /// The subscriptions that are not over, and those that ended last.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; it may be asked for again.
+    fn subscriptions(&self) -> BoxFuture<'_, Result<Vec<Subscription>, StoreError>>;
 
     /// Makes an operator's entry. `true` if it was new, `false` if it had been made before.
     ///

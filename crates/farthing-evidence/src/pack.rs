@@ -370,6 +370,7 @@ fn stories(records: &[&Record]) -> Vec<PaymentEvidence> {
             | Event::PaidOut { .. }
             | Event::Channel { .. }
             | Event::Owner { .. }
+            | Event::Subscription { .. }
             | Event::Erased { .. } => {}
         }
     }

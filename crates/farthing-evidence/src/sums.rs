@@ -102,6 +102,7 @@ impl<'a> Adding<'a> {
             | Event::PaidOut { .. }
             | Event::Channel { .. }
             | Event::Owner { .. }
+            | Event::Subscription { .. }
             | Event::Erased { .. } => {}
         }
     }

@@ -60,7 +60,7 @@ pub enum Verdict<'a> {
     Again,
     /// A credential bought nothing.
     Refused(&'a Refusal),
-    /// Something was done with a session that bought nothing.
+    /// Something was done with a session or a subscription that bought nothing.
     Managed,
     /// The client asks too often.
     Limited,
@@ -92,6 +92,7 @@ impl Verdict<'_> {
                 Refusal::Answered => "answered",
                 Refusal::Interrupted => "interrupted",
                 Refusal::Session(_) => "session_refused",
+                Refusal::Subscription(_) => "subscription_refused",
                 Refusal::InProgress(_) => "in_progress",
                 Refusal::TryAgain => "try_again",
             },

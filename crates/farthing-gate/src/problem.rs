@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use farthing_core::{Refusal, Rejection, SessionRefusal};
-use farthing_ledger::ChannelError;
+use farthing_core::{Refusal, Rejection, SessionRefusal, SubscriptionRefusal};
+use farthing_ledger::{ChannelError, SubscriptionError, SubscriptionState};
 use farthing_mpp::{Problem, ProblemType};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
@@ -57,6 +57,7 @@ pub(crate) fn refused(refusal: &Refusal) -> Answer {
     match refusal {
         Refusal::Payer(rejection) => rejected(*rejection),
         Refusal::Session(refusal) => in_session(refusal),
+        Refusal::Subscription(refusal) => in_subscription(refusal),
         Refusal::Replayed => payer(
             ProblemType::InvalidChallenge,
             "This challenge was answered before; each can be answered once. Answer a fresh one.",
@@ -177,6 +178,44 @@ fn in_session(refusal: &SessionRefusal) -> Answer {
             ("requiredTopUp", needed),
         ] {
             extra.insert(name.into(), atoms.to_string().into());
+        }
+    }
+    answer
+}
+
+/// What a subscription does not allow, and how it stands. Each is answered with a fresh challenge (§7.6).
+fn in_subscription(refusal: &SubscriptionRefusal) -> Answer {
+    let SubscriptionRefusal { id, stands, error } = refusal;
+    let state = stands.as_ref().map(|it| it.state);
+    let mut answer = match (error, state) {
+        (SubscriptionError::Unpaid, Some(SubscriptionState::PastDue)) => payer(
+            ProblemType::PaymentInsufficient,
+            "The subscription is past due: its period could not be charged. Fund the account, then ask again.",
+        ),
+        (SubscriptionError::Unpaid | SubscriptionError::Over, _) => payer(
+            ProblemType::PaymentRequired,
+            "The subscription is over. Answer a fresh challenge to begin another.",
+        ),
+        (
+            SubscriptionError::Unknown
+            | SubscriptionError::Paid
+            | SubscriptionError::Busy
+            | SubscriptionError::Taken
+            | SubscriptionError::OutOfOrder
+            | SubscriptionError::Unavailable,
+            _,
+        ) => payer(
+            ProblemType::VerificationFailed,
+            "There is no such subscription of this payer for this. Answer a fresh challenge to begin one.",
+        ),
+    };
+    let extra = &mut answer.problem.extra;
+    extra.insert("subscriptionId".into(), id.to_string().into());
+    if let Some(it) = stands {
+        extra.insert("state".into(), it.state.name().into());
+        extra.insert("charges".into(), it.charges.into());
+        if let Some(at) = it.retry_at {
+            extra.insert("retryAt".into(), at.to_string().into());
         }
     }
     answer

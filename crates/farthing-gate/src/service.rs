@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use farthing_core::{
     Admission, Ask, Managed, ManagedFacts, Posted, Quote, ReceiptFacts, Refusal, Reserved, Scope,
+    Unsubscribed, UnsubscribedFacts,
 };
 use farthing_evidence::ReceiptClaims;
 use farthing_ledger::{Outcome, Payment, Terms, TraceId};
@@ -324,6 +325,10 @@ where
             gate.streams().wake(&managed.channel.facts.id);
             return Err(managed_session(gate, &managed));
         }
+        Ok(Admission::Unsubscribed(unsubscribed)) => {
+            tell(&ask.scope.route, Verdict::Managed);
+            return Err(cancelled(gate, &unsubscribed));
+        }
         Ok(Admission::Challenge) => None,
         Err(refusal) => Some(refusal),
     };
@@ -367,6 +372,18 @@ fn managed_session(gate: &Gate, managed: &Managed) -> Response<Body> {
     let wires = gate.till().protocols.iter().filter(|it| it.name() == managed.protocol);
     for protocol in wires {
         protocol.write_session(&ManagedFacts { managed }, response.headers_mut());
+    }
+    cache::make_private(response.headers_mut());
+    response
+}
+
+/// Says that a subscription was cancelled. Nothing was bought, and there is nothing to say beside.
+fn cancelled(gate: &Gate, unsubscribed: &Unsubscribed) -> Response<Body> {
+    let mut response = Response::new(full(Bytes::new()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let wires = gate.till().protocols.iter().filter(|it| it.name() == unsubscribed.protocol);
+    for protocol in wires {
+        protocol.write_subscription(&UnsubscribedFacts { unsubscribed }, response.headers_mut());
     }
     cache::make_private(response.headers_mut());
     response

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use farthing_core::{SESSION, Settling};
+use farthing_core::{Dunning, SESSION, Settling};
 use farthing_evidence::{Notary, SecretKey};
 use farthing_gate::{BoundQuery, RateLimit};
 use farthing_ledger::{Capture, Holder, RefundLimit, RefundLimits, Remedy};
@@ -27,11 +27,13 @@ use crate::store::{PostgresConfig, StoreConfig};
 mod meters;
 mod raw;
 mod sessions;
+mod subscriptions;
 mod tempo;
 mod webhooks;
 
 pub use meters::MeterConfig;
 pub use sessions::{Intents, SessionConfig};
+pub use subscriptions::SubscriptionConfig;
 pub use tempo::{SponsorConfig, SponsorSigner, TempoConfig, TempoSessionConfig, parse_chain_key};
 pub use webhooks::WebhookConfig;
 
@@ -89,6 +91,8 @@ pub struct Config {
     pub streams_paused_max: usize,
     /// When what was taken in a session is settled while it stays open.
     pub settling: Settling,
+    /// What is done where the charge of a subscription comes to nothing.
+    pub dunning: Dunning,
     /// How long running requests may take to finish when the gateway stops.
     pub shutdown_grace: Duration,
 }
@@ -496,6 +500,7 @@ impl Reader<'_> {
             limit,
             session_idle: Duration::from_secs(raw.sessions.idle_s.unwrap_or(SESSION_IDLE_S).max(1)),
             streams_paused_max: raw.streams.paused_max.unwrap_or(STREAMS_PAUSED_MAX),
+            dunning: self.dunning(&raw.subscriptions)?,
             shutdown_grace: Duration::from_millis(gateway.shutdown_grace_ms.unwrap_or(30_000)),
         })
     }
@@ -681,7 +686,21 @@ impl Reader<'_> {
             ));
         }
         let prices = route.price.as_ref().map(|price| self.prices(price, context.assets));
-        let prices = prices.transpose()?.unwrap_or_default();
+        let mut prices = prices.transpose()?.unwrap_or_default();
+        let intents = self.intents(route, context.assets)?;
+        if let Some(subscription) = &intents.subscription {
+            let alone = !intents.charge && intents.session.is_none();
+            if alone != prices.is_empty() {
+                return Err(self.fault(
+                    raw,
+                    "price is of a request: a route has one if its intents are more than \
+                     \"subscription\", whose price is its own",
+                ));
+            }
+            if alone {
+                prices.clone_from(&subscription.price);
+            }
+        }
         if route.free != prices.is_empty() {
             return Err(self.fault(raw, "a route is either free = true or has a price"));
         }
@@ -691,7 +710,6 @@ impl Reader<'_> {
         let rails = self.route_rails(route, context.rails)?;
         self.payable(raw, &prices, &rails)?;
         let methods = self.methods(route)?;
-        let intents = self.intents(route, context.assets)?;
         let variants = self.variants(route, &prices, context.assets)?;
         let of_variants = variants.iter().flat_map(|variant| &variant.prices);
         let of_units: Vec<&Amount> = prices.iter().chain(of_variants).collect();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use farthing_core::{RefundAsk, RefundRefusal, Refusal, Store, StoreError, Till};
 use farthing_ledger::{
     Channel, ChannelId, Delivery, Earned, Entry, EntryError, Holder, Payout, RefundError, RefundId,
-    RefundLimits, RefundStanding, Story, TraceId, Way,
+    RefundLimits, RefundStanding, Story, Subscription, SubscriptionId, TraceId, Way,
 };
 use farthing_money::{Amount, Assets, ReadAmountError, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -124,11 +124,52 @@ pub struct CloseOrder {
     pub channel: ChannelId,
 }
 
+/// A subscription, for operators. Amounts are as people write them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SubscriptionLine {
+    /// Its name.
+    pub subscription: SubscriptionId,
+    /// Where it stands.
+    pub state: String,
+    /// What is subscribed to.
+    pub plan: String,
+    /// The payment method.
+    pub method: String,
+    /// Who pays.
+    pub payer: String,
+    /// Who is paid.
+    pub payee: Holder,
+    /// The price of a period.
+    pub price: String,
+    /// How long a period is.
+    pub period: String,
+    /// How many periods were paid for.
+    pub charges: u64,
+    /// Until when it is paid for.
+    pub paid_until: Option<Timestamp>,
+    /// When a failed charge is tried again.
+    pub retry_at: Option<Timestamp>,
+    /// From when on nothing is charged any more.
+    pub expires_at: Option<Timestamp>,
+    /// When it was begun.
+    pub opened_at: Timestamp,
+    /// Names what happened to it, for `farthing trace`'s records.
+    pub trace: TraceId,
+}
+
+/// Cancels a subscription: `POST /v1/subscriptions/cancel`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CancelOrder {
+    /// Its name.
+    pub subscription: SubscriptionId,
+}
+
 /// Why nothing was done.
 #[derive(Debug, thiserror::Error)]
 pub enum DeskError {
     /// The book knows no such payment.
-    #[error("the book has no payment or session of this name")]
+    #[error("the book has no payment, session or subscription of this name")]
     Unknown,
     /// The amount cannot be read.
     #[error(transparent)]
@@ -255,6 +296,54 @@ impl Desk {
             Ok(channel) => Ok(self.session_line(&channel)),
             Err(Refusal::TryAgain) => Err(DeskError::Unavailable),
             Err(_) => Err(DeskError::Unknown),
+        }
+    }
+
+    /// The subscriptions that are not over, and those that ended last.
+    ///
+    /// # Errors
+    ///
+    /// [`DeskError::Unavailable`].
+    pub async fn subscriptions(&self) -> Result<Vec<SubscriptionLine>, DeskError> {
+        let all = self.store().subscriptions().await?;
+        Ok(all.iter().map(|it| self.subscription_line(it)).collect())
+    }
+
+    /// Cancels a subscription: nothing is charged any more, and what was paid for can be used. Cancelling
+    /// again says where it stands.
+    ///
+    /// # Errors
+    ///
+    /// A [`DeskError`].
+    pub async fn cancel_subscription(
+        &self,
+        order: CancelOrder,
+        now: Timestamp,
+    ) -> Result<SubscriptionLine, DeskError> {
+        match self.till.cancel_subscription(order.subscription, now).await {
+            Ok(it) => Ok(self.subscription_line(&it)),
+            Err(Refusal::TryAgain) => Err(DeskError::Unavailable),
+            Err(_) => Err(DeskError::Unknown),
+        }
+    }
+
+    fn subscription_line(&self, it: &Subscription) -> SubscriptionLine {
+        let facts = &it.facts;
+        SubscriptionLine {
+            subscription: facts.id,
+            state: it.state.name().to_owned(),
+            plan: facts.plan.clone(),
+            method: facts.method.clone(),
+            payer: facts.payer.clone(),
+            payee: facts.payee.clone(),
+            price: self.assets.print(&facts.price()),
+            period: facts.period.to_string(),
+            charges: it.charges,
+            paid_until: it.paid_until(),
+            retry_at: it.retry_at,
+            expires_at: facts.expires_at,
+            opened_at: it.opened_at,
+            trace: facts.trace,
         }
     }
 

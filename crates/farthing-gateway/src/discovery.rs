@@ -61,6 +61,21 @@ fn operation(route: &RouteConfig, method: &str, offers: Vec<Offer>) -> Value {
         }
         operation["requestBody"] = json!({ "content": { "application/json": content } });
     }
+    // Of what is not an intent of the specification, an extension of our own tells.
+    if let Some(plan) = &route.intents.subscription {
+        let offer = |price: &Amount| {
+            json!({
+                "plan": &*plan.plan,
+                "amount": price.atoms().to_string(),
+                "currency": price.asset().as_str(),
+                "periodUnit": plan.period.unit.name(),
+                "periodCount": plan.period.count.to_string(),
+                "subscriptionExpires": plan.until.map(|until| until.to_string()),
+            })
+        };
+        operation["x-farthing-subscriptions"] = plan.price.iter().map(offer).collect();
+        operation["responses"]["402"] = json!({ "description": "Payment Required" });
+    }
     if !offers.is_empty() {
         // Serialising in-memory data with string keys has no error to give.
         operation["x-payment-info"] =

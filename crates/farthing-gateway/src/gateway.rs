@@ -6,8 +6,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use farthing_core::{
-    Protocol, Quote, Rail, Recovered, Recovery, SESSION, SessionPrice, Settling, Tended, Tending,
-    Till,
+    Protocol, Quote, Rail, Recovered, Recovery, Renewed, Renewing, SESSION, SessionPrice, Settling,
+    SubscriptionPrice, Tended, Tending, Till,
 };
 use farthing_gate::{
     Body, ClientAddress, Clock, GateBuilder, GateService, PriceTag, Pricing, Streams, SystemClock,
@@ -117,6 +117,7 @@ struct Site {
     refund_limits: RefundLimits,
     session_idle: Duration,
     settling: Settling,
+    dunning: farthing_core::Dunning,
     tempo: Option<(Arc<TempoConfig>, TempoRail)>,
 }
 
@@ -332,7 +333,9 @@ impl Site {
         let offers = |route: &RouteConfig| {
             let own: Vec<&dyn Rail> = rails_of(route, &rails).map(AsRef::as_ref).collect();
             let intents = |rail: &dyn Rail, amount: &Amount| {
-                let quotes = quoted(config, route, rail, amount);
+                // A subscription is no intent that discovery knows; it is told of elsewhere.
+                let quotes = quoted(config, route, rail, amount)
+                    .filter(|quote| quote.subscription_price().is_none());
                 quotes.map(|quote| quote.session_price().is_some()).collect::<Vec<bool>>()
             };
             discovery::offers(route, &own, &intents)
@@ -350,6 +353,7 @@ impl Site {
             refund_limits: config.refund_limits.clone(),
             session_idle: config.session_idle,
             settling: config.settling.clone(),
+            dunning: config.dunning.clone(),
             tempo,
         })
     }
@@ -427,6 +431,7 @@ async fn watch_rails(shared: Arc<Shared>, mut stopping: watch::Receiver<bool>) {
 /// Finishes what was begun, from the start and as long as the gateway runs.
 async fn recover(shared: Arc<Shared>, mut stopping: watch::Receiver<bool>) {
     let (mut recovery, mut tending) = (Recovery::default(), Tending::default());
+    let mut renewing = Renewing::default();
     loop {
         let store = shared.store.port();
         if store.leads() {
@@ -442,6 +447,16 @@ async fn recover(shared: Arc<Shared>, mut stopping: watch::Receiver<bool>) {
             shared.metrics.tended(&tended);
             shared.metrics.sessions(tending.tally());
             tell_tended(&tended);
+            renewing.dunning.clone_from(&site.dunning);
+            let renewed = till.renew(&mut renewing, SystemClock.now()).await;
+            shared.metrics.renewed(&renewed);
+            if renewed != Renewed::default() {
+                let Renewed { charged, failed, ended, open } = renewed;
+                tracing::info!(charged, failed, ended, open, "looked after subscriptions");
+            }
+            if let Ok(subscriptions) = till.store.subscriptions().await {
+                shared.metrics.subscriptions(&subscriptions);
+            }
         }
         let stopped = stopping.wait_for(|stop| *stop);
         if tokio::time::timeout(RECOVERED, stopped).await.is_ok() {
@@ -551,7 +566,8 @@ fn tag(
     }))
 }
 
-/// How a rail can be paid `amount` for a route: in a session, request by request, or either way.
+/// How a rail can be paid `amount` for a route: by the period, in a session, request by request, or in any
+/// of these ways.
 fn quoted<'a>(
     config: &'a Config,
     route: &'a RouteConfig,
@@ -575,7 +591,18 @@ fn quoted<'a>(
     let charge = charge.map(|request| {
         Quote::new(rail.method(), "charge", amount.clone(), payee.clone(), &request)
     });
-    session.into_iter().chain(charge)
+    let subscription = route.intents.subscription.as_ref().and_then(|plan| {
+        let price = SubscriptionPrice {
+            amount: SessionConfig::of(&plan.price, amount)?.clone(),
+            period: plan.period,
+            expires_at: plan.until,
+            plan: Arc::clone(&plan.plan),
+            dunning: config.dunning.clone(),
+        };
+        let request = rail.subscription()?.quote_subscription(&price, payee).ok()?;
+        Some(Quote::subscription(rail.method(), price, payee.clone(), &request))
+    });
+    subscription.into_iter().chain(session).chain(charge)
 }
 
 impl Pricing for Prices {

@@ -35,13 +35,13 @@ mod webhooks;
 
 pub use config::{
     AdminConfig, BodyPolicy, BookConfig, Config, ConfigError, Environment, Intents, MeterConfig,
-    RailConfig, RouteConfig, SessionConfig, SponsorConfig, SponsorSigner, TempoConfig,
-    TempoSessionConfig, TlsConfig, UpstreamConfig, Variant, WebhookConfig, look_up,
+    RailConfig, RouteConfig, SessionConfig, SponsorConfig, SponsorSigner, SubscriptionConfig,
+    TempoConfig, TempoSessionConfig, TlsConfig, UpstreamConfig, Variant, WebhookConfig, look_up,
     parse_chain_key, secret_files,
 };
 pub use desk::{
-    CloseOrder, Desk, DeskError, PayoutKind, PayoutStep, RefundMade, RefundOrder, Resolution,
-    SessionLine,
+    CancelOrder, CloseOrder, Desk, DeskError, PayoutKind, PayoutStep, RefundMade, RefundOrder,
+    Resolution, SessionLine, SubscriptionLine,
 };
 pub use erasure::{ErasureOrder, ErasureOrderError};
 

@@ -16,7 +16,7 @@ use serde_json::json;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::desk::{CloseOrder, Desk, DeskError, PayoutStep, RefundOrder, Resolution};
+use crate::desk::{CancelOrder, CloseOrder, Desk, DeskError, PayoutStep, RefundOrder, Resolution};
 use crate::erasure::{ErasureOrder, ErasureOrderError};
 use crate::metrics::Metrics;
 use crate::store::OpenStore;
@@ -115,6 +115,8 @@ pub(crate) fn router(office: Office) -> axum::Router {
         .route("/v1/erasures", post(erase))
         .route("/v1/sessions", get(sessions))
         .route("/v1/sessions/close", post(close_session))
+        .route("/v1/subscriptions", get(subscriptions))
+        .route("/v1/subscriptions/cancel", post(cancel_subscription))
         .route("/v1/webhooks", get(webhooks))
         .route("/v1/webhooks/{name}/dead", get(dead_letters))
         .route("/v1/webhooks/replay", post(replay))
@@ -235,6 +237,19 @@ async fn close_session(
     Json(order): Json<CloseOrder>,
 ) -> Response {
     office.decide(&fields, |desk, now| async move { desk.close_session(order, now).await }).await
+}
+
+async fn subscriptions(State(office): State<Office>, fields: HeaderMap) -> Response {
+    office.decide(&fields, |desk, _| async move { desk.subscriptions().await }).await
+}
+
+async fn cancel_subscription(
+    State(office): State<Office>,
+    fields: HeaderMap,
+    Json(order): Json<CancelOrder>,
+) -> Response {
+    let act = |desk: Desk, now| async move { desk.cancel_subscription(order, now).await };
+    office.decide(&fields, act).await
 }
 
 async fn webhooks(State(office): State<Office>, fields: HeaderMap) -> Response {

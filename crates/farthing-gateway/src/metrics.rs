@@ -1,10 +1,12 @@
 //! What is counted.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use farthing_core::{Recovered, Tally, Tended};
+use farthing_core::{Recovered, Renewed, Tally, Tended};
 use farthing_gate::{Clock as _, Decision, Observer, StreamEnd, SystemClock, Verdict};
+use farthing_ledger::Subscription;
 use farthing_meter::{End, Summary};
 use farthing_rail_tempo::TempoRail;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -81,6 +83,7 @@ pub(crate) struct Metrics {
     webhooks: Webhooks,
     sessions: Sessions,
     streams: Streams,
+    subscriptions: Subscriptions,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -177,6 +180,22 @@ impl Streams {
     }
 }
 
+/// What is counted of subscriptions.
+#[derive(Default)]
+struct Subscriptions {
+    by_state: Family<ByState, Gauge>,
+    renewed: Family<ByOutcome, Counter>,
+}
+
+impl Subscriptions {
+    fn register(&self, registry: &mut Registry) {
+        let help = "Subscriptions that are not over, by where they stand";
+        registry.register("subscriptions", help, self.by_state.clone());
+        let help = "What was done about subscriptions beside requests, by what became of it";
+        registry.register("subscriptions_renewed", help, self.renewed.clone());
+    }
+}
+
 /// What is counted of webhooks, by endpoint.
 #[derive(Default)]
 struct Webhooks {
@@ -226,6 +245,7 @@ impl Metrics {
             webhooks: Webhooks::default(),
             sessions: Sessions::default(),
             streams: Streams::default(),
+            subscriptions: Subscriptions::default(),
             refund_balance: Family::default(),
             registry: Registry::default(),
         };
@@ -261,6 +281,7 @@ impl Metrics {
         metrics.webhooks.register(&mut registry);
         metrics.sessions.register(&mut registry);
         metrics.streams.register(&mut registry);
+        metrics.subscriptions.register(&mut registry);
         let help = "What the account that refunds are paid from holds, in atoms";
         registry.register("tempo_refund_balance", help, metrics.refund_balance.clone());
         Arc::new(Self { registry, ..metrics })
@@ -336,6 +357,33 @@ impl Metrics {
         ] {
             let count = u64::try_from(count).unwrap_or(u64::MAX);
             self.sessions.tended.get_or_create(&ByOutcome { outcome }).inc_by(count);
+        }
+    }
+
+    /// Counts what was done about subscriptions.
+    pub(crate) fn renewed(&self, renewed: &Renewed) {
+        for (outcome, count) in [
+            ("charged", renewed.charged),
+            ("failed", renewed.failed),
+            ("ended", renewed.ended),
+            ("in_vain", renewed.open),
+        ] {
+            let count = u64::try_from(count).unwrap_or(u64::MAX);
+            self.subscriptions.renewed.get_or_create(&ByOutcome { outcome }).inc_by(count);
+        }
+    }
+
+    /// Where subscriptions stand.
+    pub(crate) fn subscriptions(&self, all: &[Subscription]) {
+        let mut counts = BTreeMap::<(&str, &'static str), i64>::new();
+        for it in all.iter().filter(|it| !it.state.is_over()) {
+            let count = counts.entry((it.facts.method.as_str(), it.state.name())).or_default();
+            *count = count.saturating_add(1);
+        }
+        self.subscriptions.by_state.clear();
+        for ((method, state), count) in counts {
+            let labels = ByState { method: method.to_owned(), state };
+            self.subscriptions.by_state.get_or_create(&labels).set(count);
         }
     }
 

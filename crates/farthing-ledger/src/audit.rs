@@ -8,13 +8,15 @@ use serde::Serialize;
 use crate::book::claimed_proofs;
 use crate::{
     Account, AccountKind, Balance, Balances, ChannelEvent, ChannelId, Delivery, Event, Fingerprint,
-    Lifecycle, Matching, Pay, PaymentId, Payout, Phase, Record, RefundId, TransferError,
-    TransferId, balance,
+    Lifecycle, Matching, Pay, PaymentId, Payout, Phase, Record, RefundId, SubscriptionId,
+    TransferError, TransferId, balance,
 };
 
 mod channels;
+mod subscriptions;
 
 use channels::Channels;
+use subscriptions::Subscriptions;
 
 #[cfg(test)]
 mod tests;
@@ -82,6 +84,7 @@ pub(crate) struct Auditor {
     refunds: BTreeMap<RefundId, (PaymentId, u128, BTreeSet<TransferId>)>,
     refund_ids: BTreeSet<RefundId>,
     channels: Channels,
+    subscriptions: Subscriptions,
 }
 
 impl Auditor {
@@ -108,6 +111,7 @@ impl Auditor {
         self.follow(record)?;
         channels::may_move(record)?;
         self.channels.take(record)?;
+        self.subscriptions.take(record)?;
         self.balances.apply(&record.transfers).map_err(What::Transfer)?;
         self.channels.hold(record, &self.balances)
     }
@@ -182,7 +186,7 @@ impl Auditor {
                 let taken = taken.fold(0, u128::saturating_add);
                 self.step(*payment, &record.event, taken)
             }
-            Event::Channel { .. } => Ok(()),
+            Event::Channel { .. } | Event::Subscription { .. } => Ok(()),
             Event::PaidOut { payment, .. } => {
                 let to_sellers = |transfer: &crate::Transfer| {
                     transfer.phase == Phase::Posted && transfer.credit.kind == AccountKind::PaidOut
@@ -336,6 +340,10 @@ pub enum What {
     /// A channel was not where the event finds it.
     #[error("the channel {0} does not stand where this event could follow")]
     Channel(ChannelId),
+    /// A subscription was not where the event finds it: a period was charged twice, too early or too late,
+    /// or used without having been paid for.
+    #[error("the subscription {0} does not stand where this event could follow")]
+    Subscription(SubscriptionId),
     /// A channel's deposit is not what was spent, given back and left, or more was spent than authorised.
     #[error("the deposit of channel {0} is not what was spent and what is left of it")]
     ChannelSum(ChannelId),

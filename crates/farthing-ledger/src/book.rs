@@ -9,8 +9,9 @@ use crate::balance::atoms_text;
 use crate::{
     Account, AccountKind, Balance, Balances, BudgetKey, Capture, ChannelError, Claim, Event,
     Finding, Fingerprint, Holder, Outcome, OwnerStep, OwnerView, Payment, PaymentId, Phase, Proof,
-    Record, Refund, Settlement, SnapshotPart, Source, SpendingKey, Standing, Story, TraceId,
-    Transfer, TransferError, TransferId, Used, VoidReason, VoucherClaim,
+    Record, Refund, Settlement, SnapshotPart, Source, SpendingKey, Standing, Story,
+    SubscriptionError, TraceId, Transfer, TransferError, TransferId, Used, VoidReason,
+    VoucherClaim,
 };
 
 mod budgets;
@@ -19,6 +20,7 @@ mod erasing;
 mod matching;
 mod payouts;
 mod refunds;
+mod subscriptions;
 
 use budgets::Budgets;
 use channels::{Changes, Channels, Heard};
@@ -26,6 +28,7 @@ pub(crate) use erasing::Sought;
 pub use matching::Expected;
 use matching::Unmatched;
 use refunds::Refunds;
+use subscriptions::Subscriptions;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -317,6 +320,7 @@ pub struct Book {
     frozen: BTreeSet<Option<String>>,
     heard: Heard,
     changes: Changes,
+    subscriptions: Subscriptions,
 }
 
 /// A payment that is not finished, or was delivered not long ago.
@@ -381,6 +385,8 @@ pub struct Snapshot {
     budgets: Budgets,
     #[serde(default)]
     frozen: BTreeSet<Option<String>>,
+    #[serde(default)]
+    subscriptions: Subscriptions,
 }
 
 impl Snapshot {
@@ -415,6 +421,9 @@ impl Snapshot {
             .or_else(|| whole(self.channels == sound.channels, SnapshotPart::Channels))
             .or_else(|| whole(self.budgets == sound.budgets, SnapshotPart::Budgets))
             .or_else(|| whole(self.frozen == sound.frozen, SnapshotPart::Frozen))
+            .or_else(|| {
+                whole(self.subscriptions == sound.subscriptions, SnapshotPart::Subscriptions)
+            })
     }
 }
 
@@ -556,13 +565,17 @@ impl Book {
             return self.named_before(key, &request, now).map(|claim| (claim, None));
         }
         self.allowed(&mut request.payment, now)?;
+        let paid_by = match &request.payment.subscription {
+            Some(part) => self.of_subscription(part, &request.payment, now)?,
+            None => None,
+        };
         let transfers = self.transfers(&request)?;
         self.within(&request.caps, &transfers)?;
         self.balances.apply(&transfers)?;
         let settlement = match request.money {
             Money::Book if request.payment.terms.capture == Capture::After => None,
             Money::Book => Some(request.payment.id.to_string()),
-            Money::None => Some(request.payment.challenge.clone()),
+            Money::None => Some(paid_by.unwrap_or_else(|| request.payment.challenge.clone())),
             Money::Rail => None,
         };
         let settlement = settlement.map(|reference| Settlement::new(reference, now));
@@ -712,6 +725,7 @@ impl Book {
         }
         self.follow_channels((record.seq, record.at), &record.event, &record.transfers);
         self.budgets.follow(record.at, &record.event);
+        self.follow_subscriptions(record.at, &record.event);
         self.seq = record.seq;
         Ok(())
     }
@@ -765,6 +779,7 @@ impl Book {
             channels: self.channels.clone(),
             budgets: self.budgets.clone(),
             frozen: self.frozen.clone(),
+            subscriptions: self.subscriptions.clone(),
         }
     }
 
@@ -820,6 +835,7 @@ impl Book {
             channels: snapshot.channels,
             budgets: snapshot.budgets,
             frozen: snapshot.frozen,
+            subscriptions: snapshot.subscriptions,
             ..Self::default()
         }
     }
@@ -1162,6 +1178,11 @@ impl Book {
                 }
                 self.note_taken(step, transfers);
             }
+            Event::Subscription { step, .. } => {
+                for (proof, owner) in subscriptions::claimed(step) {
+                    self.remember(proof, owner);
+                }
+            }
             Event::PaidOut { payment, .. } => {
                 let proof = payouts::paid_out(*payment);
                 self.remember(proof, *payment);
@@ -1224,6 +1245,7 @@ impl Book {
         transfers: Vec<Transfer>,
     ) -> Record {
         self.budgets.follow(now, &event);
+        self.follow_subscriptions(now, &event);
         self.seq = self.seq.saturating_add(1);
         self.follow_channels((self.seq, now), &event, &transfers);
         Record { seq: self.seq, at: now, trace, event, transfers }
@@ -1260,6 +1282,7 @@ pub fn claimed_proofs(record: &Record) -> Vec<(Proof, PaymentId)> {
         | Event::Owner { .. }
         | Event::Erased { .. } => Vec::new(),
         Event::Channel { channel, step } => channels::claimed(channel, step),
+        Event::Subscription { step, .. } => subscriptions::claimed(step),
         Event::PaidOut { payment, .. } => vec![(payouts::paid_out(*payment), *payment)],
     }
 }
@@ -1342,6 +1365,9 @@ pub enum ClaimError {
     /// The voucher buys nothing.
     #[error("{0}")]
     Channel(ChannelError),
+    /// The subscription does not allow it.
+    #[error("{0}")]
+    Subscription(#[from] SubscriptionError),
     /// The store cannot answer. Claiming again is safe.
     #[error("the store does not answer")]
     Unavailable,

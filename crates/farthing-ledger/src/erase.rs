@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::merkle::Hash;
 use crate::{
     Account, AccountKind, Book, ChannelId, Event, Fingerprint, PaymentId, Proof, Record, RefundId,
-    SpendingKey,
+    SpendingKey, SubscriptionId,
 };
 
 mod leaves;
@@ -180,6 +180,9 @@ pub enum StillOpen {
     /// A session that is not closed.
     #[error("the session {0} is not closed; `farthing sessions close` closes it")]
     Session(ChannelId),
+    /// A subscription that is not over.
+    #[error("the subscription {0} is not over; `farthing subscriptions cancel` cancels it")]
+    Subscription(SubscriptionId),
     /// A key that spends somebody else's account.
     #[error("the key {0} may spend an account; detach it first")]
     Key(SpendingKey),

@@ -211,6 +211,28 @@ impl RefundId {
     }
 }
 
+/// Names a subscription. Derived from the challenge that it was begun with, which can be answered once.
+///
+/// Written `sub_` and 32 hexadecimal digits, which are letters of base64url too.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SubscriptionId(u128);
+
+impl SubscriptionId {
+    /// The subscription that is begun by answering `challenge` of `protocol`.
+    #[must_use]
+    pub fn of(protocol: &str, challenge: &str) -> Self {
+        let parts = [protocol.as_bytes(), challenge.as_bytes()];
+        Self(Fingerprint::of("subscription", &parts).head())
+    }
+
+    /// The 16 bytes of the id.
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+}
+
 /// An Ed25519 public key that may spend a prepaid account.
 ///
 /// Written as 64 hexadecimal digits.
@@ -265,6 +287,7 @@ macro_rules! prefixed_id {
 prefixed_id!(PaymentId, "pay_");
 prefixed_id!(TransferId, "trf_");
 prefixed_id!(RefundId, "ref_");
+prefixed_id!(SubscriptionId, "sub_");
 
 macro_rules! id_as_text {
     ($($type:ident),*) => {$(
@@ -284,7 +307,7 @@ macro_rules! id_as_text {
     )*};
 }
 
-id_as_text!(TraceId, Fingerprint, PaymentId, TransferId, RefundId, SpendingKey);
+id_as_text!(TraceId, Fingerprint, PaymentId, TransferId, RefundId, SubscriptionId, SpendingKey);
 
 /// Reads exactly 32 lower-case hexadecimal digits.
 fn parse_hex(text: &str) -> Result<u128, ParseIdError> {

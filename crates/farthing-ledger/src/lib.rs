@@ -42,6 +42,7 @@ mod record;
 mod refund;
 mod report;
 mod seal;
+mod subscription;
 mod verify;
 
 pub use account::{Account, AccountKind, Holder, ParseAccountError, Rule};
@@ -62,7 +63,10 @@ pub use erase::{
     ERASED, ERASED_ROWS_MAX, EraseError, Erased, ErasedRow, Erasure, ErasureKey, Leaves, Plan,
     Rewritten, StillOpen, Survey, Unexplained, Whose, is_pseudonym,
 };
-pub use id::{Fingerprint, ParseIdError, PaymentId, RefundId, SpendingKey, TraceId, TransferId};
+pub use id::{
+    Fingerprint, ParseIdError, PaymentId, RefundId, SpendingKey, SubscriptionId, TraceId,
+    TransferId,
+};
 pub use lifecycle::{Delivery, Finding, Lifecycle, Matching, OutOfOrder, Pay, Payout};
 pub use payment::{
     Capture, ChannelSpent, Claim, Outcome, Payment, Proof, Remedy, Settlement, Source, Standing,
@@ -74,4 +78,8 @@ pub use refund::{
 };
 pub use report::{Step, Story, StoryStanding};
 pub use seal::{Seal, SealFault, Sealer};
+pub use subscription::{
+    ChargeFailure, Ending, InFlight, Side, Subscribed, SubscribedPart, Subscription,
+    SubscriptionError, SubscriptionEvent, SubscriptionFacts, SubscriptionState, SubscriptionStep,
+};
 pub use verify::{AllWrong, Indexed, Published, Row, SnapshotPart, Verification, Verified, Wrong};

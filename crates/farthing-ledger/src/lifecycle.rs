@@ -239,6 +239,7 @@ impl Lifecycle {
             | Event::PayoutReleased { .. }
             | Event::PaidOut { .. }
             | Event::Channel { .. }
+            | Event::Subscription { .. }
             | Event::Claimed { .. }
             | Event::Opened { .. }
             | Event::KeyAttached { .. }

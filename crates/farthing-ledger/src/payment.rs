@@ -4,7 +4,9 @@ use farthing_money::{Amount, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::balance::atoms_text;
-use crate::{Account, Decided, Fingerprint, Holder, PaymentId, SpendingKey, TraceId, Voucher};
+use crate::{
+    Account, Decided, Fingerprint, Holder, PaymentId, SpendingKey, Subscribed, TraceId, Voucher,
+};
 
 /// The facts of one payment, written down once, when its proof is claimed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +56,9 @@ pub struct Payment {
     /// seller's book there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<Box<Decided>>,
+    /// What it is to a subscription, where it is part of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subscription: Option<Subscribed>,
 }
 
 /// What a seller undertakes for an answer. Written down with the payment, so that a configuration that

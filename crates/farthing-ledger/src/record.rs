@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ChannelEvent, ChannelId, ErasedRow, Finding, Fingerprint, Holder, Outcome, OwnerStep, Payment,
-    PaymentId, Proof, Refund, RefundId, Settlement, SpendingKey, TraceId, Transfer, VoidReason,
+    PaymentId, Proof, Refund, RefundId, Settlement, SpendingKey, SubscriptionEvent, SubscriptionId,
+    TraceId, Transfer, VoidReason,
 };
 
 /// One line of the journal: something that happened, and the transfers it consists of.
@@ -182,6 +183,13 @@ pub enum Event {
     Owner {
         /// What.
         step: OwnerStep,
+    },
+    /// Something happened to a subscription. What is charged and used is a payment like any other.
+    Subscription {
+        /// The subscription.
+        subscription: SubscriptionId,
+        /// What happened.
+        step: SubscriptionEvent,
     },
     /// What a seller earned with a payment was paid out.
     PaidOut {

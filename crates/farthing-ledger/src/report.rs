@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use crate::{
     Account, AccountKind, ChannelEvent, Delivery, Event, Finding, Lifecycle, Matching, OwnerStep,
-    Pay, Payment, Payout, Phase, Record, Ruling, TraceId, Transfer, TransferId, Way,
+    Pay, Payment, Payout, Phase, Record, Ruling, SubscriptionEvent, TraceId, Transfer, TransferId,
+    Way,
 };
 
 #[cfg(test)]
@@ -203,6 +204,7 @@ fn follow(payment: &Payment, records: &[Record]) -> Lifecycle {
             } => record.transfers.iter().fold(0, |sum: u128, it| sum.saturating_add(it.atoms)),
             Event::Claimed { .. }
             | Event::Channel { .. }
+            | Event::Subscription { .. }
             | Event::Opened { .. }
             | Event::KeyAttached { .. }
             | Event::KeyDetached { .. }
@@ -267,6 +269,7 @@ pub(crate) fn sentence(event: &Event) -> String {
         }
         Event::Channel { step, .. } => channel_sentence(step),
         Event::Owner { step } => owner_sentence(step),
+        Event::Subscription { step, .. } => subscription_sentence(step),
     }
 }
 
@@ -286,6 +289,22 @@ fn owner_sentence(step: &OwnerStep) -> String {
         }
         OwnerStep::Frozen { agent, reason } => format!("frozen for {}: {reason}", whom(agent)),
         OwnerStep::Thawed { agent, reason } => format!("thawed for {}: {reason}", whom(agent)),
+    }
+}
+
+fn subscription_sentence(step: &SubscriptionEvent) -> String {
+    match step {
+        SubscriptionEvent::Opened { .. } => "subscription begun".to_owned(),
+        SubscriptionEvent::Failed { period, retry_at: Some(at), .. } => {
+            format!("period {period} not paid, tried again at {at}")
+        }
+        SubscriptionEvent::Failed { period, retry_at: None, .. } => {
+            format!("period {period} not paid")
+        }
+        SubscriptionEvent::Cancelled { by } => {
+            format!("subscription cancelled by {by:?}").to_lowercase()
+        }
+        SubscriptionEvent::Ended { why } => format!("subscription ended: {why:?}").to_lowercase(),
     }
 }
 

@@ -545,6 +545,9 @@ pub enum SnapshotPart {
     /// Whom the owner has frozen.
     #[error("who is frozen")]
     Frozen,
+    /// The subscriptions.
+    #[error("where the subscriptions stand")]
+    Subscriptions,
     /// The edge of the tree.
     #[error("the hashes of the journal's tree")]
     Tree,

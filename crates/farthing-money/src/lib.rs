@@ -10,8 +10,10 @@
 
 mod amount;
 mod asset;
+mod period;
 mod timestamp;
 
 pub use amount::{Amount, AmountError, ParseAtomsError, parse_atoms};
 pub use asset::{Asset, AssetError, AssetId, Assets, ParseAmountError, ReadAmountError};
+pub use period::{ParsePeriodError, Period, PeriodUnit};
 pub use timestamp::{ParseTimestampError, Timestamp};

@@ -30,7 +30,8 @@ pub const SCHEMA: &str = r#"namespace Farthing {
   entity Seller;
 
   type Payment = {
-    // "pay", "deposit" into a session, or "prove" who one is, which costs nothing.
+    // "pay", "deposit" into a session, "subscribe" for all that may be charged before the end, or "prove" who one
+  // is, which costs nothing.
     operation: String,
     task?: String,
     // The request that is paid for.
@@ -170,22 +171,28 @@ impl<'a> Writer<'a> {
     }
 
     fn amounts(&mut self, place: &str, limits: &Limits) -> Result<(), PolicyError> {
-        let of_deposits = "context.operation == \"deposit\"";
-        let deposits: Vec<_> = limits.deposit_max.keys().collect();
+        let of = |operation: &str| format!("context.operation == {}", quoted(operation));
+        let apart = [
+            ("deposit", "deposit_max", "a deposit is", &limits.deposit_max),
+            ("subscribe", "subscription_max", "a subscription charges", &limits.subscription_max),
+        ];
         for (name, text) in &limits.max {
-            // A deposit with a limit of its own is not held against the one of a single payment.
-            let apart = if deposits.contains(&name) {
-                format!("!({of_deposits}) && ")
-            } else {
-                String::new()
-            };
+            // What has a limit of its own is not held against the one of a single payment.
+            let mut others = String::new();
+            for (operation, .., own) in &apart {
+                if own.contains_key(name) {
+                    let _ = write!(others, "!({}) && ", of(operation));
+                }
+            }
             let because = format!("a payment costs at most {text} {}", self.unit(name));
-            self.more_than(place, ("max", name, text), Refuses::Both, &because, &apart)?;
+            self.more_than(place, ("max", name, text), Refuses::Both, &because, &others)?;
         }
-        for (name, text) in &limits.deposit_max {
-            let because = format!("a deposit is at most {text} {}", self.unit(name));
-            let only = format!("{of_deposits} && ");
-            self.more_than(place, ("deposit_max", name, text), Refuses::Both, &because, &only)?;
+        for (operation, what, that, own) in apart {
+            for (name, text) in own {
+                let because = format!("{that} at most {text} {}", self.unit(name));
+                let only = format!("{} && ", of(operation));
+                self.more_than(place, (what, name, text), Refuses::Both, &because, &only)?;
+            }
         }
         for (name, text) in &limits.ask_above {
             let because = format!("what costs more than {text} {} is asked for", self.unit(name));

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::policy::Reference;
 
 /// What a wallet can be asked to do. Whatever else is asked is denied.
-pub const OPERATIONS: [&str; 3] = ["pay", "deposit", "prove"];
+pub const OPERATIONS: [&str; 4] = ["pay", "deposit", "subscribe", "prove"];
 
 /// The longest text of a fact, in bytes.
 const TEXT_BYTES_MAX: usize = 2_048;

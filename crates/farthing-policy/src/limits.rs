@@ -19,6 +19,9 @@ pub struct Limits {
     /// The most that may be deposited into a session at once; [`Limits::max`] where it is not named.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub deposit_max: BTreeMap<String, String>,
+    /// The most that a subscription may charge in all before it ends; [`Limits::max`] where it is not named.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub subscription_max: BTreeMap<String, String>,
     /// The least a single payment may be.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub min: BTreeMap<String, String>,
@@ -28,7 +31,7 @@ pub struct Limits {
     /// How many approvers what waits needs; one if it is not said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub approvals: Option<u8>,
-    /// What may be done: `pay`, `deposit`, `prove`.
+    /// What may be done: `pay`, `deposit`, `subscribe`, `prove`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operations: Option<Vec<String>>,
     /// Who may be paid, by origin. `https://*.example.com` is every host below.

@@ -216,6 +216,7 @@ impl Policy {
     pub fn of_caps(
         caps: &BTreeMap<AssetId, u128>,
         deposits: &BTreeMap<AssetId, u128>,
+        subscriptions: &BTreeMap<AssetId, u128>,
         assets: &Assets,
     ) -> Result<Self, PolicyError> {
         let written = |(id, cap): (&AssetId, &u128)| {
@@ -232,9 +233,12 @@ impl Policy {
         };
         let max = caps.iter().map(written).collect::<Result<_, PolicyError>>()?;
         let deposit_max = deposits.iter().map(written).collect::<Result<_, PolicyError>>()?;
+        let subscriptions = subscriptions.iter().map(written);
+        let subscription_max = subscriptions.collect::<Result<_, PolicyError>>()?;
         let limits = Limits {
             max,
             deposit_max,
+            subscription_max,
             recipient_change: Some(crate::Then::Allow),
             ..Limits::default()
         };

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use farthing_core::{
     Ask, Buyer, Invitation, Managed, ManagedFacts, Object, Offer, Paid, PayError, Presented,
-    Protocol, ReceiptFacts, Rejection, SESSION, Unpayable, identity,
+    Protocol, ReceiptFacts, Rejection, SESSION, SUBSCRIPTION, Unpayable, Unsubscribed,
+    UnsubscribedFacts, identity,
 };
 use farthing_ledger::{ChannelId, ChannelState, Fingerprint, TraceId};
 use farthing_money::Timestamp;
@@ -201,6 +202,31 @@ impl Protocol for Mpp {
             }
             (Some(_), None) | (None, _) => receipt,
         };
+        let receipt = match &payment.subscription {
+            Some(part) => receipt
+                .with("intent", SUBSCRIPTION)
+                .with("subscriptionId", part.id.to_string())
+                .with("period", part.period),
+            None => receipt,
+        };
+        if let Some(value) = header_value(&receipt.format()) {
+            response.insert(PAYMENT_RECEIPT, value);
+        }
+    }
+
+    fn write_subscription(&self, facts: &UnsubscribedFacts<'_>, response: &mut HeaderMap) {
+        let Unsubscribed { challenge, at, subscription, .. } = facts.unsubscribed;
+        let facts = &subscription.facts;
+        let id = facts.id.to_string();
+        let mut receipt = Receipt::new(&facts.method, *at, &id)
+            .with("challengeId", challenge.as_str())
+            .with("intent", SUBSCRIPTION)
+            .with("subscriptionId", id.as_str())
+            .with("state", subscription.state.name())
+            .with("charges", subscription.charges);
+        if let Some(until) = subscription.paid_until() {
+            receipt = receipt.with("paidUntil", until.to_string());
+        }
         if let Some(value) = header_value(&receipt.format()) {
             response.insert(PAYMENT_RECEIPT, value);
         }

@@ -3,8 +3,8 @@
 //! The operator funds an account and attaches a key to it; the agent that holds the key pays by
 //! signing what it pays: challenge, amount, asset, payee and expiry. No chain, no card and no other
 //! party is involved, so the claim itself moves the money, in one durable step. The method is
-//! written down in `docs/prepaid-charge.md` and `docs/prepaid-session.md`, in the form of the scheme's
-//! method specifications.
+//! written down in `docs/prepaid-charge.md`, `docs/prepaid-session.md` and
+//! `docs/prepaid-subscription.md`, in the form of the scheme's method specifications.
 //!
 //! **Architecture invariant:** a signature names everything it pays for. One that was made for a
 //! challenge, an amount or a payee says nothing about any other.
@@ -15,12 +15,13 @@
 mod did;
 mod message;
 mod session;
+mod subscription;
 
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use farthing_core::{
     BoxFuture, Evidence, Held, Invitation, Object, Paid, PayError, Payer, Presented, Price, Rail,
-    RailRules, Refunds, Rejection, SessionPayer, SessionRail, SettleError, Settled, Unpayable,
-    Unquotable,
+    RailRules, Refunds, Rejection, SessionPayer, SessionRail, SettleError, Settled,
+    SubscriptionPayer, SubscriptionRail, Unpayable, Unquotable,
 };
 use farthing_ledger::{Holder, Money, Source, SpendingKey};
 use farthing_money::{Amount, AssetId, Assets, Timestamp, parse_atoms};
@@ -33,7 +34,8 @@ use message::Message;
 /// The payment method.
 const METHOD: &str = "prepaid";
 
-/// The intent of single payments; [`farthing_core::SESSION`] is the other one.
+/// The intent of single payments; [`farthing_core::SESSION`] and [`farthing_core::SUBSCRIPTION`] are the
+/// others.
 const INTENT: &str = "charge";
 
 /// What counts as what: the book is the rail.
@@ -88,6 +90,10 @@ impl Rail for PrepaidRail {
     }
 
     fn session(&self) -> Option<&dyn SessionRail> {
+        Some(self)
+    }
+
+    fn subscription(&self) -> Option<&dyn SubscriptionRail> {
         Some(self)
     }
 
@@ -170,6 +176,10 @@ impl Payer for PrepaidPayer {
     }
 
     fn session(&self) -> Option<&dyn SessionPayer> {
+        Some(self)
+    }
+
+    fn subscription(&self) -> Option<&dyn SubscriptionPayer> {
         Some(self)
     }
 

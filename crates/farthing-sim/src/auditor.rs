@@ -294,7 +294,8 @@ impl Auditor {
             | Event::PayoutReleased { .. }
             | Event::Erased { .. }
             | Event::Owner { .. }
-            | Event::Channel { .. } => Ok(()),
+            | Event::Channel { .. }
+            | Event::Subscription { .. } => Ok(()),
             Event::Claimed { payment, proofs, settlement } => {
                 for proof in proofs {
                     let before = self.proofs.insert(proof.fingerprint, proof.keep_until);

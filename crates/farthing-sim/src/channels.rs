@@ -68,6 +68,7 @@ impl Channels {
             | Event::PayoutReleased { .. }
             | Event::PaidOut { .. }
             | Event::Owner { .. }
+            | Event::Subscription { .. }
             | Event::Erased { .. } => {}
         }
         self.hold(&record.transfers)?;

@@ -294,6 +294,7 @@ pub(crate) async fn serve(process: Arc<Process>, sent: Sent, client: oneshot::Se
             sim.with(|state| state.acknowledged(&Ack::channel(&managed.channel)));
             Reply::Answer
         }
+        Ok(Admission::Unsubscribed(_)) => unreachable!("nothing is sold by the month here"),
         Ok(Admission::Challenge) => {
             let entropy = || {
                 let [high, low] = sim.with(|state| [state.serial(), state.random.draw()]);

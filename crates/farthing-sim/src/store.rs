@@ -7,8 +7,8 @@ use farthing_ledger::{
     AccountKind, Book, BudgetKey, Channel, ChannelError, ChannelEvent, ChannelId, ChannelNews,
     ChannelStep, ChannelsHeard, ChannelsPlace, Claim, ClaimError, ClaimRequest, Entry, EntryError,
     EraseError, Erased, Erasure, Event, Finding, Fingerprint, Outcome, OwnerView, PaymentId,
-    Record, RefundError, RefundId, RefundRequest, Settlement, TraceId, VoidReason, Work,
-    claimed_proofs,
+    Record, RefundError, RefundId, RefundRequest, Settlement, Subscription, SubscriptionError,
+    SubscriptionStep, TraceId, VoidReason, Work, claimed_proofs,
 };
 use farthing_money::Timestamp;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
@@ -319,6 +319,19 @@ impl Store for SimStore {
     ) -> BoxFuture<'_, Result<OwnerView, StoreError>> {
         // Nobody pays from a wallet here.
         Box::pin(async { Err(StoreError) })
+    }
+
+    fn subscribe(
+        &self,
+        _: SubscriptionStep,
+        _: Timestamp,
+    ) -> BoxFuture<'_, Result<Subscription, SubscriptionError>> {
+        // Nothing is sold by the month here.
+        Box::pin(async { Err(SubscriptionError::Unavailable) })
+    }
+
+    fn subscriptions(&self) -> BoxFuture<'_, Result<Vec<Subscription>, StoreError>> {
+        Box::pin(async { Ok(Vec::new()) })
     }
 
     fn enter(&self, entry: Entry, now: Timestamp) -> BoxFuture<'_, Result<bool, EntryError>> {

@@ -15,8 +15,8 @@ use farthing_ledger::{
     Book, BudgetKey, Channel, ChannelError, ChannelId, ChannelNews, ChannelStep, ChannelsHeard,
     ChannelsPlace, Claim, ClaimError, ClaimRequest, Cold, Entry, EntryError, EraseError, Erased,
     Erasure, Finding, Fingerprint, Leaves, Outcome, OwnerView, PaymentId, Proof, Record,
-    RefundError, RefundId, RefundRequest, Seal, Sealer, Settlement, Survey, TraceId, VoidReason,
-    Work, claimed_proofs,
+    RefundError, RefundId, RefundRequest, Seal, Sealer, Settlement, Subscription,
+    SubscriptionError, SubscriptionStep, Survey, TraceId, VoidReason, Work, claimed_proofs,
 };
 use farthing_money::Timestamp;
 
@@ -356,6 +356,24 @@ impl Store for MemoryStore {
     fn heard_of_channels(&self, heard: ChannelsHeard) -> BoxFuture<'_, Result<(), StoreError>> {
         lock(&self.state).book.heard_of_channels(&heard);
         Box::pin(async { Ok(()) })
+    }
+
+    fn subscribe(
+        &self,
+        step: SubscriptionStep,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<Subscription, SubscriptionError>> {
+        Box::pin(async move {
+            let mut state = lock(&self.state);
+            let State { book, index, .. } = &mut *state;
+            let (subscription, record) = book.subscribe(step, index, now)?;
+            state.write(record);
+            Ok(subscription)
+        })
+    }
+
+    fn subscriptions(&self) -> BoxFuture<'_, Result<Vec<Subscription>, StoreError>> {
+        Box::pin(async move { Ok(lock(&self.state).book.subscriptions().cloned().collect()) })
     }
 
     fn take_up(&self, payment: PaymentId) -> BoxFuture<'_, Result<bool, StoreError>> {

@@ -224,6 +224,8 @@ impl Shared {
             | Ask::ChannelNews(..)
             | Ask::HeardOfChannels(_)
             | Ask::Owner(..)
+            | Ask::Subscribe(..)
+            | Ask::Subscriptions
             | Ask::Note(..)
             | Ask::Erase(..) => false,
         }

@@ -5,7 +5,8 @@ use farthing_ledger::{
     BudgetKey, Channel, ChannelError, ChannelId, ChannelNews, ChannelStep, ChannelsHeard,
     ChannelsPlace, Claim, ClaimError, ClaimRequest, Entry, EntryError, EraseError, Erased, Erasure,
     Finding, Fingerprint, Outcome, OwnerView, PaymentId, RefundError, RefundId, RefundRequest,
-    RefundStanding, Settlement, VoidReason, Work,
+    RefundStanding, Settlement, Subscription, SubscriptionError, SubscriptionStep, VoidReason,
+    Work,
 };
 use farthing_money::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -62,6 +63,10 @@ pub enum Ask {
     ChannelNews(Option<ChannelsPlace>, Vec<ChannelId>),
     /// Notes what a rail says of all its channels; answered by [`Said::Done`].
     HeardOfChannels(Box<ChannelsHeard>),
+    /// Makes a step of a subscription; answered by [`Said::Subscription`].
+    Subscribe(Box<SubscriptionStep>, Timestamp),
+    /// Asks for the subscriptions; answered by [`Said::Subscriptions`].
+    Subscriptions,
     /// Notes a text under a name, beside the book; answered by [`Said::Done`].
     Note(String, String),
     /// Erases personal data; answered by [`Said::Erased`].
@@ -106,6 +111,8 @@ impl Ask {
             | Self::ChannelNews(..)
             | Self::HeardOfChannels(_)
             | Self::Owner(..)
+            | Self::Subscribe(..)
+            | Self::Subscriptions
             | Self::Note(..)
             | Self::Erase(..) => None,
         }
@@ -135,6 +142,8 @@ impl Ask {
             | Self::ChannelNews(..)
             | Self::HeardOfChannels(_)
             | Self::Owner(..)
+            | Self::Subscribe(..)
+            | Self::Subscriptions
             | Self::Note(..)
             | Self::Erase(..)
             | Self::TakeUp(_) => None,
@@ -159,6 +168,8 @@ impl Ask {
             | Self::ChannelNews(..)
             | Self::HeardOfChannels(_)
             | Self::Owner(..)
+            | Self::Subscribe(..)
+            | Self::Subscriptions
             | Self::Note(..) => true,
             // What is taken for an answer is taken each time; every other step is made once.
             Self::Step(step, _) => !matches!(**step, ChannelStep::Take { .. }),
@@ -201,6 +212,10 @@ pub enum Said {
     ChannelNews(Box<ChannelNews>),
     /// How a wallet's owner has left the book.
     Owner(Box<OwnerView>),
+    /// How a subscription stands behind a step.
+    Subscription(Result<Box<Subscription>, SubscriptionError>),
+    /// The subscriptions that are not over, and those that ended last.
+    Subscriptions(Vec<Subscription>),
     /// Whether an entry was new.
     Entered(Result<bool, EntryError>),
     /// How much was erased.
@@ -241,6 +256,8 @@ impl Said {
             | Self::Channels(_)
             | Self::ChannelNews(_)
             | Self::Owner(_)
+            | Self::Subscription(_)
+            | Self::Subscriptions(_)
             | Self::Entered(_)
             | Self::Erased(_) => false,
         }

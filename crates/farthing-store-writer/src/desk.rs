@@ -231,6 +231,7 @@ macro_rules! store_that_asks {
             use ::farthing_core::{Answer, BoxFuture, Ordered, Store, StoreError};
             use ::farthing_ledger::{
                 Claim, ClaimError, ClaimRequest, Entry, EntryError, EraseError, Erased, Erasure, Finding, Fingerprint, Outcome, PaymentId, Record, RefundError, RefundId, RefundRequest, Settlement, TraceId, Channel, ChannelError, ChannelId, ChannelNews, ChannelStep, ChannelsHeard, ChannelsPlace,
+                Subscription, SubscriptionError, SubscriptionStep,
                 VoidReason, Work,
             };
             use ::farthing_money::Timestamp;
@@ -411,6 +412,21 @@ macro_rules! store_that_asks {
                 ) -> BoxFuture<'_, Result<$crate::OwnerView, StoreError>> {
                     asked!(self, Ask::Owner(budgets, now),
                         Said::Owner(view) => Ok(*view), StoreError)
+                }
+
+                fn subscribe(
+                    &self,
+                    step: SubscriptionStep,
+                    now: Timestamp,
+                ) -> BoxFuture<'_, Result<Subscription, SubscriptionError>> {
+                    asked!(self, Ask::Subscribe(Box::new(step), now),
+                        Said::Subscription(it) => it.map(|it| *it),
+                        SubscriptionError::Unavailable)
+                }
+
+                fn subscriptions(&self) -> BoxFuture<'_, Result<Vec<Subscription>, StoreError>> {
+                    asked!(self, Ask::Subscriptions,
+                        Said::Subscriptions(all) => Ok(all), StoreError)
                 }
 
                 fn enter(

@@ -9,7 +9,7 @@ use farthing_core::Answer;
 use farthing_ledger::merkle::Tree;
 use farthing_ledger::{
     Book, ChannelStep, ClaimError, Cold, EraseError, Erased, Erasure, PaymentId, Proof, Record,
-    Sealer, Standing, Survey,
+    Sealer, Standing, SubscriptionStep, Survey,
 };
 use farthing_money::Timestamp;
 
@@ -340,6 +340,14 @@ impl<J: Journal> Writer<J> {
                 book.heard_of_channels(&heard);
                 Said::Done
             }
+            Ask::Subscribe(step, now) => {
+                self.now = now;
+                Said::Subscription(book.subscribe(*step, &cold, now).map(|(it, record)| {
+                    batch.extend(record);
+                    Box::new(it)
+                }))
+            }
+            Ask::Subscriptions => Said::Subscriptions(book.subscriptions().cloned().collect()),
             Ask::Reconcile(payment, finding, now) => {
                 batch.extend(book.reconcile(payment, finding, now));
                 Said::Done
@@ -459,6 +467,13 @@ fn asked_about(ask: &Ask) -> Vec<Proof> {
             };
             std::iter::once(step.channel().proof()).chain(deposit.iter().copied()).collect()
         }
+        Ask::Subscribe(step, _) => match &**step {
+            SubscriptionStep::Open(facts) => vec![facts.proof()],
+            SubscriptionStep::Look { .. }
+            | SubscriptionStep::Fail { .. }
+            | SubscriptionStep::Cancel { .. }
+            | SubscriptionStep::End { .. } => Vec::new(),
+        },
         Ask::Post(..)
         | Ask::Void(..)
         | Ask::Erase(..)
@@ -478,6 +493,7 @@ fn asked_about(ask: &Ask) -> Vec<Proof> {
         | Ask::ChannelNews(..)
         | Ask::HeardOfChannels(_)
         | Ask::Owner(..)
+        | Ask::Subscriptions
         | Ask::Note(..) => Vec::new(),
     }
 }

@@ -377,6 +377,7 @@ impl Counter {
             Admission::Again(_) => panic!("no answer is kept here"),
             Admission::Execute(_) => panic!("these terms hold nothing"),
             Admission::Managed(_) => panic!("no session is had here"),
+            Admission::Unsubscribed(_) => panic!("no subscription is had here"),
             Admission::Challenge => panic!("a credential was presented"),
         }
     }
@@ -463,6 +464,7 @@ impl Counter {
             | Event::PaidOut { .. }
             | Event::Channel { .. }
             | Event::Owner { .. }
+            | Event::Subscription { .. }
             | Event::Erased { .. } => None,
         };
         self.store.records().into_iter().filter_map(settled).collect()

@@ -16,6 +16,7 @@ use http::{HeaderMap, HeaderValue};
 
 mod budgets;
 mod sessions;
+mod subscriptions;
 
 pub use budgets::{
     a_budget_is_held_until_the_end_is_known, a_budget_is_not_passed_by_a_race, allowed_purchase,
@@ -26,6 +27,11 @@ pub use sessions::{
     a_session_lives_through_restarts, a_stream_is_paid_for_over_a_restart, channel, closing,
     deposits_are_conserved_in_a_race, of_vouchers_at_once_the_highest_counts, opening, top_up,
     voucher_purchase,
+};
+
+pub use subscriptions::{
+    a_subscription_lives_through_restarts, charge, of_renewals_at_once_one_is_made, subscription,
+    within,
 };
 
 /// The instant at which every story begins.
@@ -182,6 +188,7 @@ pub fn purchase(name: &str, atoms: u128) -> ClaimRequest {
             terms: Terms { repeatable: true, ..Terms::default() },
             voucher: None,
             decision: None,
+            subscription: None,
         },
         proofs: vec![Proof { fingerprint, keep_until: Some(expires_at) }],
         idempotency: None,
@@ -285,6 +292,8 @@ macro_rules! store_suite {
             a_request_to_close_survives_a_restart
             a_deposit_under_way_survives_a_restart
             a_stream_is_paid_for_over_a_restart
+            a_subscription_lives_through_restarts
+            of_renewals_at_once_one_is_made
         );
     };
     (@each $stores:expr; $($story:ident)*) => {$(

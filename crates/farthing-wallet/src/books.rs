@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use farthing_core::{Clock, Store, identity};
+use farthing_core::{Clock, Invitation, Store, identity};
 use farthing_ledger::{
     Account, AccountKind, Book, BudgetKey, Cap, Claim, ClaimError, ClaimRequest, Decided, Entry,
     Fingerprint, Holder, Leg, Money, Outcome, OwnerStep, OwnerView, Payment, PaymentId, Proof,
@@ -54,9 +54,35 @@ impl Books {
         permit: &Permit,
         trace: TraceId,
     ) -> Result<PaymentId, BooksError> {
-        let mut claim = claim(choice, request, rules, trace, self.clock.now())?;
-        claim.payment.decision = Some(Box::new(permit.decided.clone()));
+        let claim = claim(choice, request, rules, permit, trace, self.clock.now())?;
+        self.held(claim).await
+    }
+
+    /// Holds everything that a subscription may be charged, as [`Books::hold`] does a price. The request that
+    /// it is begun with is another payment.
+    ///
+    /// # Errors
+    ///
+    /// As [`Books::hold`].
+    pub(crate) async fn hold_subscription(
+        &self,
+        choice: &Choice,
+        request: &PayRequest,
+        rules: &Rules,
+        permit: &Permit,
+        trace: TraceId,
+    ) -> Result<PaymentId, BooksError> {
+        let mut claim = claim(choice, request, rules, permit, trace, self.clock.now())?;
+        let Invitation { protocol, challenge, .. } = &choice.invitation;
+        let parts = [protocol.as_bytes(), challenge.as_bytes()];
+        let fingerprint = Fingerprint::of("wallet subscription", &parts);
+        claim.payment.id = PaymentId::of(&fingerprint);
+        claim.proofs = vec![Proof { fingerprint, keep_until: Some(claim.payment.expires_at) }];
         claim.proofs.extend(permit.proof);
+        self.held(claim).await
+    }
+
+    async fn held(&self, claim: ClaimRequest) -> Result<PaymentId, BooksError> {
         let id = claim.payment.id;
         let store = self.open().await?;
         match store.claim(claim, self.clock.now()).await {
@@ -84,6 +110,7 @@ impl Books {
                 | ClaimError::KeyMisused
                 | ClaimError::Legs
                 | ClaimError::Channel(_)
+                | ClaimError::Subscription(_)
                 | ClaimError::Unavailable,
             ) => Err(BooksError::Unavailable),
         }
@@ -212,6 +239,7 @@ fn claim(
     choice: &Choice,
     request: &PayRequest,
     rules: &Rules,
+    permit: &Permit,
     trace: TraceId,
     now: Timestamp,
 ) -> Result<ClaimRequest, BooksError> {
@@ -245,9 +273,13 @@ fn claim(
             inquiry: None,
             terms: Terms { repeatable: true, ..Terms::default() },
             voucher: None,
-            decision: None,
+            decision: Some(Box::new(permit.decided.clone())),
+            subscription: None,
         },
-        proofs: vec![Proof { fingerprint: identity, keep_until: Some(expires_at) }],
+        proofs: [Proof { fingerprint: identity, keep_until: Some(expires_at) }]
+            .into_iter()
+            .chain(permit.proof)
+            .collect(),
         idempotency: None,
         legs: leg.into_iter().collect(),
         money: Money::Rail,

@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use farthing_core::{Invitation, Payer, Price, SESSION, SessionTerms, Unpayable};
+use farthing_core::{
+    Invitation, Payer, Price, SESSION, SessionTerms, SubscriptionTerms, Unpayable,
+};
 use farthing_money::{Amount, AssetId, Assets, Timestamp};
-use farthing_policy::{Decision, Verdict};
+use farthing_policy::{Decision, Policy, PolicyError, Verdict};
 use url::Url;
 
 use crate::PayRequest;
 use crate::request::is_loopback;
+use crate::subscriptions::is_subscription;
 
 #[cfg(test)]
 mod tests;
@@ -27,10 +30,31 @@ pub struct Rules {
     /// The most of a stream that is paid for ahead of what has come, by asset. An eighth of what a payment may
     /// cost, where it is not said.
     pub stream_lead: BTreeMap<AssetId, u128>,
+    /// The most that a period of a subscription may cost, by asset. Without it, none is begun.
+    pub subscription: BTreeMap<AssetId, u128>,
+    /// For how many periods a subscription is authorised at most, by asset; twelve, if nothing is said.
+    pub subscription_periods: BTreeMap<AssetId, u32>,
     /// The longest an offer may stay valid: a signature that outlives its purpose is a risk.
     pub validity_max: Duration,
     /// What the owner knows of single sellers, by origin.
     pub sellers: BTreeMap<String, SellerRules>,
+}
+
+impl Rules {
+    /// The caps alone as a policy, for an owner who has written none.
+    ///
+    /// # Errors
+    ///
+    /// A [`PolicyError`] for a cap of an asset that nobody knows.
+    pub fn policy(&self, assets: &Assets) -> Result<Policy, PolicyError> {
+        let subscribed = |(asset, most): (&AssetId, &u128)| {
+            let periods = self.subscription_periods.get(asset).copied();
+            let periods = periods.unwrap_or(SUBSCRIPTION_PERIODS);
+            (asset.clone(), most.saturating_mul(periods.into()))
+        };
+        let subscriptions = self.subscription.iter().map(subscribed).collect();
+        Policy::of_caps(&self.per_payment, &self.session_deposit, &subscriptions, assets)
+    }
 }
 
 /// What the owner knows of one seller.
@@ -50,6 +74,44 @@ pub struct Choice {
     pub price: Price,
     /// Who will pay it.
     pub payer: Arc<dyn Payer>,
+}
+
+/// For how many periods a subscription is authorised unless the owner says otherwise.
+pub(crate) const SUBSCRIPTION_PERIODS: u32 = 12;
+
+/// A subscription offer that may be answered, and by what.
+#[derive(Clone)]
+pub(crate) struct SubscriptionChoice {
+    pub(crate) invitation: Invitation,
+    pub(crate) terms: SubscriptionTerms,
+    pub(crate) payer: Arc<dyn Payer>,
+}
+
+/// The subscription offers that may be answered, in the seller's order. What they cost, whoever begins one
+/// looks at: what was begun before may be used whatever it would cost now.
+pub(crate) fn choose_subscriptions(
+    invitations: Vec<Invitation>,
+    request: &PayRequest,
+    payers: &[Arc<dyn Payer>],
+    rules: &Rules,
+    now: Timestamp,
+) -> Vec<SubscriptionChoice> {
+    let choice = |invitation: Invitation| {
+        let payer = payers.iter().find(|payer| payer.method() == invitation.method)?;
+        let terms = payer.subscription()?.subscription_terms(&invitation).ok()?;
+        let named = rules.sellers.get(&request.origin());
+        check_validity(&invitation, rules, now).ok()?;
+        check_realm(&invitation, &request.url, named).ok()?;
+        if invitation.body.is_some_and(|body| body != request.body_digest()) {
+            return None;
+        }
+        let recipients = named.map(|seller| &seller.recipients).filter(|it| !it.is_empty());
+        if recipients.is_some_and(|it| !it.contains(&terms.recipient)) {
+            return None;
+        }
+        Some(SubscriptionChoice { invitation, terms, payer: Arc::clone(payer) })
+    };
+    invitations.into_iter().filter(is_subscription).filter_map(choice).collect()
 }
 
 /// A session offer that may be paid, and by what.
@@ -96,6 +158,9 @@ pub enum Objection {
     /// It is a session's, and the owner allows none in the asset, or not within the other rules.
     #[error("the offer opens a session; the wallet's owner allows one with session_deposit_max")]
     Session,
+    /// It begins a subscription, and the owner allows none in the asset, or not within the other rules.
+    #[error("the offer begins a subscription; the wallet's owner allows one with subscription_max")]
+    Subscription,
     /// The wallet has no way to pay it.
     #[error("{0}")]
     Unpayable(#[from] Unpayable),
@@ -168,6 +233,7 @@ impl Objection {
             }
             Self::Unpayable(_)
             | Self::Session
+            | Self::Subscription
             | Self::Validity
             | Self::Expired
             | Self::Realm { .. }
@@ -230,6 +296,9 @@ fn examine(
     let payer = payer.ok_or(Unpayable::Method)?;
     if invitation.intent == SESSION && payer.session().is_some() {
         return Err(Objection::Session);
+    }
+    if is_subscription(invitation) && payer.subscription().is_some() {
+        return Err(Objection::Subscription);
     }
     let price = payer.price(invitation)?;
     let seller = rules.sellers.get(&request.origin());

@@ -104,6 +104,8 @@ struct RawAsset {
     total_max: Option<String>,
     session_deposit_max: Option<String>,
     stream_lead_max: Option<String>,
+    subscription_max: Option<String>,
+    subscription_periods_max: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -137,12 +139,16 @@ impl WalletConfig {
                 (&setting.total_max, &mut rules.total),
                 (&setting.session_deposit_max, &mut rules.session_deposit),
                 (&setting.stream_lead_max, &mut rules.stream_lead),
+                (&setting.subscription_max, &mut rules.subscription),
             ] {
                 let Some(written) = written else { continue };
                 let cap = asset.parse(written).map_err(|error| {
                     WalletConfigError(format!("[assets.{name}]: {written}: {error}"))
                 })?;
                 caps.insert(asset.id().clone(), cap.atoms());
+            }
+            if let Some(periods) = setting.subscription_periods_max {
+                rules.subscription_periods.insert(asset.id().clone(), periods.max(1));
             }
             assets.push(asset);
         }

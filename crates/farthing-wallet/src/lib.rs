@@ -30,6 +30,7 @@ mod owner;
 mod request;
 mod sessions;
 mod streams;
+mod subscriptions;
 mod wallet;
 
 pub use books::{Books, BooksError};
@@ -38,7 +39,8 @@ pub use config::{TempoChain, WalletConfig, WalletConfigError};
 pub use memory::{
     APPROVAL_LASTS, AnswerError, ApprovalRequest, ApprovalState, Asked, Asking, DENIAL_LASTS,
     IntentLock, Memory, MemoryError, Outstanding, StoredReceipt, WAITING_MAX,
-    WAITING_PER_AGENT_MAX, WalletSession, WalletSessionState,
+    WAITING_PER_AGENT_MAX, WalletSession, WalletSessionState, WalletSubscription,
+    WalletSubscriptionState,
 };
 pub use outcome::{Outcome, PaidFor, Preview, PreviewOffer, Refused};
 pub use owner::Authority;

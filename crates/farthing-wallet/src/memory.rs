@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 mod owner;
 mod sessions;
+mod subscriptions;
 
 pub use owner::{
     APPROVAL_LASTS, AnswerError, ApprovalRequest, ApprovalState, Asking, DENIAL_LASTS, WAITING_MAX,
@@ -22,6 +23,7 @@ pub use owner::{
 };
 pub(crate) use owner::{AskedFor, Lesson};
 pub use sessions::{Asked, WalletSession, WalletSessionState};
+pub use subscriptions::{WalletSubscription, WalletSubscriptionState};
 
 /// The tables. A credential is sealed under the wallet's key and erased when its end is known.
 const SCHEMA: &str = "
@@ -46,6 +48,13 @@ CREATE TABLE IF NOT EXISTS session (
     origin  TEXT NOT NULL,
     binding TEXT NOT NULL,
     closed  INTEGER NOT NULL,
+    body    TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS subscription (
+    hold    TEXT PRIMARY KEY,
+    origin  TEXT NOT NULL,
+    binding TEXT NOT NULL,
+    usable  INTEGER NOT NULL,
     body    TEXT NOT NULL
 ) STRICT;
 ";

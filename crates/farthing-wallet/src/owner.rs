@@ -46,7 +46,7 @@ impl Authority {
     ///
     /// A [`PolicyError`] for a cap of an asset that nobody knows.
     pub fn under_caps(rules: &Rules, assets: &Assets) -> Result<Self, PolicyError> {
-        let policy = Policy::of_caps(&rules.per_payment, &rules.session_deposit, assets)?;
+        let policy = rules.policy(assets)?;
         Ok(Self::owner(vec![policy]))
     }
 
@@ -245,6 +245,12 @@ impl Wallet {
         };
         let decided = decided(&refusal.decision, &refusal.facts, ruling);
         Ok(self.books.decide(decided).await?)
+    }
+
+    /// Writes down that a payment was denied, and says so.
+    pub(crate) async fn denied(&self, refusal: Refusal) -> Result<PayFailure, PayFailure> {
+        self.write_down(&refusal).await?;
+        Ok(PayFailure::Denied(Box::new(refusal.decision)))
     }
 
     /// The denial that follows when a budget did not hold what was allowed.

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use farthing_core::{Buyer, Clock, Fate, Invitation, Object, Paid, PayError, Payer, SESSION};
+use farthing_core::{
+    Buyer, Clock, Fate, Invitation, Object, Paid, PayError, Payer, SESSION, SUBSCRIPTION,
+};
 use farthing_keys::SecretKey;
 use farthing_ledger::{Draw, PaymentId, TraceId, Used};
 use farthing_money::Amount;
@@ -159,6 +161,13 @@ impl Wallet {
             });
         }
         let choices = self.choices(request, options, &asked.fields);
+        if let Some(choice) = self.subscription_choice(request, options, &asked)? {
+            match self.pay_subscribed(request, options, choice).await {
+                // What no period fits into may be paid for otherwise.
+                Err(PayFailure::Books(BooksError::OverTotal)) if choices.is_ok() => {}
+                ended => return ended,
+            }
+        }
         if let Some(choice) = self.session_choice(request, options, &asked) {
             match self.pay_in_session(request, options, choice, sink).await {
                 // What no deposit fits into, is there for, or is allowed for may be paid for by itself: nothing
@@ -238,20 +247,27 @@ impl Wallet {
             let Answer { status, fields, body } = asked;
             return Ok(Err(Outcome { status, fields, body, paid: None, streamed: false }));
         }
-        let (chosen, objections) = match self.choose(request, options, &asked.fields).await {
-            Ok(choice) => (Some(choice), Vec::new()),
-            Err(objections) => (None, objections),
+        let subscribed = self.subscription_choice(request, options, &asked)?;
+        let (chosen, objections) = match subscribed {
+            Some(choice) => (Some(choice.invitation), Vec::new()),
+            None => match self.choose(request, options, &asked.fields).await {
+                Ok(choice) => (Some(choice.invitation), Vec::new()),
+                Err(objections) => (None, objections),
+            },
         };
         let offers = self.invitations(&asked.fields).into_iter().map(|invitation| {
-            let price = self.payers.iter().find_map(|payer| payer.price(&invitation).ok());
+            let price = self.payers.iter().find_map(|payer| {
+                let periods = || payer.subscription()?.subscription_terms(&invitation).ok();
+                let period = || periods().map(|it| (it.amount, it.recipient));
+                let single = payer.price(&invitation).ok().map(|it| (it.amount, it.recipient));
+                single.or_else(period)
+            });
             let objection = objections.iter().find(|(it, _)| it.challenge == invitation.challenge);
             PreviewOffer {
-                chosen: chosen
-                    .as_ref()
-                    .is_some_and(|it| it.invitation.challenge == invitation.challenge),
+                chosen: chosen.as_ref().is_some_and(|it| it.challenge == invitation.challenge),
                 objection: objection.map(|(_, objection)| objection.clone()),
-                amount: price.as_ref().map(|price| price.amount.clone()),
-                recipient: price.map(|price| price.recipient),
+                amount: price.as_ref().map(|(amount, _)| amount.clone()),
+                recipient: price.map(|(_, recipient)| recipient),
                 method: invitation.method,
                 intent: invitation.intent,
                 realm: invitation.realm,
@@ -264,6 +280,7 @@ impl Wallet {
     /// Gives up what cannot be spent any more and was refused by its seller; unless the rail says that
     /// the seller took it all the same.
     async fn sweep(&self) -> Result<(), PayFailure> {
+        self.sweep_subscriptions().await?;
         let now = self.clock.now();
         for outstanding in self.memory.all_outstanding()? {
             if outstanding.refused
@@ -492,7 +509,7 @@ impl Wallet {
     }
 
     /// Presents a credential until its end is known, or leaves it for later.
-    async fn present(
+    pub(crate) async fn present(
         &self,
         request: &PayRequest,
         field: (HeaderName, HeaderValue),
@@ -508,6 +525,7 @@ impl Wallet {
                 }
                 Ok(answer) if answer.status == StatusCode::PAYMENT_REQUIRED => {
                     self.memory.refused(payment)?;
+                    self.note_unsubscribed(payment, &answer.body).await?;
                     let detail = problem_detail(&answer.body);
                     let status = answer.status;
                     let held_until = expires_at;
@@ -561,6 +579,7 @@ impl Wallet {
                 receipt: receipt.clone(),
             })?;
         }
+        self.note_subscribed(payment, receipt.as_ref())?;
         self.memory.forget(payment)?;
         Ok(receipt)
     }
@@ -572,7 +591,13 @@ impl Wallet {
     ) -> impl Iterator<Item = (&'a str, &'static str)> {
         let allowed = payer.session().is_some() && !self.rules.session_deposit.is_empty();
         let session = allowed.then_some((payer.method(), SESSION));
-        session.into_iter().chain(std::iter::once((payer.method(), "charge")))
+        // One that was begun is used and cancelled, whatever its owner allows by now.
+        let has_some = || self.memory.subscriptions().is_ok_and(|all| !all.is_empty());
+        let allowed =
+            payer.subscription().is_some() && (!self.rules.subscription.is_empty() || has_some());
+        let subscription = allowed.then_some((payer.method(), SUBSCRIPTION));
+        let charge = std::iter::once((payer.method(), "charge"));
+        subscription.into_iter().chain(session).chain(charge)
     }
 
     /// Sends the request, with a credential or without. No redirect is followed.
@@ -756,6 +781,12 @@ pub enum PayFailure {
     /// The deposit of a session lies in the seller's own books.
     #[error("the deposit lies in the seller's own books, and only the seller can give it back")]
     NoWayOut,
+    /// The wallet has no such subscription, or none that its seller has a name for.
+    #[error(
+        "the wallet has no such subscription with its seller; `farthing subscriptions list` says which it \
+         has"
+    )]
+    NoSubscription,
     /// No answer came within a session. Asking again sends the same voucher.
     #[error(
         "no answer came; the request may or may not have been sold. Run the same command again: it \

@@ -33,6 +33,9 @@ pub(crate) enum Command {
     /// Sessions with sellers: many payments on one deposit
     #[command(subcommand)]
     Sessions(Sessions),
+    /// Subscriptions: one authorisation, and a charge for each period
+    #[command(subcommand)]
+    Subscriptions(Subscriptions),
     /// Prepaid accounts at a gateway: fund them, and let keys spend them
     #[command(subcommand)]
     Prepaid(Prepaid),
@@ -477,6 +480,51 @@ pub(crate) enum Sessions {
         #[arg(long, value_name = "NAME")]
         key: Option<String>,
     },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Subscriptions {
+    /// List the subscriptions, the latest first
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        /// Those that are over as well
+        #[arg(long)]
+        all: bool,
+        #[command(flatten)]
+        side: SubscriptionSide,
+    },
+    /// Everything that is known of one subscription
+    Show {
+        /// Its name, or the beginning of it
+        id: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        side: SubscriptionSide,
+    },
+    /// Let nothing be charged any more; what is paid for can be used to its end
+    Cancel {
+        /// Its name, or the beginning of it
+        id: String,
+        /// The key, instead of the one in the wallet's configuration
+        #[arg(long, value_name = "NAME", conflicts_with = "seller")]
+        key: Option<String>,
+        #[command(flatten)]
+        side: SubscriptionSide,
+    },
+}
+
+/// Whose subscriptions are meant: the wallet's, unless it is said otherwise.
+#[derive(Args)]
+pub(crate) struct SubscriptionSide {
+    /// Those that the gateway sells, by its configuration
+    #[arg(long)]
+    pub(crate) seller: bool,
+    #[command(flatten)]
+    pub(crate) at: Gateway,
 }
 
 #[derive(Subcommand)]

@@ -21,6 +21,7 @@ mod rail;
 mod serve;
 mod sessions;
 mod store;
+mod subscriptions;
 mod wallet;
 mod webhooks;
 
@@ -51,6 +52,7 @@ fn run(command: Command) -> Done {
         Command::Approvals(command) => policy::approvals(command),
         Command::Agents(command) => policy::agents(command),
         Command::Sessions(command) => concurrently(sessions::run(command)),
+        Command::Subscriptions(command) => concurrently(subscriptions::run(command)),
         Command::Prepaid(command) => concurrently(prepaid::run(command)),
         Command::Ledger(command) => book::run(command),
         Command::Evidence(command) => evidence::run(command),

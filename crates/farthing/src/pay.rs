@@ -15,8 +15,8 @@ use farthing_protocols::mpp::MppBuyer;
 use farthing_rail_prepaid::PrepaidPayer;
 use farthing_rail_tempo::TempoPayer;
 use farthing_wallet::{
-    Books, BooksError, KnownOffers, Memory, Objection, Outcome, PayFailure, PayOptions, PayRequest,
-    Preview, Sink, Stopped, Wallet,
+    Books, BooksError, KnownOffers, Memory, Objection, Outcome, PaidFor, PayFailure, PayOptions,
+    PayRequest, Preview, Sink, Stopped, Wallet,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde::Serialize;
@@ -262,9 +262,23 @@ fn tell(args: &Pay, outcome: &Outcome, assets: &Assets) {
         );
     } else if paid.resumed {
         eprintln!("farthing: {} of an earlier attempt was answered", paid.payment);
+    } else if let Some((id, period)) = subscribed(paid) {
+        match period {
+            0 if paid.amount.as_ref().is_some_and(|amount| !amount.is_zero()) => eprintln!(
+                "farthing: subscribed: {amount} to {recipient} now, and again each period without asking, \
+                 until it ends or you cancel it: farthing subscriptions cancel {id}"
+            ),
+            _ => eprintln!("farthing: asked within subscription {id}, {}", paid.payment),
+        }
     } else {
         eprintln!("farthing: paid {amount} to {recipient}, {}", paid.payment);
     }
+}
+
+/// The subscription that an answer was given within, and its period.
+fn subscribed(paid: &PaidFor) -> Option<(&str, u64)> {
+    let receipt = paid.receipt.as_ref()?;
+    Some((receipt.get("subscriptionId")?.as_str()?, receipt.get("period")?.as_u64()?))
 }
 
 fn head(status: StatusCode, fields: &HeaderMap) -> String {
@@ -340,7 +354,10 @@ fn refusal(error: &PayFailure) -> Option<serde_json::Value> {
 /// Whether money may have moved decides the exit code.
 pub(crate) fn failure(error: PayFailure, assets: &Assets) -> Failure {
     let exit = match &error {
-        PayFailure::Unsafe(_) | PayFailure::NoSession | PayFailure::NoWayOut => Exit::Usage,
+        PayFailure::Unsafe(_)
+        | PayFailure::NoSession
+        | PayFailure::NoWayOut
+        | PayFailure::NoSubscription => Exit::Usage,
         PayFailure::Unreachable(_) => Exit::Unreachable,
         PayFailure::Objections(_)
         | PayFailure::Denied(_)

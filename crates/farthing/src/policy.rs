@@ -77,8 +77,7 @@ fn written(home: &Home, config: &WalletConfig) -> Result<Policy, Failure> {
 /// The caps of `wallet.toml` as a policy for its owner.
 fn caps(config: &WalletConfig) -> Result<Policy, Failure> {
     let rules = &config.rules;
-    Policy::of_caps(&rules.per_payment, &rules.session_deposit, &config.assets)
-        .map_err(Failure::usage)
+    rules.policy(&config.assets).map_err(Failure::usage)
 }
 
 /// The policies that hold: the accepted one, and what the file says where that is something else. So a

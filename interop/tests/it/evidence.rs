@@ -32,6 +32,7 @@ fn payment() -> Payment {
         terms: Terms::default(),
         voucher: None,
         decision: None,
+        subscription: None,
     }
 }
 

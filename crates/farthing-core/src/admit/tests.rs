@@ -260,6 +260,7 @@ impl Step {
             Ok(Admission::Deliver(_)) if self.fail => "failed".into(),
             Ok(Admission::Again(_)) => "again".into(),
             Ok(Admission::Managed(_)) => "managed".into(),
+            Ok(Admission::Unsubscribed(_)) => "unsubscribed".into(),
             Ok(Admission::Execute(_)) if self.fail => "dropped".into(),
             Ok(Admission::Execute(reserved)) => {
                 match block_on(reserved.settle(Timestamp::default())) {
@@ -409,6 +410,18 @@ impl FakeStore {
 }
 
 impl Store for FakeStore {
+    fn subscribe(
+        &self,
+        _: SubscriptionStep,
+        _: Timestamp,
+    ) -> BoxFuture<'_, Result<Subscription, SubscriptionError>> {
+        Box::pin(async { Err(SubscriptionError::Unavailable) })
+    }
+
+    fn subscriptions(&self) -> BoxFuture<'_, Result<Vec<Subscription>, StoreError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
     fn erase(
         &self,
         _: farthing_ledger::Erasure,

@@ -26,6 +26,7 @@ fn unfinished(name: &str, open: Open) -> Unfinished {
         terms: Terms::default(),
         voucher: None,
         decision: None,
+        subscription: None,
     };
     let from = Some("clearing/tempo/usd".parse::<Account>().unwrap());
     Unfinished { payment, open, from, left: 5, refunds_voided: 0 }
@@ -47,6 +48,7 @@ fn in_words(step: &Step<'_>) -> String {
     match step {
         Step::FindOut(payment) => format!("find out {}", payment.challenge),
         Step::Release(payment) => format!("release {}", payment.challenge),
+        Step::Grant(payment) => format!("grant {}", payment.challenge),
         Step::MakeUp(it, way) => format!("{way:?} {}", it.payment.challenge).to_lowercase(),
         Step::Conclude(payment) => format!("conclude {}", payment.challenge),
         Step::Send(refund) => format!("send {}", refund.reference),
@@ -56,6 +58,28 @@ fn in_words(step: &Step<'_>) -> String {
 
 fn plan(recovery: &Recovery, work: &Work, now: Timestamp) -> Vec<String> {
     recovery.plan(work, |_| Some(&RULES), now).iter().map(in_words).collect()
+}
+
+/// SUB.S04: what a subscription's charge has paid for is its period, which was given with it: nothing of it is
+/// owed or made up for, however the charge was left.
+#[test]
+fn the_period_of_a_charge_is_given_and_not_made_up_for() {
+    let charge = |open| {
+        let mut it = unfinished("charge", open);
+        let id = farthing_ledger::SubscriptionId::of("mpp", "charge");
+        let part = farthing_ledger::SubscribedPart::Charge { attempt: 0 };
+        it.payment.subscription = Some(farthing_ledger::Subscribed { id, period: 0, part });
+        it
+    };
+    let late = NOW.after(Duration::from_hours(1));
+    for open in [Open::Owed, Open::Interrupted, Open::Failed] {
+        let work = Work { payments: vec![charge(open)], ..Work::default() };
+        for now in [NOW, late] {
+            assert_eq!(plan(&Recovery::default(), &work, now), ["grant charge"], "{open:?}");
+        }
+    }
+    let work = Work { payments: vec![unfinished("other", Open::Owed)], ..Work::default() };
+    assert_eq!(plan(&Recovery::default(), &work, late), ["back other"], "the control");
 }
 
 /// Only what nobody is at is done, and less and less often.

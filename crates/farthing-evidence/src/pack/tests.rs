@@ -100,6 +100,7 @@ fn payment(name: &str, payer: &str, atoms: u128) -> Payment {
         terms: Terms::default(),
         voucher: None,
         decision: None,
+        subscription: None,
     }
 }
 

@@ -34,6 +34,7 @@ pub(crate) fn payment(challenge: &str) -> Payment {
         terms: Terms::default(),
         voucher: None,
         decision: None,
+        subscription: None,
     }
 }
 

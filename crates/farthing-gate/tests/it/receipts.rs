@@ -46,6 +46,7 @@ fn payments(shop: &Shop) -> Vec<Payment> {
         | Event::PaidOut { .. }
         | Event::Channel { .. }
         | Event::Owner { .. }
+        | Event::Subscription { .. }
         | Event::Erased { .. } => None,
     });
     claimed.collect()

@@ -65,7 +65,7 @@ impl Reader<'_> {
         prices: &[&Amount],
     ) -> Read<Option<MeterConfig>> {
         let Some(raw) = &route.meter else { return Ok(None) };
-        if intents.session.is_none() || intents.charge {
+        if intents.session.is_none() || intents.charge || intents.subscription.is_some() {
             return Err(self.fault(
                 raw,
                 "what is metered is paid for as it is given, which only sessions can: intents = \

@@ -30,6 +30,8 @@ pub(super) struct Raw {
     #[serde(default)]
     pub(super) streams: Streams,
     #[serde(default)]
+    pub(super) subscriptions: Subscriptions,
+    #[serde(default)]
     pub(super) upstreams: BTreeMap<String, Spanned<Upstream>>,
     #[serde(default)]
     pub(super) routes: Vec<Spanned<Route>>,
@@ -208,6 +210,7 @@ pub(super) struct Route {
     pub(super) intents: Option<Spanned<Vec<String>>>,
     pub(super) session: Option<Spanned<RouteSession>>,
     pub(super) meter: Option<Spanned<Meter>>,
+    pub(super) subscription: Option<Spanned<RouteSubscription>>,
     pub(super) input_schema: Option<Value>,
     pub(super) input_example: Option<Value>,
 }
@@ -263,6 +266,24 @@ pub(super) struct Sessions {
     pub(super) settle_at_percent: Option<Spanned<u8>>,
     pub(super) settle_min: Option<Spanned<Price>>,
     pub(super) settle_at_once: Option<Spanned<usize>>,
+}
+
+/// What a route's subscription is like.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RouteSubscription {
+    pub(super) price: Spanned<Price>,
+    pub(super) period: Spanned<String>,
+    pub(super) plan: Option<Spanned<String>>,
+    pub(super) until: Option<Spanned<String>>,
+}
+
+/// What holds for all subscriptions.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Subscriptions {
+    pub(super) retries_s: Option<Spanned<Vec<u64>>>,
+    pub(super) grace_s: Option<Spanned<u64>>,
 }
 
 #[derive(Deserialize)]

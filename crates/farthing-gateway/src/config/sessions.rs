@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use farthing_core::{SESSION, Settling};
+use farthing_core::{SESSION, SUBSCRIPTION, Settling};
 use farthing_money::{Amount, AssetId, Assets};
 use toml::Spanned;
 
-use super::{Read, Reader, raw};
+use super::{Read, Reader, SubscriptionConfig, raw};
 
 /// The longest name of what is counted, in bytes.
 const UNIT_BYTES_MAX: usize = 32;
@@ -23,6 +23,8 @@ pub struct Intents {
     pub charge: bool,
     /// On one deposit, where a rail has sessions.
     pub session: Option<SessionConfig>,
+    /// By the period, where a rail has subscriptions.
+    pub subscription: Option<SubscriptionConfig>,
 }
 
 /// What a route's sessions are like. Amounts are by asset, one at most for each.
@@ -54,9 +56,10 @@ impl Reader<'_> {
             None => name == "charge",
         };
         if let Some(intents) = &route.intents {
-            let known = |name: &String| name == "charge" || name == SESSION;
+            let known = |name: &String| name == "charge" || name == SESSION || name == SUBSCRIPTION;
             if intents.get_ref().is_empty() || !intents.get_ref().iter().all(known) {
-                return Err(self.fault(intents, "intents are \"charge\" and \"session\""));
+                let what = "intents are \"charge\", \"session\" and \"subscription\"";
+                return Err(self.fault(intents, what));
             }
         }
         let session = match (named(SESSION), &route.session) {
@@ -68,7 +71,19 @@ impl Reader<'_> {
             }
             (false, None) => None,
         };
-        Ok(Intents { charge: named("charge"), session })
+        let subscription = match (named(SUBSCRIPTION), &route.subscription, &route.intents) {
+            (true, Some(raw), _) => Some(self.subscription(route, raw.get_ref(), assets)?),
+            (true, None, Some(intents)) => {
+                let what = "a subscription has a price and a period: subscription = { … }";
+                return Err(self.fault(intents, what));
+            }
+            (false, Some(raw), _) => {
+                let what = "a route whose intents have no \"subscription\" has none";
+                return Err(self.fault(raw, what));
+            }
+            (_, None, _) => None,
+        };
+        Ok(Intents { charge: named("charge"), session, subscription })
     }
 
     /// When sessions are settled that stay open.

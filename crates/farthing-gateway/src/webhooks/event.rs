@@ -4,7 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use farthing_ledger::{
-    Event, Finding, Fingerprint, Payment, Record, Refund, RefundId, Settlement, Story, VoidReason,
+    Event, Finding, Fingerprint, Payment, Record, Refund, RefundId, Settlement, Story,
+    SubscriptionEvent, VoidReason,
 };
 use farthing_money::{Amount, Assets};
 use serde::Serialize;
@@ -69,11 +70,19 @@ pub enum EventKind {
     SessionClosing,
     /// It was closed, and what was left was given back.
     SessionClosed,
+    /// A subscription was begun; its first charge is still to come.
+    SubscriptionBegun,
+    /// A period of a subscription was not paid for.
+    SubscriptionPastDue,
+    /// A subscription is not charged any more.
+    SubscriptionCancelled,
+    /// A subscription is over.
+    SubscriptionEnded,
 }
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 28] = [
         Self::PaymentHeld,
         Self::PaymentSettled,
         Self::PaymentVoided,
@@ -98,6 +107,10 @@ impl EventKind {
         Self::SessionSettled,
         Self::SessionClosing,
         Self::SessionClosed,
+        Self::SubscriptionBegun,
+        Self::SubscriptionPastDue,
+        Self::SubscriptionCancelled,
+        Self::SubscriptionEnded,
     ];
 
     /// Its name, as events and configurations write it.
@@ -128,6 +141,10 @@ impl EventKind {
             Self::SessionSettled => "session.settled",
             Self::SessionClosing => "session.closing",
             Self::SessionClosed => "session.closed",
+            Self::SubscriptionBegun => "subscription.begun",
+            Self::SubscriptionPastDue => "subscription.past_due",
+            Self::SubscriptionCancelled => "subscription.cancelled",
+            Self::SubscriptionEnded => "subscription.ended",
         }
     }
 
@@ -166,6 +183,12 @@ impl EventKind {
             Event::PayoutReleased { .. } => Self::PayoutReleased,
             Event::PaidOut { .. } => Self::PayoutPaid,
             Event::Channel { step, .. } => return session::kind(step),
+            Event::Subscription { step, .. } => match step {
+                SubscriptionEvent::Opened { .. } => Self::SubscriptionBegun,
+                SubscriptionEvent::Failed { .. } => Self::SubscriptionPastDue,
+                SubscriptionEvent::Cancelled { .. } => Self::SubscriptionCancelled,
+                SubscriptionEvent::Ended { .. } => Self::SubscriptionEnded,
+            },
             Event::Opened { .. }
             | Event::KeyAttached { .. }
             | Event::Resumed { .. }
@@ -252,6 +275,8 @@ pub(super) fn tell(records: &[Record], seq: u64, assets: &Assets) -> Option<Told
     let kind = EventKind::of(&record.event)?;
     let data = if let Event::Channel { step, .. } = &record.event {
         session::tell(records, step, assets)?
+    } else if let Event::Subscription { step, .. } = &record.event {
+        subscribed(record, records, step, assets)?
     } else {
         of_payment(record, records, assets)?
     };
@@ -268,7 +293,54 @@ fn of_payment(record: &Record, records: &[Record], assets: &Assets) -> Option<Ma
     data.insert("standing".into(), json!(story.lifecycle));
     let settlement = records.iter().find_map(settlement_of);
     data.insert("reference".into(), json!(settlement.map(|it| &it.reference)));
+    if let Some(part) = &story.payment.subscription {
+        let is_charge = part.is_charge();
+        let part = json!({ "id": part.id, "period": part.period, "charge": is_charge });
+        data.insert("subscription".into(), part);
+    }
     data.extend(particulars(record, records, assets));
+    Some(data)
+}
+
+/// The facts of a subscription, which its first record tells, and what happened to it.
+fn subscribed(
+    record: &Record,
+    records: &[Record],
+    step: &SubscriptionEvent,
+    assets: &Assets,
+) -> Option<Map<String, Value>> {
+    let opened = |record: &Record| {
+        if let Event::Subscription { step: SubscriptionEvent::Opened { facts }, .. } = &record.event
+        {
+            return Some((**facts).clone());
+        }
+        None
+    };
+    let facts = records.iter().find_map(opened)?;
+    let mut data = members([
+        ("trace", json!(facts.trace)),
+        ("seq", json!(record.seq)),
+        ("subscription", json!({ "id": facts.id, "plan": facts.plan })),
+        ("challenge", json!(facts.challenge)),
+        ("route", json!(facts.route)),
+        ("protocol", json!(facts.protocol)),
+        ("method", json!(facts.method)),
+        ("payer", json!(facts.payer)),
+        ("payee", json!(facts.payee)),
+        ("amount", amount(&facts.price(), assets)),
+        ("period", json!(facts.period.to_string())),
+        ("expires_at", json!(facts.expires_at.map(|it| it.to_string()))),
+    ]);
+    data.extend(match step {
+        SubscriptionEvent::Opened { .. } => Map::new(),
+        SubscriptionEvent::Failed { period, why, retry_at } => members([
+            ("index", json!(period)),
+            ("reason", json!(why)),
+            ("retry_at", json!(retry_at.map(|it| it.to_string()))),
+        ]),
+        SubscriptionEvent::Cancelled { by } => members([("by", json!(by))]),
+        SubscriptionEvent::Ended { why } => members([("reason", json!(why))]),
+    });
     Some(data)
 }
 
@@ -329,6 +401,7 @@ fn particulars(record: &Record, records: &[Record], assets: &Assets) -> Map<Stri
         | Event::Resumed { .. }
         | Event::KeyDetached { .. }
         | Event::Channel { .. }
+        | Event::Subscription { .. }
         | Event::Funded { .. }
         | Event::Owner { .. }
         | Event::Erased { .. } => Map::new(),

@@ -19,4 +19,5 @@ mod shop;
 mod sockets;
 mod spoofing;
 mod streams;
+mod subscriptions;
 mod webhooks;

@@ -8,12 +8,13 @@ use farthing_core::Store;
 use farthing_gate::{Clock, SystemClock};
 use farthing_gateway::{EventId, EventKind, Gateway};
 use farthing_ledger::{
-    Account, ChannelSeen, ChannelStep, ClaimRequest, Earned, Entry, Finding, Outcome, RefundId,
-    RefundRequest, Settlement, Story, VoidReason, Way,
+    Account, ChannelSeen, ChannelStep, ChargeFailure, ClaimRequest, Earned, Ending, Entry, Finding,
+    Outcome, RefundId, RefundRequest, Settlement, Side, Story, SubscriptionFacts, SubscriptionId,
+    SubscriptionStep, VoidReason, Way,
 };
 use farthing_money::Amount;
 use farthing_store_sqlite::Reader;
-use farthing_testkit::store::rail_purchase;
+use farthing_testkit::store::{rail_purchase, subscription};
 use farthing_testkit::vault;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -136,6 +137,37 @@ async fn live(store: &dyn Store) {
     enter(Entry::PayOut { payment: earned, amount, reference: "bank-1".into() }).await;
 }
 
+/// A subscription that is begun, not paid for, cancelled, and over.
+async fn live_by_the_day(store: &dyn Store) -> SubscriptionId {
+    let now = SystemClock.now();
+    let offered_until = now.after(Duration::from_hours(1));
+    let facts = SubscriptionFacts { offered_until, ..subscription("month") };
+    let (id, why) = (facts.id, ChargeFailure::Short);
+    for step in [
+        SubscriptionStep::Open(Box::new(facts)),
+        SubscriptionStep::Fail { id, period: 0, failures: 0, why, retry_at: None },
+        SubscriptionStep::Cancel { id, by: Side::Seller },
+        SubscriptionStep::End { id, why: Ending::Cancelled },
+    ] {
+        store.subscribe(step, now).await.unwrap();
+    }
+    id
+}
+
+/// What is told of that subscription.
+fn of_subscription(taken: &[Message], id: SubscriptionId) {
+    let data = |kind: &str| {
+        let told = taken.iter().find(|it| it.kind() == kind).unwrap().json();
+        assert_eq!(told["data"]["subscription"], json!({ "id": id, "plan": "daily" }));
+        assert_eq!(told["data"]["period"], "1 day");
+        told["data"].clone()
+    };
+    assert_eq!(data("subscription.begun")["payer"], "alice");
+    assert_eq!(data("subscription.past_due")["reason"], "short");
+    assert_eq!(data("subscription.cancelled")["by"], "seller");
+    assert_eq!(data("subscription.ended")["reason"], "cancelled");
+}
+
 /// Every kind of event arrives, in order, signed so that the standard's own implementation verifies
 /// it, with the payment's facts and where it stood; somebody with another secret refuses it.
 #[tokio::test(flavor = "multi_thread")]
@@ -152,7 +184,8 @@ async fn every_kind_of_event_arrives_signed() {
     store.post(matched, Settlement::new("0xmatched".into(), now), now).await.unwrap();
     store.reconcile(matched, Finding::Matched, now).await.unwrap();
     store.void(declined, VoidReason::Declined, now).await.unwrap();
-    let expected = all_written(&shop, 18).await;
+    let id = live_by_the_day(&*store).await;
+    let expected = all_written(&shop, 22).await;
     let taken = receiver.until_taken(expected.len()).await;
     assert_eq!(ids(&taken), expected);
     let all = EventKind::ALL.map(EventKind::name).into_iter();
@@ -160,6 +193,7 @@ async fn every_kind_of_event_arrives_signed() {
     let all: BTreeSet<String> = all.collect();
     assert_eq!(kinds(&taken).into_iter().collect::<BTreeSet<_>>(), all);
     in_order(&taken);
+    of_subscription(&taken, id);
     let trace = elsewhere("whole").payment.trace.to_string();
     let whole: Vec<_> = taken.iter().filter(|it| it.trace() == trace).cloned().collect();
     assert_eq!(

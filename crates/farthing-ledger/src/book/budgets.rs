@@ -165,6 +165,7 @@ impl Budgets {
             | Event::PayoutHeld { .. }
             | Event::PayoutReleased { .. }
             | Event::Channel { .. }
+            | Event::Subscription { .. }
             | Event::PaidOut { .. }
             | Event::Owner { .. }
             | Event::Erased { .. } => {}

@@ -57,6 +57,11 @@ impl Book {
                 open.story(channel.facts.trace, StillOpen::Session(channel.facts.id.clone()));
             }
         }
+        for it in self.subscriptions() {
+            if (sought.stories)(&it.facts.trace) && !it.state.is_over() {
+                open.story(it.facts.trace, StillOpen::Subscription(it.facts.id));
+            }
+        }
         for (account, balance) in self.balances.iter() {
             let is_theirs =
                 account.kind == AccountKind::Prepaid && (sought.holder)(&account.holder);
@@ -79,6 +84,7 @@ impl Book {
     pub(crate) fn forget_names(&mut self, plan: &Plan) {
         self.balances.rename(&|account: &Account| plan.account(account));
         self.each_channel(&mut |channel| plan.channel(channel));
+        self.each_subscription(&mut |subscription| plan.subscription(subscription));
         let keys = std::mem::take(&mut self.keys);
         self.keys = keys.iter().map(|(key, holder)| plan.attached(key, holder)).collect();
         for live in self.live.values_mut() {

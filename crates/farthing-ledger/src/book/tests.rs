@@ -61,6 +61,7 @@ pub(crate) fn purchase(name: &str, money: Money) -> ClaimRequest {
             terms: Terms { repeatable: true, ..Terms::default() },
             voucher: None,
             decision: None,
+            subscription: None,
         },
         proofs: vec![Proof { fingerprint, keep_until }],
         idempotency: None,

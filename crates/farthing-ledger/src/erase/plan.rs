@@ -10,7 +10,8 @@ use super::{
 use crate::merkle::Hash;
 use crate::{
     Account, Channel, ChannelEvent, ChannelFacts, Event, Finding, Holder, PaymentId, Proof, Record,
-    SpendingKey, TraceId, Voucher, claimed_proofs,
+    Source, SpendingKey, Subscription, SubscriptionEvent, SubscriptionFacts, TraceId, Voucher,
+    claimed_proofs,
 };
 
 /// What an erasure comes to.
@@ -162,6 +163,9 @@ impl Plan {
                 }
             }
             Event::Channel { step, .. } => self.erase_step(step),
+            Event::Subscription { step: SubscriptionEvent::Opened { facts }, .. } => {
+                self.erase_subscriber(facts);
+            }
             Event::Refunded { refund, .. } => {
                 refund.payer = self.key.pseudonym(&refund.payer);
                 ERASED.clone_into(&mut refund.reason);
@@ -174,6 +178,7 @@ impl Plan {
                 ERASED.clone_into(note);
             }
             Event::Reconciled { .. }
+            | Event::Subscription { .. }
             | Event::Opened { .. }
             | Event::KeyAttached { .. }
             | Event::KeyDetached { .. }
@@ -220,6 +225,27 @@ impl Plan {
         erase_box(&mut facts.inquiry);
     }
 
+    fn erase_subscriber(&self, facts: &mut SubscriptionFacts) {
+        facts.payer = self.key.pseudonym(&facts.payer);
+        erase_box(&mut facts.grant);
+        self.erase_source(&mut facts.from);
+    }
+
+    /// A key that paid is named by its digest, and an account by its holder's pseudonym.
+    fn erase_source(&self, from: &mut Source) {
+        *from = match from {
+            Source::Account(account) => Source::Account(self.account(account)),
+            Source::Key(key) => Source::Key(self.key_pseudonym(key)),
+        };
+    }
+
+    /// A subscription as its records tell it from now on.
+    pub(crate) fn subscription(&self, subscription: &mut Subscription) {
+        if self.stories.contains(&subscription.facts.trace) {
+            self.erase_subscriber(&mut subscription.facts);
+        }
+    }
+
     /// A channel as its records tell it from now on.
     pub(crate) fn channel(&self, channel: &mut Channel) {
         channel.source = self.account(&channel.source);
@@ -252,7 +278,11 @@ impl Plan {
     }
 
     fn spending_key(&self, key: &SpendingKey) -> SpendingKey {
-        if !self.keys.contains(key) {
+        if self.keys.contains(key) { self.key_pseudonym(key) } else { *key }
+    }
+
+    fn key_pseudonym(&self, key: &SpendingKey) -> SpendingKey {
+        if is_pseudonymous(key) {
             return *key;
         }
         let mut pseudonym = *self.key.over("erased key", &key.0).as_bytes();

@@ -10,7 +10,10 @@ use super::{
 };
 use crate::book::Sought;
 use crate::merkle::Hash;
-use crate::{Account, Book, ChannelEvent, Event, Holder, PaymentId, Record, SpendingKey, TraceId};
+use crate::{
+    Account, Book, ChannelEvent, Event, Holder, PaymentId, Record, SpendingKey, SubscriptionEvent,
+    TraceId,
+};
 
 /// How many things that are open are named.
 const OPEN_NAMED_MAX: usize = 20;
@@ -83,6 +86,12 @@ impl Survey {
                 let told = self.stories.entry(facts.trace).or_default();
                 told.is_known |= !is_pseudonym(&facts.payer);
             }
+            Event::Subscription { step: SubscriptionEvent::Opened { facts }, .. }
+                if self.is_about(record, &facts.payer) =>
+            {
+                let told = self.stories.entry(facts.trace).or_default();
+                told.is_known |= !is_pseudonym(&facts.payer);
+            }
             Event::KeyAttached { key, holder } => {
                 if self.wants(holder) {
                     self.holders.entry(holder.clone()).or_default().note(record);
@@ -93,6 +102,7 @@ impl Survey {
             Event::KeyDetached { key } => self.note_key(key, record),
             Event::Claimed { .. }
             | Event::Channel { .. }
+            | Event::Subscription { .. }
             | Event::Opened { .. }
             | Event::Funded { .. }
             | Event::Posted { .. }

@@ -620,14 +620,14 @@ fn a_token_only_narrows() {
 #[test]
 fn caps_alone_are_a_policy_for_the_owner() {
     let caps = BTreeMap::from([(AssetId::new("usdc").unwrap(), 500_000_u128)]);
-    let policy = Policy::of_caps(&caps, &BTreeMap::new(), &assets()).unwrap();
+    let policy = Policy::of_caps(&caps, &BTreeMap::new(), &BTreeMap::new(), &assets()).unwrap();
     let owner = |atoms| said(&policy, &Facts { agent: OWNER.to_owned(), ..paying(atoms) });
     assert_eq!(owner(500_000), "Allow wallet");
     assert_eq!(owner(500_001), "Deny wallet.max.usdc");
     assert_eq!(said(&policy, &paying(1)), "Deny default", "an agent is not the owner");
     let odd =
         [("dai", 1), ("jpyx", u128::MAX)].map(|(name, cap)| (AssetId::new(name).unwrap(), cap));
-    let policy = Policy::of_caps(&odd.into(), &caps, &assets()).unwrap();
+    let policy = Policy::of_caps(&odd.into(), &caps, &caps, &assets()).unwrap();
     let dust = Facts { agent: OWNER.to_owned(), asset: AssetId::new("dai").unwrap(), ..paying(1) };
     assert_eq!(said(&policy, &dust), "Allow wallet");
 }
@@ -765,7 +765,7 @@ fn facts() -> impl Strategy<Value = Facts> {
             "https://evil.example",
         ][..],
     );
-    let what = proptest::sample::select(&["pay", "deposit", "prove", "drain"][..]);
+    let what = proptest::sample::select(&["pay", "deposit", "subscribe", "prove", "drain"][..]);
     let asset = proptest::sample::select(&["usdc", "eurc", "dai", "doge"][..]);
     let to = proptest::sample::select(&["0xaa", "0xbb", "0xcc"][..]);
     let known = proptest::option::of(Just("0xaa".to_owned()));

@@ -395,6 +395,7 @@ fn receipts_can_be_read_by_the_buyer() {
         terms: farthing_ledger::Terms::default(),
         voucher: None,
         decision: None,
+        subscription: None,
     };
     let settlement = Settlement::new("tx_1".into(), NOW);
     let mut response = HeaderMap::new();

@@ -5,6 +5,7 @@
 
 mod sessions;
 mod signatures;
+mod subscriptions;
 
 use std::sync::Arc;
 

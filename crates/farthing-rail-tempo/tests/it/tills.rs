@@ -94,7 +94,10 @@ impl Shop {
                 Ok(Took::Answer)
             }
             Admission::Managed(managed) => Ok(Took::Managed(Box::new(managed.channel))),
-            Admission::Again(_) | Admission::Execute(_) | Admission::Challenge => panic!("no such"),
+            Admission::Again(_)
+            | Admission::Execute(_)
+            | Admission::Unsubscribed(_)
+            | Admission::Challenge => panic!("no such"),
         }
     }
 

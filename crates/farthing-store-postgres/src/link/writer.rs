@@ -155,6 +155,8 @@ impl Connection {
             | Ask::ChannelNews(..)
             | Ask::HeardOfChannels(_)
             | Ask::Owner(..)
+            | Ask::Subscribe(..)
+            | Ask::Subscriptions
             | Ask::Note(..)
             | Ask::Erase(..) => true,
         }

@@ -8,3 +8,4 @@ mod owner;
 mod paying;
 mod refusing;
 mod scene;
+mod subscriptions;

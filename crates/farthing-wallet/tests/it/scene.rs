@@ -100,9 +100,7 @@ impl Owner {
     fn authority(&self) -> Authority {
         let policy = match &self.policy {
             Some(text) => Policy::parse(text, &[], &assets()),
-            None => {
-                Policy::of_caps(&self.rules.per_payment, &self.rules.session_deposit, &assets())
-            }
+            None => self.rules.policy(&assets()),
         };
         let authority = Authority::owner(vec![policy.unwrap()]);
         authority.working_on(None, None)

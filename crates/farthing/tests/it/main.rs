@@ -16,6 +16,7 @@ mod serve;
 mod sessions;
 mod shared;
 mod streams;
+mod subscriptions;
 mod tempo;
 mod tempo_sessions;
 mod webhooks;

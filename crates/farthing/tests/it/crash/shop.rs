@@ -518,6 +518,7 @@ impl Shop {
                 | Event::PaidOut { .. }
                 | Event::Channel { .. }
                 | Event::Owner { .. }
+                | Event::Subscription { .. }
                 | Event::Erased { .. } => None,
             })
             .sum();
