@@ -111,8 +111,6 @@ impl Fault {
             | Self::AnswerLost
             | Self::Late
             | Self::Disowned
-            | Self::NoRefund
-            | Self::RefundDeclined
             | Self::HandlerDies
             | Self::HandlerHangs
             | Self::Misuse => 2_000,
@@ -124,6 +122,8 @@ impl Fault {
             | Self::PaysTwice
             | Self::OtherTerms
             | Self::Operator => 5_000,
+            // Few refunds are sent at all.
+            Self::NoRefund | Self::RefundDeclined => 9_000,
         }
     }
 }

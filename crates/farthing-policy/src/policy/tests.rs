@@ -286,15 +286,24 @@ fn a_price_that_rose_too_far_is_asked_for() {
 }
 
 #[test]
-fn a_deposit_has_a_limit_of_its_own_or_that_of_a_payment() {
+fn a_deposit_and_a_subscription_have_limits_of_their_own_or_that_of_a_payment() {
     let text = "[wallet]\nmax = { usdc = \"1\" }\n[agents.researcher]\nmax = { usdc = \"0.5\" }\n";
-    let deposit = Facts { operation: "deposit".to_owned(), ..paying(600_000) };
-    assert_eq!(said(&policy(text), &deposit), "Deny agents.researcher.max.usdc");
-    let apart = format!("{text}deposit_max = {{ usdc = \"0.7\" }}\n");
-    assert_eq!(said(&policy(&apart), &deposit), "Allow agents.researcher");
-    assert_eq!(said(&policy(&apart), &paying(600_000)), "Deny agents.researcher.max.usdc");
-    let large = Facts { atoms: 700_001, ..deposit };
-    assert_eq!(said(&policy(&apart), &large), "Deny agents.researcher.deposit_max.usdc");
+    for (operation, limit) in [("deposit", "deposit_max"), ("subscribe", "subscription_max")] {
+        let apart = format!("{text}{limit} = {{ usdc = \"0.7\" }}\n");
+        for other in ["pay", "deposit", "subscribe"] {
+            let facts = Facts { operation: other.to_owned(), ..paying(600_000) };
+            assert_eq!(said(&policy(text), &facts), "Deny agents.researcher.max.usdc", "{other}");
+            let want = if other == operation {
+                "Allow agents.researcher"
+            } else {
+                "Deny agents.researcher.max.usdc"
+            };
+            assert_eq!(said(&policy(&apart), &facts), want, "{other} with {limit}");
+        }
+        let large = Facts { operation: operation.to_owned(), ..paying(700_001) };
+        let want = format!("Deny agents.researcher.{limit}.usdc");
+        assert_eq!(said(&policy(&apart), &large), want);
+    }
 }
 
 #[test]
@@ -517,7 +526,7 @@ fn what_is_wrong_with_a_policy_is_named_with_its_place() {
         ("[wallet]\nassets = [\"doge\"]", "wallet: doge"),
         (
             "[wallet]\noperations = [\"drain\"]",
-            "wallet: operations: \"drain\" is none of pay, deposit, prove",
+            "wallet: operations: \"drain\" is none of pay, deposit, subscribe, prove",
         ),
         (
             "[wallet]\nsellers = [\"api.example.com\"]",
