@@ -31,7 +31,13 @@ const LAYERS: &[&[&str]] = &[
         "farthing-store-sqlite",
         "farthing-store-writer",
     ],
-    &["farthing-gate", "farthing-gateway", "farthing-wallet"],
+    &[
+        "farthing-gate",
+        "farthing-gateway",
+        "farthing-wallet",
+        "farthing-wallet-client",
+        "farthing-wallet-daemon",
+    ],
     &["farthing"],
 ];
 
@@ -42,6 +48,7 @@ const BESIDE: &[(&str, &str)] = &[
     ("farthing-policy", "farthing-ledger"),
     ("farthing-store-postgres", "farthing-store-writer"),
     ("farthing-store-sqlite", "farthing-store-writer"),
+    ("farthing-wallet-daemon", "farthing-wallet"),
 ];
 
 /// Crates that stand beside the layers; nothing depends on them outside tests.
@@ -66,6 +73,9 @@ const IMPURE: &[(&str, &str)] = &[
 /// What only the crates of chains may depend on: (how its name begins, the crates).
 const CHAINS: &[(&str, &[&str])] =
     &[("alloy-", &["farthing-rail-tempo"]), ("tempo-", &["farthing-rail-tempo"])];
+
+/// Crates for those who have little room: (the crate, all that it may depend on).
+const LEAN: &[(&str, &[&str])] = &[("farthing-wallet-client", &["serde_json"])];
 
 /// Other implementations of what this project exists for; they are oracles, never parts.
 const ORACLES: &[&str] =
@@ -154,6 +164,30 @@ fn foreign(metadata: &Value) -> Vec<String> {
         }
     }
     broken
+}
+
+/// What makes a lean crate fat.
+fn fat(metadata: &Value) -> Vec<String> {
+    let fat = |edge: &Edge<'_>| {
+        let (_, few) = LEAN.iter().find(|(name, _)| *name == edge.from)?;
+        let allowed = edge.in_tests_only || few.contains(&edge.to);
+        (!allowed).then(|| format!("{} depends on {} and promises not to", edge.from, edge.to))
+    };
+    edges(metadata).iter().filter_map(fat).collect()
+}
+
+/// Everything that a lean crate needs in the end, itself among it, as cargo resolves it.
+fn needs(name: &str) -> Vec<String> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let mut command = std::process::Command::new(cargo);
+    command.args(["tree", "--package", name, "--edges", "normal", "--prefix", "none"]);
+    let output = command.current_dir(root()).output().expect("cargo runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut crates: Vec<String> =
+        text.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect();
+    crates.sort();
+    crates.dedup();
+    crates
 }
 
 /// Lines of the root's `clippy.toml` that a crate's own leaves out: the nearest file wins whole.

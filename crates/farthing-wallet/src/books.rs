@@ -8,7 +8,7 @@ use farthing_core::{Clock, Invitation, Store, identity};
 use farthing_ledger::{
     Account, AccountKind, Book, BudgetKey, Cap, Claim, ClaimError, ClaimRequest, Decided, Entry,
     Fingerprint, Holder, Leg, Money, Outcome, OwnerStep, OwnerView, Payment, PaymentId, Proof,
-    Settlement, Source, Terms, TraceId, VoidReason,
+    Record, Settlement, Source, Terms, TraceId, VoidReason,
 };
 use farthing_money::{Amount, AssetId, Timestamp};
 use farthing_store_sqlite::{OpenError, Options, Reader, SqliteStore};
@@ -210,13 +210,18 @@ impl Books {
     /// A [`BooksError`].
     pub fn owner(&self, budgets: Vec<BudgetKey>) -> Result<OwnerView, BooksError> {
         let mut book = Book::default();
-        if self.path.exists() {
-            let reader = Reader::open(&self.path)?;
-            for record in reader.journal().map_err(|_| BooksError::Unavailable)? {
-                book.replay(&record).map_err(|_| BooksError::Unavailable)?;
-            }
+        for record in self.journal()? {
+            book.replay(&record).map_err(|_| BooksError::Unavailable)?;
         }
         Ok(book.owner(budgets, self.clock.now()))
+    }
+
+    /// Every record of the book; none where nothing was ever held.
+    pub(crate) fn journal(&self) -> Result<Vec<Record>, BooksError> {
+        if !self.path.exists() {
+            return Ok(Vec::new());
+        }
+        Reader::open(&self.path)?.journal().map_err(|_| BooksError::Unavailable)
     }
 
     async fn open(&self) -> Result<SqliteStore, BooksError> {

@@ -24,6 +24,7 @@
 mod books;
 mod choose;
 mod config;
+mod history;
 mod memory;
 mod outcome;
 mod owner;
@@ -36,6 +37,7 @@ mod wallet;
 pub use books::{Books, BooksError};
 pub use choose::{Choice, Objection, Rules, SellerRules, choose};
 pub use config::{TempoChain, WalletConfig, WalletConfigError};
+pub use history::{History, PastPayment, PaymentState};
 pub use memory::{
     APPROVAL_LASTS, AnswerError, ApprovalRequest, ApprovalState, Asked, Asking, DENIAL_LASTS,
     IntentLock, Memory, MemoryError, Outstanding, StoredReceipt, WAITING_MAX,
@@ -47,4 +49,4 @@ pub use owner::Authority;
 pub use request::{PayRequest, UnsafeUrl};
 pub use sessions::KnownOffers;
 pub use streams::{Sink, Stopped};
-pub use wallet::{PayFailure, PayOptions, Wallet};
+pub use wallet::{Ending, PayFailure, PayOptions, SendError, Signed, Told, Wallet};

@@ -13,10 +13,12 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+mod answers;
 mod owner;
 mod sessions;
 mod subscriptions;
 
+pub(crate) use answers::Kept;
 pub use owner::{
     APPROVAL_LASTS, AnswerError, ApprovalRequest, ApprovalState, Asking, DENIAL_LASTS, WAITING_MAX,
     WAITING_PER_AGENT_MAX,
@@ -88,6 +90,8 @@ pub struct Outstanding {
     pub expires_at: Timestamp,
     /// Whether the seller said that it does not take it. Until it expires, that may change.
     pub refused: bool,
+    /// Whether that is the word of whoever had the credential, and was not seen by the wallet.
+    pub(crate) hearsay: bool,
     sealed: Vec<u8>,
 }
 
@@ -122,6 +126,7 @@ impl Memory {
         )?;
         connection.execute_batch(SCHEMA)?;
         connection.execute_batch(owner::SCHEMA)?;
+        connection.execute_batch(answers::SCHEMA)?;
         Ok(Self { connection: Mutex::new(connection), path: path.to_owned() })
     }
 
@@ -225,8 +230,16 @@ impl Memory {
     ///
     /// A [`MemoryError`].
     pub fn refused(&self, payment: PaymentId) -> Result<(), MemoryError> {
-        let sql = "UPDATE outstanding SET refused = 1 WHERE payment = ?";
-        self.connection().execute(sql, [payment.to_bytes()])?;
+        let sql = "UPDATE outstanding SET refused = ? WHERE payment = ?";
+        self.connection().execute(sql, params![SEEN_REFUSED, payment.to_bytes()])?;
+        Ok(())
+    }
+
+    /// Remembers that whoever has a credential says that it was refused. What was seen stays seen.
+    pub(crate) fn told_refused(&self, payment: PaymentId) -> Result<(), MemoryError> {
+        let sql = "UPDATE outstanding SET refused = ? WHERE payment = ? AND refused = ?";
+        let values = params![TOLD_REFUSED, payment.to_bytes(), NOT_REFUSED];
+        self.connection().execute(sql, values)?;
         Ok(())
     }
 
@@ -319,7 +332,15 @@ pub(crate) struct Secret {
     /// What the rail wants to be given when it is asked about the payment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) keepsake: Option<Object>,
+    /// Whom it was made for; not said by what was sealed before agents were told apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) agent: Option<String>,
 }
+
+/// What stands for how a credential was taken.
+const NOT_REFUSED: i64 = 0;
+const SEEN_REFUSED: i64 = 1;
+const TOLD_REFUSED: i64 = 2;
 
 const OUTSTANDING: &str =
     "SELECT payment, intent, origin, header, sealed, expires_at, refused FROM outstanding";
@@ -332,7 +353,8 @@ fn outstanding(row: &rusqlite::Row<'_>) -> rusqlite::Result<Outstanding> {
         header: row.get(3)?,
         sealed: row.get(4)?,
         expires_at: Timestamp::from_micros(row.get::<_, i64>(5)?.cast_unsigned()),
-        refused: row.get(6)?,
+        refused: row.get::<_, i64>(6)? != NOT_REFUSED,
+        hearsay: row.get::<_, i64>(6)? == TOLD_REFUSED,
     })
 }
 

@@ -5,7 +5,7 @@ use farthing_core::Object;
 use farthing_ledger::{PaymentId, TraceId};
 use farthing_money::{Amount, Timestamp};
 use http::{HeaderMap, StatusCode};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::Objection;
 
@@ -25,7 +25,7 @@ pub struct Outcome {
 }
 
 /// A payment that was made for an answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PaidFor {
     /// The payment.
     pub payment: PaymentId,

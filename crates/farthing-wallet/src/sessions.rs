@@ -21,7 +21,7 @@
 //! session is closed; then what was spent counts as spent, and the rest is free again.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use farthing_core::{Act, Invitation, Object, PayError, Payer, SessionPayer, Standing, Unpayable};
 use farthing_ledger::{Fingerprint, PaymentId, TraceId};
@@ -50,9 +50,9 @@ const ROUNDS_MAX: u32 = 6;
 const HALVINGS_MAX: u32 = 16;
 
 /// The offers that were made last, by what they are for: within a session, a request need not be refused
-/// first to be paid for.
-#[derive(Default)]
-pub struct KnownOffers(Mutex<BTreeMap<String, Invitation>>);
+/// first to be paid for. Its clones share what they know.
+#[derive(Clone, Default)]
+pub struct KnownOffers(Arc<Mutex<BTreeMap<String, Invitation>>>);
 
 impl KnownOffers {
     fn name(request: &PayRequest) -> String {

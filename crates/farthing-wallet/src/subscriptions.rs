@@ -106,7 +106,7 @@ impl Wallet {
                 None => self.begin_subscription(request, &choice).await?,
             };
             let begins = matches!(act, SubscriptionAct::Begin { .. });
-            match self.ask_subscribed(request, &choice, &it, act).await {
+            match self.ask_subscribed(request, options, &choice, &it, act).await {
                 // It is over by the seller's word: what was written down of that decides what comes next.
                 Err(PayFailure::Refused(refused)) if !begins => {
                     let still = self.memory.subscription_with(&origin, &choice.terms.binding)?;
@@ -228,6 +228,7 @@ impl Wallet {
     async fn ask_subscribed(
         &self,
         request: &PayRequest,
+        options: &PayOptions,
         choice: &SubscriptionChoice,
         it: &WalletSubscription,
         act: SubscriptionAct,
@@ -275,13 +276,14 @@ impl Wallet {
         self.memory.remember(
             &NewOutstanding {
                 payment,
-                intent: request.intent(),
+                intent: self.attempt(request, options),
                 origin: &request.origin(),
                 header: field.0.as_str(),
                 secret: Secret {
                     credential: field.1.to_str().unwrap_or_default().to_owned(),
                     method: payer.method().to_owned(),
                     keepsake: None,
+                    agent: Some(self.authority.agent().to_owned()),
                 },
                 expires_at,
             },
@@ -296,7 +298,7 @@ impl Wallet {
             kept_until: None,
             receipt: None,
         };
-        self.present(request, field, paid, expires_at).await
+        self.present(request, options, field, paid, expires_at).await
     }
 
     async fn signed(

@@ -7,14 +7,14 @@ use farthing_core::{
     Buyer, Clock, Fate, Invitation, Object, Paid, PayError, Payer, SESSION, SUBSCRIPTION,
 };
 use farthing_keys::SecretKey;
-use farthing_ledger::{Draw, PaymentId, TraceId, Used};
+use farthing_ledger::{Draw, Fingerprint, PaymentId, TraceId, Used};
 use farthing_money::Amount;
-use farthing_policy::{Decision, Verdict};
+use farthing_policy::{Decision, OWNER, Verdict};
 use http::header::{RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::choose::{Choice, Objection, Rules, choose};
-use crate::memory::{NewOutstanding, Secret};
+use crate::memory::{Kept, NewOutstanding, Secret};
 use crate::outcome::PaidFor;
 use crate::owner::{Offer, Permit, Ruled};
 use crate::request::{UnsafeUrl, check_url};
@@ -23,6 +23,10 @@ use crate::{
     ApprovalRequest, Authority, Books, BooksError, KnownOffers, Memory, MemoryError, Outcome,
     Outstanding, PayRequest, Preview, PreviewOffer, Refused, StoredReceipt,
 };
+
+mod remote;
+
+pub use remote::{Ending, Signed, Told};
 
 /// How often one credential is sent before the wallet leaves it for later.
 pub(crate) const ATTEMPTS_MAX: u32 = 5;
@@ -67,6 +71,9 @@ pub struct PayOptions {
     pub limit: Option<Amount>,
     /// Pays again although an earlier payment for the same request was never resolved.
     pub pay_again: bool,
+    /// The caller's own name for the purchase: the same request under another name is another purchase, and
+    /// not a further attempt at the same one. One that was answered is answered again.
+    pub name: Option<String>,
 }
 
 impl Wallet {
@@ -95,6 +102,9 @@ impl Wallet {
     /// is sent again and no other is made. Once it has expired, the rail is asked what became of it:
     /// if its money did not move and never will, the request is paid for anew. While another attempt at the same request is running, in
     /// whichever process, this one waits to see how it ends.
+    ///
+    /// A purchase with a name of its own is over once it was answered: for a day the same answer is given
+    /// again, and nothing is paid.
     ///
     /// # Errors
     ///
@@ -126,26 +136,31 @@ impl Wallet {
     ) -> Result<Outcome, PayFailure> {
         check_url(&request.url)?;
         self.sweep().await?;
-        let _ours = self.memory.lock(&request.intent()).await?;
-        if let Some(outstanding) = self.memory.outstanding_for(&request.intent())?
-            && !outstanding.refused
-        {
-            if outstanding.expires_at > self.clock.now() {
-                return self.resume(request, &outstanding).await;
-            }
-            match self.find_out(&outstanding).await? {
-                Fate::Never => {}
-                Fate::Open if options.pay_again => {}
-                Fate::Moved { .. } if options.pay_again => {
-                    self.memory.forget(outstanding.payment)?;
-                }
-                Fate::Moved { reference } => {
-                    return Err(PayFailure::Unanswered { payment: outstanding.payment, reference });
-                }
-                Fate::Open => {
-                    return Err(PayFailure::Unresolved { payment: outstanding.payment });
-                }
-            }
+        let attempt = self.attempt(request, options);
+        let _ours = self.memory.lock(&attempt).await?;
+        if options.name.is_none() {
+            return self.pay_once(request, options, attempt, sink).await;
+        }
+        let now = self.clock.now();
+        match self.memory.answer_to(&attempt, &self.key, now)? {
+            Some(Kept::Whole(outcome)) => return Ok(*outcome),
+            Some(Kept::Cut(payment)) => return Err(PayFailure::Answered { payment }),
+            None => {}
+        }
+        let outcome = self.pay_once(request, options, attempt, sink).await?;
+        self.keep_answer(request, options, &outcome)?;
+        Ok(outcome)
+    }
+
+    async fn pay_once(
+        &self,
+        request: &PayRequest,
+        options: &PayOptions,
+        attempt: Fingerprint,
+        sink: &mut dyn Sink,
+    ) -> Result<Outcome, PayFailure> {
+        if let Some(outstanding) = self.earlier(&attempt, options).await? {
+            return self.resume(request, options, &outstanding).await;
         }
         if let Some(choice) = self.known_choice(request, options)? {
             return self.pay_in_session(request, options, choice, sink).await;
@@ -181,18 +196,59 @@ impl Wallet {
                 ended => return ended,
             }
         }
-        self.purchase_one(request, choices.map_err(PayFailure::Objections)?).await
+        let choices = choices.map_err(PayFailure::Objections)?;
+        let promise = self.promise_one(request, attempt, choices).await?;
+        self.keep(request, options, promise).await
     }
 
-    /// Pays the best offer that the owner's policy allows and there is enough money for; where none is
+    /// What one purchase is to the wallet, over all the attempts at it. An agent's are its own: nobody resumes
+    /// what another has paid for.
+    pub(crate) fn attempt(&self, request: &PayRequest, options: &PayOptions) -> Fingerprint {
+        let (intent, agent) = (request.intent(), self.authority.agent());
+        match &options.name {
+            None if agent == OWNER => intent,
+            name => {
+                let name = name.as_deref().unwrap_or_default();
+                Fingerprint::of("attempt", &[intent.as_bytes(), agent.as_bytes(), name.as_bytes()])
+            }
+        }
+    }
+
+    /// The credential of an earlier attempt, if it can still be sent.
+    async fn earlier(
+        &self,
+        attempt: &Fingerprint,
+        options: &PayOptions,
+    ) -> Result<Option<Outstanding>, PayFailure> {
+        let known = self.memory.outstanding_for(attempt)?;
+        let Some(outstanding) = known.filter(|it| !it.refused) else { return Ok(None) };
+        if outstanding.expires_at > self.clock.now() {
+            return Ok(Some(outstanding));
+        }
+        match self.find_out(&outstanding).await? {
+            Fate::Never => Ok(None),
+            Fate::Open if options.pay_again => Ok(None),
+            Fate::Moved { .. } if options.pay_again => {
+                self.memory.forget(outstanding.payment)?;
+                Ok(None)
+            }
+            Fate::Moved { reference } => {
+                Err(PayFailure::Unanswered { payment: outstanding.payment, reference })
+            }
+            Fate::Open => Err(PayFailure::Unresolved { payment: outstanding.payment }),
+        }
+    }
+
+    /// Signs for the best offer that the owner's policy allows and there is enough money for; where none is
     /// allowed, the best of those that it asks for is parked. One that the rail would not take is passed over,
     /// as when there is enough for the price and not for the network's fee: nothing of it has moved, and
     /// nothing can.
-    async fn purchase_one(
+    async fn promise_one(
         &self,
         request: &PayRequest,
+        attempt: Fingerprint,
         choices: Vec<Choice>,
-    ) -> Result<Outcome, PayFailure> {
+    ) -> Result<Promise, PayFailure> {
         let (mut objections, mut refused, mut asked) = (Vec::new(), None, None);
         for choice in choices {
             if !is_funded(&choice).await {
@@ -216,7 +272,7 @@ impl Wallet {
                 }
             };
             let invitation = choice.invitation.clone();
-            match self.purchase(request, choice, *permit).await {
+            match self.promise(request, attempt, choice, *permit).await {
                 Err(PayFailure::Rail(error @ PayError::Refused)) => refused = Some(error),
                 Err(PayFailure::Denied(decision)) => {
                     objections.push((invitation, Objection::Policy(decision)));
@@ -301,6 +357,8 @@ impl Wallet {
         let fate = match (payer, &secret.keepsake) {
             // An outage now is no answer, and asking again later is free.
             (Some(payer), Some(keepsake)) => payer.fate(keepsake).await.unwrap_or(Fate::Open),
+            // There is nobody to ask, and whoever had it may have spent it.
+            _ if outstanding.hearsay => Fate::Moved { reference: "said to be refused".to_owned() },
             // There is nobody to ask: what was refused and has expired is done with.
             _ if outstanding.refused => Fate::Never,
             _ => Fate::Open,
@@ -369,13 +427,14 @@ impl Wallet {
         decided.unwrap_or_else(Decision::undecided)
     }
 
-    /// Holds, signs, remembers, and presents.
-    async fn purchase(
+    /// Holds, signs and remembers. Nothing is presented yet.
+    async fn promise(
         &self,
         request: &PayRequest,
+        attempt: Fingerprint,
         choice: Choice,
         permit: Permit,
-    ) -> Result<Outcome, PayFailure> {
+    ) -> Result<Promise, PayFailure> {
         let trace = TraceId::new(self.clock.now(), rand::random());
         let payment = match self.books.hold(&choice, request, &self.rules, &permit, trace).await {
             Ok(payment) => payment,
@@ -393,8 +452,7 @@ impl Wallet {
             self.books.release(payment).await?;
             return Err(frozen);
         }
-        let bought = choice;
-        let Choice { invitation, price, payer } = &bought;
+        let Choice { invitation, payer, .. } = &choice;
         let (field, made) = match self.sign(invitation, payer.as_ref()).await {
             Ok(signed) => signed,
             Err(error) => {
@@ -407,13 +465,14 @@ impl Wallet {
             credential: field.1.to_str().unwrap_or_default().to_owned(),
             method: payer.method().to_owned(),
             keepsake: made.keepsake,
+            agent: Some(self.authority.agent().to_owned()),
         };
         let keepsake = secret.keepsake.clone();
         let expires_at = invitation.expires_at.unwrap_or_else(|| self.clock.now());
         self.memory.remember(
             &NewOutstanding {
                 payment,
-                intent: request.intent(),
+                intent: attempt,
                 origin: &request.origin(),
                 header: field.0.as_str(),
                 secret,
@@ -422,18 +481,30 @@ impl Wallet {
             &self.key,
         )?;
         self.hand_over(payment, payer.as_ref(), keepsake.as_ref()).await?;
+        let approved = approval.is_some();
+        Ok(Promise { payment, trace, choice, field, expires_at, approved })
+    }
+
+    /// Presents what was promised.
+    async fn keep(
+        &self,
+        request: &PayRequest,
+        options: &PayOptions,
+        promise: Promise,
+    ) -> Result<Outcome, PayFailure> {
+        let Promise { payment, trace, choice, field, expires_at, approved } = promise;
         let paid = PaidFor {
             payment,
             trace: Some(trace),
-            amount: Some(price.amount.clone()),
-            recipient: Some(price.recipient.clone()),
+            amount: Some(choice.price.amount.clone()),
+            recipient: Some(choice.price.recipient.clone()),
             resumed: false,
             kept_until: None,
             receipt: None,
         };
-        let outcome = self.present(request, field, paid, expires_at).await?;
+        let outcome = self.present(request, options, field, paid, expires_at).await?;
         if outcome.status.is_success() {
-            self.learn(&offer(request, &bought), approval.is_some())?;
+            self.learn(&offer(request, &choice), approved)?;
         }
         Ok(outcome)
     }
@@ -481,8 +552,28 @@ impl Wallet {
     async fn resume(
         &self,
         request: &PayRequest,
+        options: &PayOptions,
         outstanding: &Outstanding,
     ) -> Result<Outcome, PayFailure> {
+        let field = self.again(request, outstanding).await?;
+        let paid = PaidFor {
+            payment: outstanding.payment,
+            trace: None,
+            amount: None,
+            recipient: None,
+            resumed: true,
+            kept_until: None,
+            receipt: None,
+        };
+        self.present(request, options, field, paid, outstanding.expires_at).await
+    }
+
+    /// The credential of an earlier attempt, its money moved where that is left to the wallet.
+    async fn again(
+        &self,
+        request: &PayRequest,
+        outstanding: &Outstanding,
+    ) -> Result<(HeaderName, HeaderValue), PayFailure> {
         // The intent names the URL, so the origin can only differ if somebody meddled with it.
         if outstanding.origin != request.origin() {
             return Err(PayFailure::Unresolved { payment: outstanding.payment });
@@ -496,22 +587,14 @@ impl Wallet {
             let keepsake = secret.keepsake.as_ref();
             self.hand_over(outstanding.payment, payer.as_ref(), keepsake).await?;
         }
-        let paid = PaidFor {
-            payment: outstanding.payment,
-            trace: None,
-            amount: None,
-            recipient: None,
-            resumed: true,
-            kept_until: None,
-            receipt: None,
-        };
-        self.present(request, (header, value), paid, outstanding.expires_at).await
+        Ok((header, value))
     }
 
     /// Presents a credential until its end is known, or leaves it for later.
     pub(crate) async fn present(
         &self,
         request: &PayRequest,
+        options: &PayOptions,
         field: (HeaderName, HeaderValue),
         mut paid: PaidFor,
         expires_at: farthing_money::Timestamp,
@@ -544,9 +627,16 @@ impl Wallet {
                     return Ok(Outcome { status, fields, body, paid: Some(paid), streamed: false });
                 }
                 Ok(answer) => {
-                    paid.receipt = self.settle(request, payment, &answer).await?;
+                    let Answer { status, fields, .. } = &answer;
+                    let url = request.url.as_str();
+                    paid.receipt = self.settle(url, payment, *status, fields).await?;
+                    self.note_subscribed(payment, paid.receipt.as_ref())?;
                     let Answer { status, fields, body } = answer;
-                    return Ok(Outcome { status, fields, body, paid: Some(paid), streamed: false });
+                    let outcome =
+                        Outcome { status, fields, body, paid: Some(paid), streamed: false };
+                    self.keep_answer(request, options, &outcome)?;
+                    self.memory.forget(payment)?;
+                    return Ok(outcome);
                 }
                 Err(error) => (pause, error.to_string()),
             };
@@ -560,27 +650,42 @@ impl Wallet {
         Err(PayFailure::Unknown { payment, held_until: expires_at })
     }
 
-    /// The seller has answered: the money is spent, the receipt is kept, the credential is erased.
-    async fn settle(
+    /// Keeps the answer to a purchase that has a name. Only then is its credential forgotten, so that whoever asks
+    /// again after a crash finds one of the two.
+    fn keep_answer(
         &self,
         request: &PayRequest,
+        options: &PayOptions,
+        outcome: &Outcome,
+    ) -> Result<(), PayFailure> {
+        let is_final = outcome.paid.as_ref().is_some_and(|paid| paid.kept_until.is_none());
+        if options.name.is_none() || !is_final {
+            return Ok(());
+        }
+        let attempt = self.attempt(request, options);
+        Ok(self.memory.keep_answer(&attempt, outcome, &self.key, self.clock.now())?)
+    }
+
+    /// The seller has answered: the money is spent, and the receipt is kept. The credential is still to be erased.
+    async fn settle(
+        &self,
+        url: &str,
         payment: PaymentId,
-        answer: &Answer,
+        status: StatusCode,
+        fields: &HeaderMap,
     ) -> Result<Option<Object>, PayFailure> {
-        let receipt = self.buyers.iter().find_map(|buyer| buyer.read_receipt(&answer.fields));
+        let receipt = self.buyers.iter().find_map(|buyer| buyer.read_receipt(fields));
         let reference = receipt.as_ref().and_then(|it| it.get("reference")?.as_str());
         let reference = reference.unwrap_or("without a receipt");
-        self.books.paid(payment, reference, answer.status.as_u16()).await?;
+        self.books.paid(payment, reference, status.as_u16()).await?;
         if let Some(receipt) = &receipt {
             self.memory.keep_receipt(&StoredReceipt {
                 payment,
                 at: self.clock.now(),
-                url: request.url.to_string(),
+                url: url.to_owned(),
                 receipt: receipt.clone(),
             })?;
         }
-        self.note_subscribed(payment, receipt.as_ref())?;
-        self.memory.forget(payment)?;
         Ok(receipt)
     }
 
@@ -654,6 +759,17 @@ impl Answer {
         }
         Ok(Self { status, fields, body: body.into() })
     }
+}
+
+/// A credential that was made and not presented yet.
+struct Promise {
+    payment: PaymentId,
+    trace: TraceId,
+    choice: Choice,
+    field: (HeaderName, HeaderValue),
+    expires_at: farthing_money::Timestamp,
+    /// Whether somebody has approved it.
+    approved: bool,
 }
 
 /// A choice, as the owner is asked about it.
@@ -775,6 +891,15 @@ pub enum PayFailure {
         /// The most that it cost.
         paid: Option<Amount>,
     },
+    /// The same purchase, by its name, was paid and answered, at a length that was not kept.
+    #[error("{payment} was paid and answered before, at a length that was not kept")]
+    Answered {
+        /// The payment.
+        payment: PaymentId,
+    },
+    /// The wallet has no such payment whose end it does not know, or another agent's.
+    #[error("there is no such payment whose end is not known")]
+    NoPayment,
     /// The wallet has no such session.
     #[error("the wallet has no such session; `farthing sessions list` says which it has")]
     NoSession,

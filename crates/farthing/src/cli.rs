@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -225,9 +226,16 @@ pub(crate) struct Pay {
     /// Pay again although an earlier payment for the same request was never resolved
     #[arg(long = "pay-again")]
     pub(crate) again: bool,
+    /// A name of your own for the purchase: once it was answered, the same command gives the same answer for a
+    /// day and pays nothing; under another name it is another purchase
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
     /// The key to pay with, instead of the one in the wallet's configuration
     #[arg(long, value_name = "NAME")]
     pub(crate) key: Option<String>,
+    /// Pay by a wallet that serves, such as `unix:/run/wallet.sock`; no key and no passphrase is needed then
+    #[arg(long, env = "FARTHING_WALLET", value_name = "WHERE", conflicts_with = "key")]
+    pub(crate) wallet: Option<String>,
     /// Write what was paid, or the offers of a dry run, as one line of JSON to a file
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
@@ -279,6 +287,17 @@ pub(crate) enum Wallet {
         #[arg(long)]
         json: bool,
     },
+    /// Let programs of this machine pay: an API, and a proxy, for those who have a token
+    Serve(Box<ServeWallet>),
+    /// Print the owner's token for the API; needs the wallet's passphrase
+    Token {
+        /// Make another, which the daemon takes from its next start on
+        #[arg(long)]
+        renew: bool,
+    },
+    /// The authority whose certificates let the proxy read what is said to named hosts
+    #[command(subcommand)]
+    Ca(CaCommand),
     /// Sign nothing more, for an agent or for anybody, from now on; and list what is outstanding
     Freeze {
         /// The agent; everybody, if it is not said
@@ -297,6 +316,53 @@ pub(crate) enum Wallet {
         #[arg(long, default_value = "no reason given")]
         reason: String,
     },
+}
+
+/// `farthing wallet serve`.
+#[derive(Args)]
+pub(crate) struct ServeWallet {
+    /// The Unix socket of the API; `wallet.sock` in the wallet's folder, if nothing is said
+    #[arg(long, value_name = "PATH", conflicts_with = "listen")]
+    pub(crate) socket: Option<PathBuf>,
+    /// An address of this machine for the API instead, such as 127.0.0.1:4040
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// An address of this machine for a proxy that pays, such as 127.0.0.1:4041
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) proxy: Option<SocketAddr>,
+    /// Hosts whose TLS the proxy reads, with certificates of `farthing wallet ca`
+    #[arg(long, value_name = "HOST", value_delimiter = ',', requires = "proxy")]
+    pub(crate) intercept: Vec<String>,
+    /// Sign for programs that make their requests themselves, too; the wallet then has only their word for
+    /// whom an offer came from
+    #[arg(long)]
+    pub(crate) sign_for_others: bool,
+    /// The key to pay with, instead of the one in the wallet's configuration
+    #[arg(long, value_name = "NAME")]
+    pub(crate) key: Option<String>,
+    /// How log lines are written
+    #[arg(long, value_enum, default_value_t = LogFormat::Json)]
+    pub(crate) log_format: LogFormat,
+    /// What is logged: a level, or levels by module
+    #[arg(long, env = "FARTHING_LOG", default_value = "info")]
+    pub(crate) log: String,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum CaCommand {
+    /// Make an authority for these hosts and no others, instead of the one before
+    Create {
+        /// A host, whose subdomains are among them, or an address; several are said several times
+        #[arg(long = "host", value_name = "HOST", required = true, value_delimiter = ',')]
+        hosts: Vec<String>,
+        /// For how many days it is good
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=397))]
+        days: u16,
+    },
+    /// Print its certificate
+    Show,
+    /// End it; programs that trust it have to be told themselves
+    Remove,
 }
 
 #[derive(Subcommand)]

@@ -29,6 +29,16 @@ impl Home {
         self.0.join("policy.toml")
     }
 
+    /// Where the daemon listens, if nothing else is said.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.0.join("wallet.sock")
+    }
+
+    /// The certificate of the proxy's authority, for programs to be told of.
+    pub(crate) fn authority(&self) -> PathBuf {
+        self.0.join("ca.pem")
+    }
+
     pub(crate) fn book(&self) -> PathBuf {
         self.0.join("book.db")
     }

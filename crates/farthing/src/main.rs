@@ -7,6 +7,7 @@ mod admin;
 mod book;
 mod cli;
 mod conformance;
+mod daemon;
 mod demo;
 mod doctor;
 mod erase;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use farthing_core::{Invitation, PayError, Payer};
 use farthing_gate::SystemClock;
-use farthing_keys::KeyKind;
+use farthing_keys::{KeyKind, SecretKey};
 use farthing_money::Assets;
 use farthing_policy::Decision;
 use farthing_protocols::mpp::MppBuyer;
@@ -16,7 +16,7 @@ use farthing_rail_prepaid::PrepaidPayer;
 use farthing_rail_tempo::TempoPayer;
 use farthing_wallet::{
     Books, BooksError, KnownOffers, Memory, Objection, Outcome, PaidFor, PayFailure, PayOptions,
-    PayRequest, Preview, Sink, Stopped, Wallet,
+    PayRequest, Preview, Sink, Stopped, Wallet, WalletConfig,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde::Serialize;
@@ -28,15 +28,33 @@ use crate::home::{Home, passphrase};
 use crate::prepaid::parse_amount;
 use crate::wallet::{no_chain, nodes};
 
+/// Where an answer goes, and what is said of its payment.
+pub(crate) struct Places {
+    pub(crate) output: Option<File>,
+    pub(crate) report: Option<File>,
+}
+
+impl Places {
+    /// Whatever cannot be written is found out before anything is paid.
+    fn of(args: &Pay) -> Result<Self, Failure> {
+        let output = args.output.as_deref().map(writable).transpose()?;
+        let report = args.report.as_deref().map(writable).transpose()?;
+        Ok(Self { output, report })
+    }
+}
+
 pub(crate) async fn run(args: Pay) -> Done {
-    let home = Home::find()?;
     let request = request(&args)?;
+    if let Some(at) = &args.wallet {
+        let places = Places::of(&args)?;
+        return crate::daemon::pay(&args, at, request, places).await;
+    }
+    let home = Home::find()?;
     let config = home.config()?;
     let limit = args.max_amount.as_deref().map(|text| parse_amount(text, &config.assets));
-    let options = PayOptions { limit: limit.transpose()?, pay_again: args.again };
-    // Whatever cannot be written is found out before anything is paid.
-    let output = args.output.as_deref().map(writable).transpose()?;
-    let report = args.report.as_deref().map(writable).transpose()?;
+    let options =
+        PayOptions { limit: limit.transpose()?, pay_again: args.again, name: args.name.clone() };
+    let Places { output, report } = Places::of(&args)?;
     let assets = config.assets.clone();
     let mut wallet = open(&home, config, args.key.as_deref())?;
     wallet.authority = wallet.authority.working_on(args.task.clone(), args.tool.clone());
@@ -66,25 +84,14 @@ pub(crate) async fn run(args: Pay) -> Done {
 /// Unlocks the key and opens everything else.
 pub(crate) fn open(
     home: &Home,
-    config: farthing_wallet::WalletConfig,
+    config: WalletConfig,
     key: Option<&str>,
 ) -> Result<Wallet, Failure> {
     let name = key.unwrap_or(&config.key);
     // A key that is not there is not worth typing a passphrase for.
     let info = home.keys().info(name)?;
     let key = home.keys().unlock(name, &passphrase(&format!("The passphrase of {name}: "))?)?;
-    let payer: Arc<dyn Payer> = match info.kind {
-        KeyKind::Ed25519 => Arc::new(PrepaidPayer::new(key.expose(), config.assets.clone())),
-        KeyKind::Secp256k1 => {
-            let chain = config.tempo.as_ref().ok_or_else(no_chain)?;
-            let payer = TempoPayer::new(key.expose(), nodes(chain)?, chain.tokens.clone());
-            let payer = payer.map_err(|error| Failure::new(Exit::Key, error))?;
-            Arc::new(match chain.account {
-                Some(account) => payer.acting_for(account),
-                None => payer,
-            })
-        }
-    };
+    let payer = payer(&config, info.kind, &key)?;
     let clock = Arc::new(SystemClock);
     let memory = Memory::open(&home.memory()).map_err(Failure::other)?;
     let authority = crate::policy::authority(home, &config, &memory, &key)?;
@@ -101,6 +108,26 @@ pub(crate) fn open(
         pause: Wallet::PAUSE,
         offers: KnownOffers::default(),
     })
+}
+
+/// What pays with a key.
+pub(crate) fn payer(
+    config: &WalletConfig,
+    kind: KeyKind,
+    key: &SecretKey,
+) -> Result<Arc<dyn Payer>, Failure> {
+    match kind {
+        KeyKind::Ed25519 => Ok(Arc::new(PrepaidPayer::new(key.expose(), config.assets.clone()))),
+        KeyKind::Secp256k1 => {
+            let chain = config.tempo.as_ref().ok_or_else(no_chain)?;
+            let payer = TempoPayer::new(key.expose(), nodes(chain)?, chain.tokens.clone());
+            let payer = payer.map_err(|error| Failure::new(Exit::Key, error))?;
+            Ok(Arc::new(match chain.account {
+                Some(account) => payer.acting_for(account),
+                None => payer,
+            }))
+        }
+    }
 }
 
 fn request(args: &Pay) -> Result<PayRequest, Failure> {
@@ -207,7 +234,7 @@ impl Sink for Printer<'_> {
 }
 
 /// Prints the answer, and says what was paid for it.
-fn show(
+pub(crate) fn show(
     args: &Pay,
     outcome: &Outcome,
     (output, report): (Option<&File>, Option<&File>),
@@ -293,7 +320,7 @@ fn head(status: StatusCode, fields: &HeaderMap) -> String {
     text
 }
 
-fn write_report(file: &File, what: &impl Serialize) -> std::io::Result<()> {
+pub(crate) fn write_report(file: &File, what: &impl Serialize) -> std::io::Result<()> {
     let mut line = serde_json::to_vec(what)?;
     line.push(b'\n');
     overwrite(file, &line)
@@ -356,6 +383,7 @@ pub(crate) fn failure(error: PayFailure, assets: &Assets) -> Failure {
     let exit = match &error {
         PayFailure::Unsafe(_)
         | PayFailure::NoSession
+        | PayFailure::NoPayment
         | PayFailure::NoWayOut
         | PayFailure::NoSubscription => Exit::Usage,
         PayFailure::Unreachable(_) => Exit::Unreachable,
@@ -380,6 +408,7 @@ pub(crate) fn failure(error: PayFailure, assets: &Assets) -> Failure {
         | PayFailure::Unanswered { .. }
         | PayFailure::Rail(PayError::Unknown) => Exit::Unknown,
         PayFailure::Memory(_)
+        | PayFailure::Answered { .. }
         | PayFailure::Books(
             BooksError::PaidBefore | BooksError::Open(_) | BooksError::Unavailable,
         )

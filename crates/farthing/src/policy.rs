@@ -82,7 +82,7 @@ fn caps(config: &WalletConfig) -> Result<Policy, Failure> {
 
 /// The policies that hold: the accepted one, and what the file says where that is something else. So a
 /// change to the file can lower at once, and raises once it is accepted.
-fn policies(
+pub(crate) fn policies(
     home: &Home,
     config: &WalletConfig,
     memory: &Memory,
@@ -128,7 +128,7 @@ pub(crate) fn authority(
 }
 
 /// The secret that the wallet's tokens are made with; made anew where there is none.
-fn root(memory: &Memory, key: &SecretKey) -> Result<TokenRoot, Failure> {
+pub(crate) fn root(memory: &Memory, key: &SecretKey) -> Result<TokenRoot, Failure> {
     if let Some(bytes) = memory.unseal(ROOT, key).map_err(Failure::other)? {
         let bytes = <[u8; 32]>::try_from(bytes.as_slice()).map_err(Failure::other)?;
         return Ok(TokenRoot::new(Zeroizing::new(bytes)));

@@ -20,7 +20,7 @@ pub(crate) async fn run(args: Serve) -> Done {
         println!("{}: can be started", args.config.display());
         return Ok(());
     }
-    log_to_stderr(&args)?;
+    log_to_stderr(args.log_format, &args.log)?;
     // Whoever reads that it listens may signal at once.
     let mut hang_up = signal(SignalKind::hangup()).map_err(Failure::other)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::other)?;
@@ -64,13 +64,11 @@ pub(crate) fn read_config(path: &Path) -> Result<Config, Failure> {
     Config::parse(&text, folder, &|name| std::env::var(name).ok()).map_err(|error| named(&error))
 }
 
-fn log_to_stderr(args: &Serve) -> Done {
-    let levels: Targets = args
-        .log
-        .parse()
-        .map_err(|error| Failure::usage(format_args!("--log {}: {error}", args.log)))?;
+pub(crate) fn log_to_stderr(format: LogFormat, log: &str) -> Done {
+    let levels: Targets =
+        log.parse().map_err(|error| Failure::usage(format_args!("--log {log}: {error}")))?;
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let lines = match args.log_format {
+    let lines = match format {
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
         LogFormat::Text => lines.with_target(false).boxed(),
     };

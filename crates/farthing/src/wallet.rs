@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::cli::{Kind, Wallet};
+use crate::daemon;
 use crate::failure::{Done, Exit, Failure};
 use crate::home::{Home, passphrase};
 
@@ -30,6 +31,9 @@ pub(crate) async fn run(command: Wallet) -> Done {
         Wallet::List { json } => list(&home, json),
         Wallet::Receipts { json } => receipts(&home, json),
         Wallet::Outstanding { json } => outstanding(&home, json),
+        Wallet::Serve(args) => daemon::serve(*args).await,
+        Wallet::Token { renew } => daemon::token(renew),
+        Wallet::Ca(command) => daemon::ca(command),
         Wallet::Freeze { agent, reason } => freeze(&home, agent, reason).await,
         Wallet::Unfreeze { agent, reason } => unfreeze(&home, agent, reason).await,
     }

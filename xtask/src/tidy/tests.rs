@@ -36,6 +36,17 @@ fn low_layers_are_pure_and_oracles_are_not_parts() {
     assert!(!broken("farthing-interop", "mpp", Some("dev")));
 }
 
+/// A client for small devices stays one: its own docs say how many crates it needs.
+#[test]
+fn lean_crates_stay_lean() {
+    nothing(&fat(&metadata()));
+    assert_eq!(fat(&crate_with("farthing-wallet-client", "tokio", None)).len(), 1);
+    assert!(fat(&crate_with("farthing-wallet-client", "tokio", Some("dev"))).is_empty());
+    let needed = needs("farthing-wallet-client");
+    assert!(needed.contains(&"serde_json".to_owned()), "{needed:?}");
+    assert_eq!(needed.len(), 1 + 5, "{needed:?}");
+}
+
 #[test]
 fn pure_crates_forbid_clocks_and_chance() {
     let shared = std::fs::read_to_string(root().join("clippy.toml")).unwrap();

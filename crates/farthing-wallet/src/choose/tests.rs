@@ -115,7 +115,16 @@ fn an_unknown_intent_is_not_paid() {
     check(|_| {}, "pays c1");
     let unknown = "the method or intent is not one this wallet pays";
     check(|it| it.intent = "tip".into(), unknown);
-    check(|it| it.intent = "subscription".into(), unknown);
+    check(|it| it.intent = "subscribe".into(), unknown);
+}
+
+/// A subscription is begun where the owner allows one, and is not taken for a single payment.
+#[test]
+fn a_subscription_needs_its_owners_leave() {
+    check(|_| {}, "pays c1");
+    let leave =
+        "the offer begins a subscription; the wallet's owner allows one with subscription_max";
+    check(|it| it.intent = "subscription".into(), leave);
 }
 
 /// A session is opened where the owner allows one, and is not taken for a single payment.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, clippy::unnecessary_wraps)]
 
+mod apart;
 mod honest;
 mod lost;
 mod owner;

@@ -5,9 +5,10 @@ use std::time::Duration;
 use farthing_core::Clock as _;
 use farthing_money::Timestamp;
 use farthing_mpp::{Receipt, base64url};
-use farthing_wallet::{PayFailure, WalletSubscription, WalletSubscriptionState};
+use farthing_wallet::{PayFailure, PayOptions, Told, WalletSubscription, WalletSubscriptionState};
+use http::{HeaderMap, StatusCode};
 
-use crate::scene::{Answer, Owner, Server, TestClock, answer};
+use crate::scene::{Answer, Owner, Server, TestClock, answer, get};
 
 const A: &str = "sub_0000000000000000000000000000000a";
 const B: &str = "sub_0000000000000000000000000000000b";
@@ -188,6 +189,49 @@ async fn a_lost_answer_is_asked_for_with_the_same_authorisation() {
     let shown = seller.credentials();
     assert!(shown.len() == 6 && shown.iter().all(|it| it == &shown[0]), "{}", shown.len());
     assert_eq!((states(&owner), owner.spent_and_held()), (vec!["active"], (0, 6_000)));
+}
+
+/// A purchase with a name finds its lost answer under that name, and once it has it, gives it again.
+#[tokio::test]
+async fn a_named_purchase_within_a_subscription_is_taken_up_by_its_name() {
+    let clock = TestClock::new();
+    let now = clock.now();
+    let owner = owner(&clock, 6_000);
+    let mut script = vec![offer("c1", now)];
+    script.extend(std::iter::repeat_n(None, 5));
+    script.push(served(A, 0, now));
+    let seller = Server::script(script).await;
+    let request = get(&seller.url("/a"));
+    let named = PayOptions { name: Some("monday's".to_owned()), ..PayOptions::default() };
+    let lost = owner.wallet().pay(&request, &named).await;
+    assert!(matches!(lost, Err(PayFailure::Unknown { .. })));
+    let first = owner.wallet().pay(&request, &named).await.unwrap();
+    let shown = seller.credentials();
+    assert!(shown.len() == 6 && shown.iter().all(|it| it == &shown[0]), "{}", shown.len());
+    let asked = seller.seen().len();
+    let again = owner.wallet().pay(&request, &named).await.unwrap();
+    assert_eq!((again.body, again.paid, seller.seen().len()), (first.body, first.paid, asked));
+    assert_eq!((states(&owner), owner.spent_and_held()), (vec!["active"], (0, 6_000)));
+}
+
+/// What is said of a subscription's beginning by whoever asked for it frees nothing.
+#[tokio::test]
+async fn nobody_talks_a_subscription_away() {
+    let clock = TestClock::new();
+    let now = clock.now();
+    let owner = owner(&clock, 6_000);
+    let mut script = vec![offer("c1", now)];
+    script.extend(std::iter::repeat_n(None, 5));
+    let seller = Server::script(script).await;
+    let lost = owner.pay(&seller.url("/a")).await;
+    let Err(PayFailure::Unknown { payment, .. }) = lost else { panic!("it was answered") };
+    let refused = Told { status: StatusCode::PAYMENT_REQUIRED, fields: HeaderMap::new() };
+    owner.wallet().tell(payment, Some(&refused)).await.unwrap();
+    assert_eq!((states(&owner), owner.spent_and_held()), (vec!["beginning"], (0, 6_000)));
+    clock.advance(Duration::from_mins(6));
+    let other = Server::script(vec![answer(200, &[], "free")]).await;
+    owner.pay(&other.url("/a")).await.unwrap();
+    assert_eq!((states(&owner), owner.spent_and_held()), (vec!["lost"], (0, 6_000)));
 }
 
 /// What nobody knows stays held until it cannot be charged any more; then it counts as spent.

@@ -5,6 +5,7 @@
 mod books;
 mod conformance;
 mod crash;
+mod daemon;
 mod demo;
 mod doctor;
 mod erase;

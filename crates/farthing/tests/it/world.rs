@@ -140,6 +140,13 @@ impl World {
         Self::serve_by(self.command(&all))
     }
 
+    /// Starts the wallet's daemon and waits until it listens.
+    pub(crate) fn serve_wallet(&self, args: &[&str]) -> Serving {
+        let mut all = vec!["wallet", "serve"];
+        all.extend(args);
+        Self::serve_by(self.command(&all))
+    }
+
     /// Starts the gateway where no file may grow beyond `kib`: a write beyond it is an error.
     pub(crate) fn serve_within(&self, kib: u64) -> Serving {
         let plain = self.command(&[]);
@@ -153,7 +160,7 @@ impl World {
         Self::serve_by(limited)
     }
 
-    fn serve_by(mut command: Command) -> Serving {
+    pub(crate) fn serve_by(mut command: Command) -> Serving {
         let mut child = command.spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let log = Arc::new(Log::default());
@@ -172,10 +179,13 @@ impl World {
             _stdin: stdin,
             url: String::new(),
             admin: None,
+            proxy: None,
         };
         let line = serving.log.wait_for("\"message\":\"listening\"");
         let line: Value = serde_json::from_str(&line).unwrap();
-        serving.url = format!("http://{}", line["address"].as_str().unwrap());
+        let gateway = line["address"].as_str().map(|address| format!("http://{address}"));
+        serving.url = gateway.unwrap_or_else(|| line["api"].as_str().unwrap().to_owned());
+        serving.proxy = line["proxy"].as_str().map(str::to_owned);
         serving.admin = line["admin"].as_str().map(str::to_owned);
         serving
     }
@@ -236,7 +246,7 @@ impl Log {
     }
 }
 
-/// A running gateway.
+/// A running gateway, or a wallet's daemon.
 pub(crate) struct Serving {
     child: Child,
     pub(crate) log: Arc<Log>,
@@ -244,6 +254,7 @@ pub(crate) struct Serving {
     _stdin: Option<ChildStdin>,
     pub(crate) url: String,
     pub(crate) admin: Option<String>,
+    pub(crate) proxy: Option<String>,
 }
 
 impl Serving {
