@@ -128,7 +128,9 @@ async fn a_seller_cancels_at_a_running_gateway() {
     let cancelled = world.farthing(&["subscriptions", "cancel", &id[..12], "--seller"]).ok();
     assert!(cancelled.contains("cancelled: charged 1 times"), "{cancelled}");
     world.pay(&[&shop.url("/quote?b")]).ok();
-    world.farthing(&["subscriptions", "cancel", "sub_0", "--seller"]).fails(2, "no subscription");
+    world
+        .farthing(&["subscriptions", "cancel", "sub_none", "--seller"])
+        .fails(2, "no subscription");
     shop.stop();
     // The same with the gateway stopped.
     let again = world.farthing(&["subscriptions", "cancel", &id, "--seller"]).ok();
