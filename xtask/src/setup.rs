@@ -34,6 +34,7 @@ impl<'a> Setup<'a> {
     pub(crate) fn all(&self) -> Result<PathBuf> {
         let folder = self.npm()?;
         self.python()?;
+        self.curl()?;
         self.python_peers(&folder.join("python"))?;
         self.postgres()?;
         self.nginx(&folder.join("nginx"))?;
@@ -56,6 +57,15 @@ impl<'a> Setup<'a> {
             Some(major) => self.newer_node(major),
             None => bail!("node is not on the path, even after Debian's nodejs was installed"),
         }
+    }
+
+    /// curl, which pays through the wallet's proxy.
+    fn curl(&self) -> Result<()> {
+        if cmd!(self.shell, "curl --version").quiet().ignore_stdout().ignore_stderr().run().is_ok()
+        {
+            return Ok(());
+        }
+        self.debian(&["curl", "ca-certificates"])
     }
 
     fn node_major(&self) -> Option<u32> {
