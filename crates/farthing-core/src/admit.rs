@@ -113,6 +113,23 @@ impl Till {
         Ok(Admission::Deliver(Box::new(posted)))
     }
 
+    /// What comes of a claim with which everything moves that is to move: no rail is asked.
+    pub(crate) async fn admitted(&self, standing: Standing) -> Result<Admission, Refusal> {
+        match standing {
+            Standing::Posted(posted) => Ok(Admission::Deliver(posted)),
+            Standing::Delivered(payment) => self.again(payment).await,
+            Standing::Pending(payment) => Err(Refusal::InProgress(payment)),
+            Standing::Interrupted => Err(Refusal::Interrupted),
+            Standing::GivenBack => Err(Refusal::GivenBack),
+            Standing::Spent => Err(Refusal::Replayed),
+            // What is settled or captured after its claim is not claimed like that.
+            Standing::Held(_)
+            | Standing::Unsettled(_)
+            | Standing::Reserved(_)
+            | Standing::Abandoned(_) => Err(Refusal::TryAgain),
+        }
+    }
+
     /// The answer that was given before.
     pub(crate) async fn again(&self, payment: PaymentId) -> Result<Admission, Refusal> {
         let answer = self.store.answer(payment).await?;

@@ -14,7 +14,7 @@ use farthing_ledger::{
 };
 use farthing_money::Timestamp;
 
-use crate::books::{self, Standing};
+use crate::books;
 use crate::{
     Action, Admission, Ask, Checked, Opening, Presented, Quote, Refusal, Rejection, SessionRail,
     SettleError, Settled, SettledInAll, Till, TopUp, identity,
@@ -101,19 +101,8 @@ impl Till {
         now: Timestamp,
     ) -> Result<Admission, Refusal> {
         let checked = Checked::with_voucher(presented, voucher, quote, ask);
-        match books::claim(&self.store, checked, now).await? {
-            Standing::Posted(posted) => Ok(Admission::Deliver(posted)),
-            Standing::Delivered(payment) => self.again(payment).await,
-            Standing::Pending(payment) => Err(Refusal::InProgress(payment)),
-            Standing::Interrupted => Err(Refusal::Interrupted),
-            Standing::GivenBack => Err(Refusal::GivenBack),
-            Standing::Spent => Err(Refusal::Replayed),
-            // A voucher's money lies in the book and has moved with the claim.
-            Standing::Held(_)
-            | Standing::Unsettled(_)
-            | Standing::Reserved(_)
-            | Standing::Abandoned(_) => Err(Refusal::TryAgain),
-        }
+        // A voucher's money lies in the book and has moved with the claim.
+        self.admitted(books::claim(&self.store, checked, now).await?).await
     }
 
     async fn open(

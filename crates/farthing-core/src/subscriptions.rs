@@ -21,7 +21,7 @@ use farthing_ledger::{
 };
 use farthing_money::Timestamp;
 
-use crate::books::{self, Standing};
+use crate::books;
 use crate::sessions::quoted;
 use crate::stage::entropy_of;
 use crate::{
@@ -121,19 +121,8 @@ impl Till {
         let period = subscription.charged.unwrap_or_default();
         let checked = Checked::within(presented, subscription, period, ask);
         let refused = |error| refused(subscription, error);
-        match books::claim_within(&self.store, checked, refused, now).await? {
-            Standing::Posted(posted) => Ok(Admission::Deliver(posted)),
-            Standing::Delivered(payment) => self.again(payment).await,
-            Standing::Pending(payment) => Err(Refusal::InProgress(payment)),
-            Standing::Interrupted => Err(Refusal::Interrupted),
-            Standing::GivenBack => Err(Refusal::GivenBack),
-            Standing::Spent => Err(Refusal::Replayed),
-            // An answer within a period moves no money.
-            Standing::Held(_)
-            | Standing::Unsettled(_)
-            | Standing::Reserved(_)
-            | Standing::Abandoned(_) => Err(Refusal::TryAgain),
-        }
+        // An answer within a period moves no money.
+        self.admitted(books::claim_within(&self.store, checked, refused, now).await?).await
     }
 
     /// Sees to it that the period that it is by now is paid for.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use farthing_ledger::Draw;
+use farthing_ledger::{Draw, Fingerprint};
 use farthing_money::{AssetId, Assets};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -491,10 +491,7 @@ impl Unbuilt {
 }
 
 fn hex(hash: Sha256) -> String {
-    hash.finalize().iter().fold(String::new(), |mut text, byte| {
-        let _ = fmt::Write::write_fmt(&mut text, format_args!("{byte:02x}"));
-        text
-    })
+    Fingerprint::from_bytes(hash.finalize().into()).to_string()
 }
 
 impl RawReference {
