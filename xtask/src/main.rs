@@ -99,8 +99,8 @@ fn main() -> Result<()> {
         }
         Task::Bench { args } => {
             // A chain of one's own is among the peers.
-            let chain = args.first().is_some_and(|name| name == "tempo");
-            let peers = chain.then(|| Setup::new(&shell)?.all()).transpose()?;
+            let chain = args.first().is_some_and(|name| name == "tempo" || name == "session");
+            let peers = chain.then(|| Setup::new(&shell)?.npm()).transpose()?;
             let _peers = peers.map(|peers| shell.push_env("FARTHING_PEERS", peers));
             let bench =
                 cmd!(shell, "cargo run --quiet --release --package farthing-bench -- {args...}");

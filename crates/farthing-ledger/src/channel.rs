@@ -591,9 +591,9 @@ pub struct ChannelsHeard {
     pub method: String,
     /// When the rail said so.
     pub at: Timestamp,
-    /// Those of which it told something: they are as good as not heard of until somebody has looked.
+    /// Those of which it told something: until somebody has looked, they were last heard of before.
     pub told: Vec<ChannelId>,
-    /// Whether nothing that was heard before counts any more, of any of them.
+    /// Whether something may have been told of any of them.
     pub anew: bool,
 }
 

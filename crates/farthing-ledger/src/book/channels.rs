@@ -38,21 +38,50 @@ pub(super) struct Channels {
 /// after a start, it is to be heard of anew.
 ///
 /// What is heard of all counts for those only that were looked at once, and of which nothing was told since.
+/// What was heard of a channel before something was told of it stays what it was, and ages.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
-    each: BTreeMap<ChannelId, Timestamp>,
+    each: BTreeMap<ChannelId, Word>,
     all: BTreeMap<String, Timestamp>,
+}
+
+/// The rail's last word about a channel.
+#[derive(Clone, Copy, Debug, Default)]
+struct Word {
+    at: Timestamp,
+    /// Whether something was told of the channel since, so that what is heard of all is not of this one.
+    is_old: bool,
 }
 
 impl Heard {
     fn note(&mut self, id: &ChannelId, at: Timestamp) {
         let heard = self.each.entry(id.clone()).or_default();
-        *heard = at.max(*heard);
+        *heard = Word { at: at.max(heard.at), is_old: false };
     }
 
     fn at(&self, id: &ChannelId) -> Option<Timestamp> {
-        let each = *self.each.get(id)?;
-        Some(self.all.get(id.method()).map_or(each, |all| each.max(*all)))
+        let word = *self.each.get(id)?;
+        Some(word.or_all(self.all.get(id.method()).copied()))
+    }
+
+    /// Something was told of some channels of a method, and of all of them what is true at `at`.
+    fn told(&mut self, heard: &ChannelsHeard) {
+        let ChannelsHeard { method, at, told, anew } = heard;
+        let all = self.all.insert(method.clone(), *at);
+        let age = |word: &mut Word| *word = Word { at: word.or_all(all), is_old: true };
+        if *anew {
+            let of_method = self.each.iter_mut().filter(|(id, _)| id.method() == method);
+            of_method.for_each(|(_, word)| age(word));
+        }
+        for id in told {
+            self.each.get_mut(id).into_iter().for_each(age);
+        }
+    }
+}
+
+impl Word {
+    fn or_all(self, all: Option<Timestamp>) -> Timestamp {
+        all.filter(|_| !self.is_old).map_or(self.at, |all| all.max(self.at))
     }
 }
 
@@ -111,14 +140,7 @@ impl Book {
     /// Notes what a rail says of all its channels at once. Nothing of it is written: after a start, each
     /// channel is to be looked at anew.
     pub fn heard_of_channels(&mut self, heard: &ChannelsHeard) {
-        let ChannelsHeard { method, at, told, anew } = heard;
-        if *anew {
-            self.heard.each.retain(|id, _| id.method() != method);
-        }
-        for id in told {
-            self.heard.each.remove(id);
-        }
-        self.heard.all.insert(method.clone(), *at);
+        self.heard.told(heard);
     }
 
     pub(super) fn each_channel(&mut self, each: &mut dyn FnMut(&mut Channel)) {
