@@ -307,6 +307,7 @@ const GROUPS: &[Group] = &[
             ("S-15", "a payer who does not come back"),
             ("S-16", "a rail that has closed a channel by itself"),
             ("S-17", "a payer who leaves as of an old state"),
+            ("S-18", "a node that tells wrongly what a batch has settled"),
             ("S-19", "one deposit in two channels"),
             ("S-20", "a thousand to be settled at once, and one voucher that is bad"),
             ("S-21", "a settlement that somebody else has sent"),

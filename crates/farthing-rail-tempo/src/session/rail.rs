@@ -396,8 +396,9 @@ impl Sessions {
             let state = states.next().flatten();
             let take = state.and_then(|state| self.take(channel, &known, &state, how));
             let at = take.map(|take| {
+                let settles = take.settles();
                 errands.push(Errand { descriptor: known.descriptor, take });
-                errands.len().saturating_sub(1)
+                (errands.len().saturating_sub(1), settles)
             });
             plans.push(Ok((known, at)));
         }
@@ -407,9 +408,9 @@ impl Sessions {
             came.push(match plan {
                 Err(error) => Err(error),
                 Ok((known, None)) => self.told_of(&known, how).await,
-                Ok((known, Some(at))) => {
+                Ok((known, Some((at, settles)))) => {
                     let outcome = outcomes.get(at).cloned().unwrap_or(Outcome::Unsent);
-                    self.concluded(&known, outcome, how).await
+                    self.concluded(&known, outcome, how, settles).await
                 }
             });
         }
@@ -426,9 +427,18 @@ impl Sessions {
         known: &Known,
         outcome: Outcome,
         how: How,
+        settles: u128,
     ) -> Result<SettledInAll, SettleError> {
         match outcome {
-            Outcome::Done(taken) => in_all(&taken, known.id).ok_or(SettleError::Unknown),
+            Outcome::Done(taken) => match in_all(&taken, known.id) {
+                Some(told) if told.atoms == settles => Ok(told),
+                told => {
+                    // The transaction cannot have done something else: whoever says so is wrong somewhere.
+                    let (channel, told) = (known.id, told.map(|it| it.atoms));
+                    tracing::error!(%channel, settles, ?told, "a receipt contradicts its transaction");
+                    Err(SettleError::Unknown)
+                }
+            },
             // Whatever the escrow says no to may have been done before.
             Outcome::Refused(why) => {
                 tracing::warn!(channel = %known.id, %why, "the escrow would not");

@@ -84,6 +84,17 @@ pub enum Take {
     },
 }
 
+impl Take {
+    /// What has been settled in all once it is done, in atoms.
+    pub(crate) const fn settles(&self) -> u128 {
+        match self {
+            Self::Settle(voucher) => voucher.cumulative,
+            Self::Close { capture, .. } => *capture,
+            Self::Release { settled } => *settled,
+        }
+    }
+}
+
 impl Errand {
     /// The channel.
     #[must_use]

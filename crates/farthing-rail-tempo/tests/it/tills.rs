@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farthing_core::{
-    Admission, Ask, Object, Presented, Protocol, Quote, Rail, Refusal, Rejection, SESSION, Scope,
-    SessionPrice, SettleError, Settling, Store as _, Tended, Tending, Till,
+    Admission, Ask, ChannelFate, Object, Presented, Protocol, Quote, Rail, Refusal, Rejection,
+    SESSION, Scope, SessionPrice, SettleError, Settling, Store as _, Tended, Tending, Till,
 };
 use farthing_ledger::{
     Audit, Channel, ChannelState, Fingerprint, Holder, Outcome, Terms, TraceId, audit,
@@ -449,6 +449,35 @@ async fn a_bad_voucher_in_a_batch_is_left_out() {
     let came = session.close_channels(&channels).await;
     assert_eq!(came[0], Err(SettleError::Declined), "{came:?}");
     assert!(came[1..].iter().all(|it| it.as_ref().unwrap().atoms == 25), "{came:?}");
+}
+
+/// S-18: whoever tells what a batch has settled and leaves a channel out, or adds to a sum, is not believed of
+/// that channel: what was settled of it, the escrow itself says. The others count.
+#[tokio::test]
+async fn a_batch_that_is_told_wrongly_is_found_out() {
+    let Some(shop) = Shop::open().await else { return };
+    let payer = shop.town.world.payer(2);
+    let session = shop.rail.session().unwrap();
+    for (fault, names) in [(Fault::Omits, ["a", "b", "c"]), (Fault::Adds, ["d", "e", "f"])] {
+        let mut channels = Vec::new();
+        for name in names {
+            let opening = shop.opened(&payer, name, 25).await;
+            channels.push(shop.of(&opening).await);
+        }
+        shop.proxy.turn(fault);
+        let came = session.settle_vouchers(&channels).await;
+        shop.proxy.turn(Fault::None);
+        let (lied, told): (Vec<_>, Vec<_>) =
+            channels.iter().zip(&came).partition(|(_, it)| it.is_err());
+        assert_eq!((lied.len(), told.len()), (1, 2), "{came:?}");
+        assert_eq!(lied[0].1, &Err(SettleError::Unknown));
+        assert!(told.iter().all(|(_, it)| it.as_ref().unwrap().atoms == 25), "the control");
+        let fate = session.inquire_channel(lied[0].0).await.unwrap();
+        let ChannelFate::Settled(seen, found) = fate else { panic!("{fate:?}") };
+        assert_eq!((seen.settled, found.atoms), (25, 25));
+        let one = told[0].1.as_ref().unwrap();
+        assert_eq!(found.settled.reference, one.settled.reference, "by the same transaction");
+    }
 }
 
 /// S-05, S-06: where the highest voucher is ahead of what was spent, the seller takes no more than was spent,

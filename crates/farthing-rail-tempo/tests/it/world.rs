@@ -164,6 +164,10 @@ pub(crate) enum Fault {
     Broken,
     /// Says of every transaction that it was mined and succeeded, without an event.
     Lies,
+    /// Tells nothing of the first of several channels that a transaction has settled.
+    Omits,
+    /// Tells of the first of them that more was settled than was.
+    Adds,
     /// Passes it on, and never answers.
     Hangs,
     /// Listens, and never answers anything.
@@ -273,6 +277,9 @@ async fn pass(
     }
     let passed = reqwest::Client::new().post(&chain).header("content-type", "application/json");
     let answer = passed.body(body).send().await.unwrap().bytes().await.unwrap();
+    if matches!(fault, Fault::Omits | Fault::Adds) && asks_receipt {
+        return altered(&answer, fault).into_response();
+    }
     if fault == Fault::Hangs && sends {
         return std::future::pending().await;
     }
@@ -280,4 +287,24 @@ async fn pass(
         return (StatusCode::GATEWAY_TIMEOUT, "upstream timed out").into_response();
     }
     answer.into_response()
+}
+
+/// A receipt whose first word about a channel is kept back, or is another one.
+fn altered(receipt: &[u8], fault: Fault) -> String {
+    let mut answer: Value = serde_json::from_slice(receipt).unwrap();
+    let logs = answer["result"]["logs"].as_array_mut();
+    // What the escrow tells names the channel, the payer and the payee, beside the event's own name.
+    let told = |log: &Value| log["topics"].as_array().is_some_and(|it| it.len() == 4);
+    let found = logs.and_then(|logs| Some((logs.iter().position(told)?, logs)));
+    if let Some((at, logs)) = found {
+        if fault == Fault::Omits {
+            logs.remove(at);
+        } else {
+            let data = logs[at]["data"].as_str().unwrap().to_owned();
+            let (rest, last) = data.split_at(data.len() - 32);
+            let settled = u128::from_str_radix(last, 16).unwrap() + 5;
+            logs[at]["data"] = format!("{rest}{settled:032x}").into();
+        }
+    }
+    answer.to_string()
 }

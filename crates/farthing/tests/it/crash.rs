@@ -21,6 +21,7 @@ mod tally;
 
 use crate::crash::book::Place;
 use crate::crash::kitchen::Hold;
+use crate::crash::sessions::Street;
 use crate::crash::shop::{Point, Shop};
 
 /// How often each point is gone through.
@@ -43,6 +44,29 @@ async fn killed_in(point: Point, place: Place) {
         println!("{row}");
     }
     tally.must_be_sound(point);
+}
+
+/// The same at every step of sessions.
+async fn killed_in_sessions(place: Place) {
+    for point in [Point::Verified, Point::Delivered, Point::Answered] {
+        let mut street = Street::open(point, place).await;
+        for _ in 0..runs(place) {
+            street.run().await;
+        }
+        let tally = street.close();
+        for row in tally.rows(&place.name(point.id())) {
+            println!("{row}");
+        }
+        tally.all_served();
+    }
+}
+
+/// C-01, C-05, C-06, S-14, S-11: killed at every point of opening, paying, depositing more and closing:
+/// nothing that was acknowledged is lost, each step is made once, and a deposit is what was spent and what is
+/// left.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_every_step_of_a_session() {
+    killed_in_sessions(Place::File).await;
 }
 
 /// C-01: killed after the credential was verified, and before anything was written. Nobody has paid, and
@@ -87,7 +111,13 @@ async fn killed_after_the_response() {
 /// The same, of a gateway whose book lies in PostgreSQL: what it had begun there ends with it, and the
 /// next one has the lease once it is over.
 mod on_postgres {
-    use super::{Place, Point, killed_in};
+    use super::{Place, Point, killed_in, killed_in_sessions};
+
+    /// C-01, C-05, C-06, S-14, S-11: a session's steps are in the database once.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn killed_at_every_step_of_a_session() {
+        killed_in_sessions(Place::Database).await;
+    }
 
     /// C-01: nothing was written in the database, though it had begun.
     #[tokio::test(flavor = "multi_thread")]

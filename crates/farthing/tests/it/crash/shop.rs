@@ -29,7 +29,10 @@ const ROUTES: [(&str, &str); 3] =
     [("before", "prepaid, before"), ("after", "prepaid, after"), ("outside", "test rail")];
 
 /// Long enough for anything that happens at all.
-const EVENTUALLY: Duration = Duration::from_mins(2);
+pub(crate) const EVENTUALLY: Duration = Duration::from_mins(2);
+
+/// How soon after a look the next one follows.
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// Where the gateway is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,7 +145,7 @@ pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T
             if let Some(found) = look().await {
                 return found;
             }
-            tokio::time::sleep(Duration::from_millis(2)).await;
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
     };
     let found = tokio::time::timeout(EVENTUALLY, looking).await;

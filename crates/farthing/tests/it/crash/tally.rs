@@ -57,6 +57,12 @@ impl Tally {
         self.0.iter().map(row).collect()
     }
 
+    /// What must hold where everybody comes back and nothing can fail but the gateway.
+    pub(crate) fn all_served(&self) {
+        let all: usize = FATES.iter().map(|fate| self.of(*fate)).sum();
+        assert!(all > 0 && self.of(Fate::Served) == all, "{} of {all}", self.of(Fate::Served));
+    }
+
     /// What must hold at every point, and what must hold at this one.
     pub(crate) fn must_be_sound(&self, point: Point) {
         assert_eq!((self.of(Fate::Lost), self.of(Fate::Double)), (0, 0), "{point:?}");
