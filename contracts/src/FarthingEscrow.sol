@@ -8,6 +8,20 @@ interface IToken {
     function transferFrom(address from, address to, uint256 amount) external returns (bool);
 }
 
+/// What the escrow asks of a token whose holders can sign for a transfer (EIP-3009). Only the receiver can
+/// carry it out, so that nobody takes the money past the channel that it is for.
+interface IAuthorizedToken {
+    function receiveWithAuthorization(
+        address from,
+        address to,
+        uint256 value,
+        uint256 validAfter,
+        uint256 validBefore,
+        bytes32 nonce,
+        bytes calldata signature
+    ) external;
+}
+
 /// How a contract account says that a signature is its own (ERC-1271).
 interface IContractSigner {
     function isValidSignature(bytes32 digest, bytes calldata signature) external view returns (bytes4);
@@ -19,7 +33,8 @@ interface ISignatureVerifier {
 }
 
 /// Payment channels in one token each: a payer's deposit, out of which a payee is paid what the payer
-/// has signed for (draft-tempo-session-00 in its version 1, draft-evm-session-00 without relays).
+/// has signed for (draft-tempo-session-00 in its version 1, draft-evm-session-00 with openings and top-ups by
+/// EIP-3009).
 ///
 /// A payer opens a channel with a deposit and then signs vouchers off the chain, each for the sum of
 /// everything owed so far. The payee turns the latest voucher into money with `settle`, or `close`, which
@@ -92,6 +107,7 @@ contract FarthingEscrow {
     error NotPayee();
     error TransferFailed();
     error CloseNotReady();
+    error NonceMismatch();
 
     /// How long the payee has after `requestClose`, in seconds.
     uint64 public constant CLOSE_GRACE_PERIOD = 15 minutes;
@@ -127,28 +143,53 @@ contract FarthingEscrow {
         external
         returns (bytes32 channelId)
     {
-        if (payee == address(0)) revert InvalidPayee();
-        if (deposit == 0) revert ZeroDeposit();
-        channelId = computeChannelId(msg.sender, payee, token, salt, authorizedSigner);
-        Channel storage channel = _channels[channelId];
-        if (channel.payer != address(0)) revert ChannelAlreadyExists();
-        channel.payer = msg.sender;
-        channel.payee = payee;
-        channel.token = token;
-        if (authorizedSigner != address(0)) channel.authorizedSigner = authorizedSigner;
-        channel.deposit = deposit;
-        emit ChannelOpened(channelId, msg.sender, payee, token, authorizedSigner, deposit);
-        _take(token, msg.sender, deposit);
+        channelId = _open(msg.sender, payee, token, deposit, salt, authorizedSigner);
+        _take(token, deposit, abi.encodeCall(IToken.transferFrom, (msg.sender, address(this), deposit)));
+    }
+
+    /// Opens a channel of `from`'s with what `from` has signed away for exactly this channel. Anybody may
+    /// hand it in, and pays the gas.
+    function openWithAuthorization(
+        address payee,
+        address token,
+        uint128 deposit,
+        bytes32 salt,
+        address authorizedSigner,
+        address from,
+        uint256 validAfter,
+        uint256 validBefore,
+        bytes32 nonce,
+        bytes calldata signature
+    ) external returns (bytes32 channelId) {
+        if (nonce != keccak256(abi.encode(from, payee, token, salt, authorizedSigner))) revert NonceMismatch();
+        channelId = _open(from, payee, token, deposit, salt, authorizedSigner);
+        _takeSigned(token, from, deposit, validAfter, validBefore, nonce, signature);
     }
 
     /// Adds to the deposit, and takes a request to close back.
     function topUp(bytes32 channelId, uint128 additionalDeposit) external {
-        _topUp(channelId, additionalDeposit);
+        _topUpMine(channelId, additionalDeposit);
     }
 
     /// The same, for clients that write the amount with the width of a token's.
     function topUp(bytes32 channelId, uint256 additionalDeposit) external {
-        _topUp(channelId, additionalDeposit);
+        _topUpMine(channelId, additionalDeposit);
+    }
+
+    /// The same with what `from`, the payer, has signed away for exactly this. Anybody may hand it in.
+    function topUpWithAuthorization(
+        bytes32 channelId,
+        uint128 additionalDeposit,
+        address from,
+        bytes32 topUpSalt,
+        uint256 validAfter,
+        uint256 validBefore,
+        bytes32 nonce,
+        bytes calldata signature
+    ) external {
+        if (nonce != keccak256(abi.encode(channelId, additionalDeposit, from, topUpSalt))) revert NonceMismatch();
+        address token = _topUp(channelId, from, additionalDeposit);
+        _takeSigned(token, from, additionalDeposit, validAfter, validBefore, nonce, signature);
     }
 
     /// Asks for what is left. The payee has `CLOSE_GRACE_PERIOD` from now on.
@@ -239,19 +280,49 @@ contract FarthingEscrow {
         if (channel.finalized) revert ChannelFinalized();
     }
 
-    function _topUp(bytes32 channelId, uint256 additionalDeposit) private {
+    function _open(
+        address payer,
+        address payee,
+        address token,
+        uint128 deposit,
+        bytes32 salt,
+        address authorizedSigner
+    ) private returns (bytes32 channelId) {
+        if (payee == address(0)) revert InvalidPayee();
+        if (deposit == 0) revert ZeroDeposit();
+        channelId = computeChannelId(payer, payee, token, salt, authorizedSigner);
+        Channel storage channel = _channels[channelId];
+        if (channel.payer != address(0)) revert ChannelAlreadyExists();
+        channel.payer = payer;
+        channel.payee = payee;
+        channel.token = token;
+        if (authorizedSigner != address(0)) channel.authorizedSigner = authorizedSigner;
+        channel.deposit = deposit;
+        emit ChannelOpened(channelId, payer, payee, token, authorizedSigner, deposit);
+    }
+
+    function _topUpMine(bytes32 channelId, uint256 additionalDeposit) private {
+        address token = _topUp(channelId, msg.sender, additionalDeposit);
+        _take(
+            token,
+            additionalDeposit,
+            abi.encodeCall(IToken.transferFrom, (msg.sender, address(this), additionalDeposit))
+        );
+    }
+
+    function _topUp(bytes32 channelId, address payer, uint256 additionalDeposit) private returns (address token) {
         Channel storage channel = _live(channelId);
-        if (msg.sender != channel.payer) revert NotPayer();
+        if (payer != channel.payer) revert NotPayer();
         if (additionalDeposit == 0) revert ZeroDeposit();
         uint256 newDeposit = additionalDeposit + channel.deposit;
         if (newDeposit > type(uint128).max) revert DepositOverflow();
         channel.deposit = uint128(newDeposit);
         if (channel.closeRequestedAt != 0) {
             channel.closeRequestedAt = 0;
-            emit CloseRequestCancelled(channelId, channel.payer, channel.payee);
+            emit CloseRequestCancelled(channelId, payer, channel.payee);
         }
-        emit TopUp(channelId, channel.payer, channel.payee, additionalDeposit, newDeposit);
-        _take(channel.token, msg.sender, additionalDeposit);
+        emit TopUp(channelId, payer, channel.payee, additionalDeposit, newDeposit);
+        token = channel.token;
     }
 
     /// Ends a channel at `settled`: the payee gets what it has not got yet, the payer the rest.
@@ -314,11 +385,32 @@ contract FarthingEscrow {
         return keccak256(abi.encode(DOMAIN_TYPEHASH, NAME_HASH, keccak256("1"), block.chainid, address(this)));
     }
 
-    /// Takes exactly `amount`. A token that delivers less would let one channel spend another's deposit.
-    function _take(address token, address from, uint256 amount) private {
+    /// Takes exactly `amount`, by a call of the token. A token that delivers less would let one channel
+    /// spend another's deposit.
+    function _take(address token, uint256 amount, bytes memory data) private {
         uint256 before = IToken(token).balanceOf(address(this));
-        _call(token, abi.encodeCall(IToken.transferFrom, (from, address(this), amount)));
+        _call(token, data);
         if (IToken(token).balanceOf(address(this)) - before != amount) revert TransferFailed();
+    }
+
+    /// Takes what `from` has signed away.
+    function _takeSigned(
+        address token,
+        address from,
+        uint256 amount,
+        uint256 validAfter,
+        uint256 validBefore,
+        bytes32 nonce,
+        bytes calldata signature
+    ) private {
+        _take(
+            token,
+            amount,
+            abi.encodeCall(
+                IAuthorizedToken.receiveWithAuthorization,
+                (from, address(this), amount, validAfter, validBefore, nonce, signature)
+            )
+        );
     }
 
     function _give(address token, address to, uint256 amount) private {

@@ -59,7 +59,7 @@ pub use refund::{RefundAsk, RefundRefusal};
 pub use refusal::{Refusal, Rejection, SessionRefusal, SubscriptionRefusal};
 pub use session::{
     Action, ChannelFate, Opening, SESSION, SessionPrice, SessionRail, SessionRules, SettledInAll,
-    TopUp,
+    TopUp, Unfounded,
 };
 pub use sessions::{Managed, Taken};
 pub use stage::{Checked, Held, Posted, Presented, Reserved, Settled, identity};

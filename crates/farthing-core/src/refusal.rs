@@ -79,6 +79,13 @@ pub enum Refusal {
     /// This very payment is being settled or delivered: 503. The payer keeps the credential.
     #[error("the payment is in progress")]
     InProgress(PaymentId),
+    /// The rail has undone the payer's transaction, or would: 409 with a fresh challenge,
+    /// `session/transaction-reverted`. Nothing was taken.
+    #[error("the rail has undone the payer's transaction")]
+    Undone(Box<ChannelId>),
+    /// The payer's account does not give the deposit: a fresh challenge, `session/insufficient-balance`.
+    #[error("the payer's account does not give the deposit")]
+    Unfunded,
     /// The session does not allow it: a fresh challenge, and one of the session's problems.
     #[error(transparent)]
     Session(Box<SessionRefusal>),

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!          checked (pure)     written down          carried out           written down
+//!            │ what only the rail can say is asked for: SessionRail::ascertain
 //! open  ─► Action::Open ────► Opening ────────────► SessionRail::open ──► Open
 //! pay   ─► Action::Voucher ─► paid, in one record   (no rail is asked)
 //! top up ► Action::TopUp ───► on its way ─────────► SessionRail::top_up ► Open, with more
@@ -57,6 +58,18 @@ pub trait SessionRail: Send + Sync {
     ///
     /// A [`Rejection`]; [`Rejection::Signature`] for a signature that does not hold.
     fn check_action(&self, presented: &Presented, now: Timestamp) -> Result<Action, Rejection>;
+
+    /// Finds out what is to be written down and stands in no credential: how much a transaction has
+    /// deposited that the payer has sent, or whether one that the payer has signed would go through. Called
+    /// once the action was checked and before anything of it is written down, so that nobody is asked
+    /// anything for whoever has signed nothing. Only asks.
+    ///
+    /// # Errors
+    ///
+    /// [`Unfounded`]; nothing was written down, and the same credential may be shown again.
+    fn ascertain(&self, action: Action) -> BoxFuture<'_, Result<Action, Unfounded>> {
+        Box::pin(async { Ok(action) })
+    }
 
     /// Carries the opening deposit out, whose order is in [`Channel::pending`], and makes sure that the
     /// channel is there as it was agreed on.
@@ -176,6 +189,23 @@ pub trait SessionRail: Send + Sync {
     }
 }
 
+/// Why there is no deposit to write down, by the rail's word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unfounded {
+    /// The rail has undone, or would undo, what the payer has sent or signed.
+    #[error("the rail has undone the payer's transaction")]
+    Undone,
+    /// The payer's account does not give what is to be deposited.
+    #[error("the payer's account does not give the deposit")]
+    Short,
+    /// The rail tells of something else than the payer.
+    #[error("the rail tells of something else")]
+    Declined,
+    /// Nobody can say yet: the same credential again, later.
+    #[error("nobody can say yet")]
+    Later,
+}
+
 /// What counts as what in a rail's sessions. Plain data, so that finance can read it and the core can go by
 /// it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,6 +220,8 @@ pub struct SessionRules {
     /// How long ago the rail may have been heard of last for a channel to take vouchers; nothing where the
     /// book is the rail. Whoever follows the rail asks about every open channel several times as often.
     pub heard_within: Option<Duration>,
+    /// Whether there is something to [ascertain](SessionRail::ascertain) before a deposit is written down.
+    pub ascertains: bool,
 }
 
 /// What a session costs.

@@ -1,23 +1,23 @@
 //! Sessions, top to bottom: what is done about each action, and what is finished beside.
 //!
 //! ```text
-//! presented ─► check (pure) ─► open │ top up │ close   written down, carried out, written down
-//!                          └─► voucher                 a payment like any other, in one record
+//! presented ─► check (pure) ─► ascertain ─► open │ top up │ close   written down, carried out, written down
+//!                                       └─► voucher                 a payment like any other, in one record
 //! ```
 //!
 //! Whatever is sent here was written down before and can be sent any number of times: the rail finds by the
 //! channel's name what was sent already.
 
 use farthing_ledger::{
-    Channel, ChannelError, ChannelFacts, ChannelFigures, ChannelId, ChannelOpening, ChannelState,
-    ChannelStep, PaymentId, Proof, Settlement, VoucherClaim,
+    Channel, ChannelDeposit, ChannelError, ChannelFacts, ChannelFigures, ChannelId, ChannelOpening,
+    ChannelState, ChannelStep, PaymentId, Proof, Settlement, VoucherClaim,
 };
 use farthing_money::Timestamp;
 
 use crate::books;
 use crate::{
     Action, Admission, Ask, Checked, Opening, Presented, Quote, Refusal, Rejection, SessionRail,
-    SettleError, Settled, SettledInAll, Till, TopUp, identity,
+    SettleError, Settled, SettledInAll, Till, TopUp, Unfounded, identity,
 };
 
 /// What was done with a session, for whoever asked.
@@ -64,6 +64,7 @@ impl Till {
         if action.channel().method() != presented.method {
             return Err(Rejection::Invalid.into());
         }
+        let action = self.ascertained(rail, action, now).await?;
         let buys = ask.vouchers_buy;
         let (channel, reference) = match action {
             Action::Open(opening) => {
@@ -89,6 +90,36 @@ impl Till {
             channel,
             reference,
         })))
+    }
+
+    /// An action of which everything is known. For a top-up the rail is asked only where the book would take
+    /// it: nothing that the payer has signed stands in some of them.
+    async fn ascertained(
+        &self,
+        rail: &dyn SessionRail,
+        action: Action,
+        now: Timestamp,
+    ) -> Result<Action, Refusal> {
+        if !rail.session_rules().ascertains {
+            return Ok(action);
+        }
+        if let Action::TopUp(top_up) = &action {
+            let TopUp { channel, payer, binding, deposit } = (**top_up).clone();
+            // A deposit of nothing is never written down, and is refused last.
+            let deposit = Box::new(ChannelDeposit { atoms: 0, ..deposit });
+            let step = ChannelStep::TopUp { channel: channel.clone(), payer, binding, deposit };
+            match self.store.step(step, now).await {
+                Ok(_) | Err(ChannelError::OutOfOrder) => {}
+                Err(error) => return Err(Refusal::of(channel, error)),
+            }
+        }
+        let channel = action.channel().clone();
+        rail.ascertain(action).await.map_err(|why| match why {
+            Unfounded::Undone => Refusal::Undone(Box::new(channel)),
+            Unfounded::Short => Refusal::Unfunded,
+            Unfounded::Declined => Refusal::Declined,
+            Unfounded::Later => Refusal::TryAgain,
+        })
     }
 
     /// Pays with a voucher: from here on, a payment like any other.

@@ -92,6 +92,8 @@ impl Verdict<'_> {
                 Refusal::Answered => "answered",
                 Refusal::Interrupted => "interrupted",
                 Refusal::Session(_) => "session_refused",
+                Refusal::Undone(_) => "undone",
+                Refusal::Unfunded => "unfunded",
                 Refusal::Subscription(_) => "subscription_refused",
                 Refusal::InProgress(_) => "in_progress",
                 Refusal::TryAgain => "try_again",

@@ -26,8 +26,9 @@ pub(crate) struct Answer {
 impl Answer {
     /// Whether fresh challenges belong to it.
     pub(crate) fn wants_challenges(&self) -> bool {
-        // Whoever's session is gone is told how to open another (§22 D4).
+        // Whoever's session is gone, or never came about, is told how to open another (§22 D4).
         matches!(self.problem.status, 402 | 410)
+            || self.problem.uri == ProblemType::SessionTransactionReverted.uri()
     }
 
     /// The response, without challenges.
@@ -57,6 +58,18 @@ pub(crate) fn refused(refusal: &Refusal) -> Answer {
     match refusal {
         Refusal::Payer(rejection) => rejected(*rejection),
         Refusal::Session(refusal) => in_session(refusal),
+        Refusal::Undone(channel) => {
+            let mut answer = payer(
+                ProblemType::SessionTransactionReverted,
+                "The chain has undone the transaction, or would. Nothing was taken; open the session with another.",
+            );
+            answer.problem.extra.insert("channelId".into(), channel.on_rail().into());
+            answer
+        }
+        Refusal::Unfunded => payer(
+            ProblemType::SessionInsufficientBalance,
+            "The account does not give the deposit: it holds too little, or the authorisation is not good. Nothing was taken.",
+        ),
         Refusal::Subscription(refusal) => in_subscription(refusal),
         Refusal::Replayed => payer(
             ProblemType::InvalidChallenge,

@@ -24,6 +24,7 @@ use crate::management::AdminToken;
 use crate::path::canonical_path;
 use crate::store::{PostgresConfig, StoreConfig};
 
+mod evm;
 mod meters;
 mod raw;
 mod sessions;
@@ -31,6 +32,7 @@ mod subscriptions;
 mod tempo;
 mod webhooks;
 
+pub use evm::{EvmConfig, EvmSessionConfig};
 pub use meters::MeterConfig;
 pub use sessions::{Intents, SessionConfig};
 pub use subscriptions::SubscriptionConfig;
@@ -135,6 +137,8 @@ pub enum RailConfig {
     Prepaid,
     /// Stablecoins on Tempo.
     Tempo(Arc<TempoConfig>),
+    /// Sessions on another EVM chain.
+    Evm(Arc<EvmConfig>),
     /// The rail for tests and demos, which moves no real money.
     Test {
         /// Who keeps its account; nothing where the gateway does, and loses it with the process.
@@ -148,7 +152,16 @@ impl RailConfig {
     pub const fn tempo(&self) -> Option<&Arc<TempoConfig>> {
         match self {
             Self::Tempo(tempo) => Some(tempo),
-            Self::Prepaid | Self::Test { .. } => None,
+            Self::Prepaid | Self::Evm(_) | Self::Test { .. } => None,
+        }
+    }
+
+    /// How to be paid on another EVM chain, if that is what it is.
+    #[must_use]
+    pub const fn evm(&self) -> Option<&Arc<EvmConfig>> {
+        match self {
+            Self::Evm(evm) => Some(evm),
+            Self::Prepaid | Self::Tempo(_) | Self::Test { .. } => None,
         }
     }
 
@@ -158,6 +171,7 @@ impl RailConfig {
         match self {
             Self::Prepaid => "prepaid",
             Self::Tempo(_) => "tempo",
+            Self::Evm(_) => "evm",
             Self::Test { .. } => "test",
         }
     }
@@ -568,6 +582,7 @@ impl Reader<'_> {
                     None => Ok(RailConfig::Tempo(Arc::new(self.tempo(rail, assets)?))),
                     Some(teller) => Err(self.fault(teller, "only the test rail has a teller")),
                 },
+                "evm" => Ok(RailConfig::Evm(Arc::new(self.evm(rail, assets)?))),
                 "test" => {
                     let teller = rail.get_ref().teller.as_ref().map(|it| *it.get_ref());
                     tellers(rail, RailConfig::Test { teller })
@@ -575,7 +590,8 @@ impl Reader<'_> {
                 _ => Err(self.fault(
                     rail,
                     format!(
-                        "there is no rail called {name}; this build has prepaid, tempo and test"
+                        "there is no rail called {name}; this build has prepaid, tempo, evm \
+                         and test"
                     ),
                 )),
             })

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use farthing_core::{
     Protocol, Quote, Rail, Recovered, Recovery, Renewed, Renewing, SESSION, SessionPrice, Settling,
-    SubscriptionPrice, Tended, Tending, Till,
+    SubscriptionPrice, Tended, Tending, Till, Unfounded,
 };
 use farthing_gate::{
     Body, ClientAddress, Clock, GateBuilder, GateService, PriceTag, Pricing, Streams, SystemClock,
@@ -17,8 +17,10 @@ use farthing_ledger::RefundLimits;
 use farthing_money::{Amount, Assets};
 use farthing_protocols::mpp::{Mpp, UnfitRealm};
 use farthing_rail_prepaid::PrepaidRail;
-use farthing_rail_tempo::session::{SessionSettings, Teller};
-use farthing_rail_tempo::{MalformedKey, Nodes, NodesError, Refunder, Sponsor, TempoRail};
+use farthing_rail_tempo::session::{EvmAccount, SessionSettings, Teller};
+use farthing_rail_tempo::{
+    EvmRail, EvmSettings, MalformedKey, Nodes, NodesError, Refunder, Sponsor, TempoRail,
+};
 use farthing_rail_test::{Dial, TestRail};
 use http::header::{
     ACCEPT_LANGUAGE, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap,
@@ -34,7 +36,8 @@ use tower_layer::Layer;
 use tower_service::Service as _;
 
 use crate::config::{
-    BodyPolicy, Config, RailConfig, RouteConfig, SessionConfig, SponsorSigner, TempoConfig,
+    BodyPolicy, Config, EvmConfig, RailConfig, RouteConfig, SessionConfig, SponsorSigner,
+    TempoConfig,
 };
 use crate::connection::{self, Peer, TlsSlot};
 use crate::desk::Desk;
@@ -118,7 +121,14 @@ struct Site {
     session_idle: Duration,
     settling: Settling,
     dunning: farthing_core::Dunning,
+    chains: Chains,
+}
+
+/// The rails on chains, and what each was made of. What one has spent or signed outlives a reload.
+#[derive(Clone, Default)]
+struct Chains {
     tempo: Option<(Arc<TempoConfig>, TempoRail)>,
+    evm: Option<(Arc<EvmConfig>, EvmRail)>,
 }
 
 impl Gateway {
@@ -133,6 +143,7 @@ impl Gateway {
         let store = OpenStore::open(&config.store, SystemClock.now())?;
         let streams = Streams::with_paused_max(config.streams_paused_max);
         let site = Site::build(config, &store, (&metrics, &streams), None)?;
+        site.check_escrow().await?;
         let postman = Postman::new(config, store.port(), Arc::clone(&metrics)).await?;
         let bind = |address| async move {
             let bound = TcpListener::bind(address).await;
@@ -286,25 +297,34 @@ pub fn webhook_desk(config: &Config) -> Result<WebhookDesk, StartError> {
     Ok(WebhookDesk { store, names })
 }
 
-/// The rails of a configuration, and that of Tempo once more.
-type Rails = (Vec<Arc<dyn Rail>>, Option<(Arc<TempoConfig>, TempoRail)>);
+/// The rails of a configuration, and those on chains once more.
+type Rails = (Vec<Arc<dyn Rail>>, Chains);
 
-fn rails(
-    config: &Config,
-    before: Option<&(Arc<TempoConfig>, TempoRail)>,
-) -> Result<Rails, StartError> {
-    let tempo = config.rails.iter().find_map(RailConfig::tempo);
-    let tempo = tempo.map(|tempo| {
-        let rail = match before {
+fn rails(config: &Config, before: Option<&Chains>) -> Result<Rails, StartError> {
+    let tempo = config.rails.iter().find_map(RailConfig::tempo).map(|tempo| {
+        let rail = match before.and_then(|it| it.tempo.as_ref()) {
             // What a sponsor has spent, it has spent.
             Some((known, rail)) if known == tempo => rail.clone(),
             Some(_) | None => tempo_rail(tempo, config)?,
         };
         Ok((Arc::clone(tempo), rail))
     });
-    let tempo = tempo.transpose().map_err(|error: StartError| error)?;
-    let all = config.rails.iter().map(|it| rail(it, config, tempo.as_ref()));
-    Ok((all.collect::<Result<_, StartError>>()?, tempo))
+    let evm = config.rails.iter().find_map(RailConfig::evm).and_then(|evm| {
+        let before = before.and_then(|it| it.evm.as_ref());
+        let rail = match before {
+            Some((known, rail)) if known == evm => Ok(rail.clone()),
+            // An account has one owner.
+            Some((_, rail)) => evm_rail(evm, Some(rail)).transpose()?,
+            None => evm_rail(evm, None).transpose()?,
+        };
+        Some(rail.map(|rail| (Arc::clone(evm), rail)))
+    });
+    let chains = Chains {
+        tempo: tempo.transpose().map_err(|error: StartError| error)?,
+        evm: evm.transpose()?,
+    };
+    let all = config.rails.iter().filter_map(|it| rail(it, config, &chains));
+    Ok((all.collect(), chains))
 }
 
 impl Site {
@@ -314,7 +334,7 @@ impl Site {
         (metrics, streams): (&Arc<Metrics>, &Streams),
         before: Option<&Self>,
     ) -> Result<Self, StartError> {
-        let (rails, tempo) = rails(config, before.and_then(|site| site.tempo.as_ref()))?;
+        let (rails, chains) = rails(config, before.map(|site| &site.chains))?;
         let mpp = Mpp::new(&config.realm, config.secrets.clone())?;
         let protocols: Vec<Arc<dyn Protocol>> = vec![Arc::new(mpp)];
         let builder = GateBuilder::new(protocols).rails(rails.clone()).streams(streams.clone());
@@ -354,25 +374,69 @@ impl Site {
             session_idle: config.session_idle,
             settling: config.settling.clone(),
             dunning: config.dunning.clone(),
-            tempo,
+            chains,
         })
     }
 }
 
-fn rail(
-    config: &RailConfig,
-    whole: &Config,
-    tempo: Option<&(Arc<TempoConfig>, TempoRail)>,
-) -> Result<Arc<dyn Rail>, StartError> {
-    Ok(match (config, tempo) {
-        (RailConfig::Tempo(_), Some((_, rail))) => Arc::new(rail.clone()),
-        (RailConfig::Prepaid, _) => Arc::new(PrepaidRail::new(whole.assets.clone())),
-        (RailConfig::Tempo(tempo), None) => Arc::new(tempo_rail(tempo, whole)?),
-        (RailConfig::Test { teller }, _) => Arc::new(match teller {
+impl Site {
+    /// Whether the escrow on an EVM chain is one that deposits may be taken in. A chain that does not answer
+    /// now is asked again before the first of them.
+    async fn check_escrow(&self) -> Result<(), StartError> {
+        let Some((_, rail)) = &self.chains.evm else { return Ok(()) };
+        match rail.fits().await {
+            Ok(()) => Ok(()),
+            Err(Unfounded::Later) => {
+                tracing::warn!("no node of the EVM chain says how long the escrow's grace is");
+                Ok(())
+            }
+            Err(Unfounded::Undone | Unfounded::Short | Unfounded::Declined) => {
+                Err(StartError::Escrow)
+            }
+        }
+    }
+}
+
+/// A rail; nothing where it is configured and cannot be paid on yet.
+fn rail(config: &RailConfig, whole: &Config, chains: &Chains) -> Option<Arc<dyn Rail>> {
+    Some(match config {
+        RailConfig::Prepaid => Arc::new(PrepaidRail::new(whole.assets.clone())),
+        RailConfig::Tempo(_) => Arc::new(chains.tempo.as_ref()?.1.clone()),
+        RailConfig::Evm(_) => Arc::new(chains.evm.as_ref()?.1.clone()),
+        RailConfig::Test { teller } => Arc::new(match teller {
             Some(teller) => TestRail::at(whole.assets.clone(), *teller),
             None => TestRail::new(whole.assets.clone(), Dial::default()),
         }),
     })
+}
+
+/// The rail of an EVM chain, once there is an escrow on it.
+fn evm_rail(evm: &EvmConfig, before: Option<&EvmRail>) -> Result<Option<EvmRail>, StartError> {
+    let Some(session) = &evm.session else { return Ok(None) };
+    let nodes = Arc::new(Nodes::new(evm.chain_id, evm.nodes.clone(), evm.node_timeout)?);
+    let (confirmations, wait) = (evm.confirmations, evm.settle_timeout);
+    let account = EvmAccount::new(&session.key, nodes, confirmations, session.replace_after, wait)?;
+    let account = match session.fee_max {
+        Some(fee_max) => account.offering_at_most(fee_max),
+        None => account,
+    };
+    let account = match &session.gas_asset {
+        Some(coin) => account.counting_gas_in(coin.clone()),
+        None => account,
+    };
+    let account = match before {
+        Some(before) => account.taking_turns_with(before.account()),
+        None => account,
+    };
+    Ok(Some(EvmRail::new(EvmSettings {
+        escrow: session.escrow,
+        tokens: evm.tokens.clone(),
+        account: Arc::new(account),
+        confirmations,
+        wait,
+        relays: session.relays,
+        forgone_max: session.forgone_max.clone(),
+    })))
 }
 
 fn tempo_rail(tempo: &TempoConfig, whole: &Config) -> Result<TempoRail, StartError> {
@@ -418,7 +482,7 @@ fn rails_of<'a>(
 /// Looks after the rails from time to time, and counts what it finds.
 async fn watch_rails(shared: Arc<Shared>, mut stopping: watch::Receiver<bool>) {
     loop {
-        if let Some((_, rail)) = &shared.current().tempo {
+        if let Some((_, rail)) = &shared.current().chains.tempo {
             shared.metrics.watched_tempo(rail).await;
         }
         let stopped = stopping.wait_for(|stop| *stop);
@@ -782,6 +846,12 @@ pub enum StartError {
     /// The sponsor's key is none.
     #[error(transparent)]
     Sponsor(#[from] MalformedKey),
+    /// The escrow on an EVM chain is none that deposits may be taken in.
+    #[error(
+        "rails.evm.session: the escrow gives the payee less than ten minutes after a request to close, or \
+         is none"
+    )]
+    Escrow,
     /// Nobody can be told what happened to payments.
     #[error(transparent)]
     Webhooks(#[from] PostmanError),

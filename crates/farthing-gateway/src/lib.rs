@@ -34,10 +34,10 @@ mod tls;
 mod webhooks;
 
 pub use config::{
-    AdminConfig, BodyPolicy, BookConfig, Config, ConfigError, Environment, Intents, MeterConfig,
-    RailConfig, RouteConfig, SessionConfig, SponsorConfig, SponsorSigner, SubscriptionConfig,
-    TempoConfig, TempoSessionConfig, TlsConfig, UpstreamConfig, Variant, WebhookConfig, look_up,
-    parse_chain_key, secret_files,
+    AdminConfig, BodyPolicy, BookConfig, Config, ConfigError, Environment, EvmConfig,
+    EvmSessionConfig, Intents, MeterConfig, RailConfig, RouteConfig, SessionConfig, SponsorConfig,
+    SponsorSigner, SubscriptionConfig, TempoConfig, TempoSessionConfig, TlsConfig, UpstreamConfig,
+    Variant, WebhookConfig, look_up, parse_chain_key, secret_files,
 };
 pub use desk::{
     CancelOrder, CloseOrder, Desk, DeskError, PayoutKind, PayoutStep, RefundMade, RefundOrder,

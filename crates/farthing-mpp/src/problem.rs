@@ -49,11 +49,14 @@ pub enum ProblemType {
     /// What is authorised is less than the price.
     #[serde(rename = "session/insufficient-balance")]
     SessionInsufficientBalance,
+    /// The chain has undone the transaction that was shown (`draft-evm-session-00` §12.7).
+    #[serde(rename = "session/transaction-reverted")]
+    SessionTransactionReverted,
 }
 
 impl ProblemType {
     /// Every type, in the order of the scheme's table.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::PaymentRequired,
         Self::PaymentInsufficient,
         Self::PaymentExpired,
@@ -68,6 +71,7 @@ impl ProblemType {
         Self::SessionChannelNotFound,
         Self::SessionChannelFinalized,
         Self::SessionInsufficientBalance,
+        Self::SessionTransactionReverted,
     ];
 
     /// The type's name, which ends its URI.
@@ -88,6 +92,7 @@ impl ProblemType {
             Self::SessionChannelNotFound => "session/channel-not-found",
             Self::SessionChannelFinalized => "session/channel-finalized",
             Self::SessionInsufficientBalance => "session/insufficient-balance",
+            Self::SessionTransactionReverted => "session/transaction-reverted",
         }
     }
 
@@ -109,15 +114,17 @@ impl ProblemType {
             Self::SessionChannelNotFound => "Channel Not Found",
             Self::SessionChannelFinalized => "Channel Finalized",
             Self::SessionInsufficientBalance => "Insufficient Balance",
+            Self::SessionTransactionReverted => "Transaction Reverted",
         }
     }
 
-    /// The HTTP status it comes with: 402, but 400 for an unsupported method, and 410 for a
-    /// channel that is gone.
+    /// The HTTP status it comes with: 402, but 400 for an unsupported method, 409 for a
+    /// transaction that was undone, and 410 for a channel that is gone.
     #[must_use]
     pub const fn status(self) -> u16 {
         match self {
             Self::MethodUnsupported => 400,
+            Self::SessionTransactionReverted => 409,
             Self::SessionChannelNotFound | Self::SessionChannelFinalized => 410,
             Self::PaymentRequired
             | Self::PaymentInsufficient

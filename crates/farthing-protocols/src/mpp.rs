@@ -197,7 +197,8 @@ impl Protocol for Mpp {
         let receipt = match (&payment.voucher, settlement.channel) {
             (Some(voucher), Some(behind)) => {
                 write_channel(&voucher.channel, response);
-                in_session(receipt, &voucher.channel, (behind.accepted, behind.spent))
+                let figures = (behind.accepted, behind.spent);
+                in_session(receipt, &voucher.channel, &payment.payer, figures)
                     .with("units", facts.units)
             }
             (Some(_), None) | (None, _) => receipt,
@@ -240,7 +241,8 @@ impl Protocol for Mpp {
             .with("challengeId", challenge.as_str())
             .with("deposit", channel.deposit.to_string())
             .with("state", channel.state.name());
-        let mut receipt = in_session(receipt, id, (channel.accepted, channel.spent));
+        let figures = (channel.accepted, channel.spent);
+        let mut receipt = in_session(receipt, id, &channel.facts.payer, figures);
         if let Some(reference) = reference {
             receipt = receipt.with("txHash", reference.as_str());
         }
@@ -253,13 +255,29 @@ impl Protocol for Mpp {
     }
 }
 
-/// What every receipt within a session says of it (`draft-tempo-session-00` §14).
-fn in_session(receipt: Receipt, id: &ChannelId, (accepted, spent): (u128, u128)) -> Receipt {
+/// What every receipt within a session says of it (`draft-tempo-session-00` §14); on chains that are many, also
+/// on which of them (`draft-evm-session-00` §14).
+fn in_session(
+    receipt: Receipt,
+    id: &ChannelId,
+    payer: &str,
+    (accepted, spent): (u128, u128),
+) -> Receipt {
+    let chain = chain_of(payer).filter(|_| id.method() == "evm");
+    let receipt = match chain {
+        Some(chain_id) => receipt.with("chainId", chain_id),
+        None => receipt,
+    };
     receipt
         .with("intent", SESSION)
         .with("channelId", id.on_rail())
         .with("acceptedCumulative", accepted.to_string())
         .with("spent", spent.to_string())
+}
+
+/// The chain in a payer's name, where it is one of an account on such a chain.
+fn chain_of(payer: &str) -> Option<u64> {
+    payer.strip_prefix("did:pkh:eip155:")?.split(':').next()?.parse().ok()
 }
 
 fn write_channel(id: &ChannelId, response: &mut HeaderMap) {

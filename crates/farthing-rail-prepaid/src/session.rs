@@ -30,6 +30,7 @@ const RULES: SessionRules = SessionRules {
     settled: "the record in the book that takes it from the channel",
     captures_spent: true,
     heard_within: None,
+    ascertains: false,
 };
 
 impl SessionRail for PrepaidRail {
@@ -310,7 +311,7 @@ impl SessionPayer for PrepaidPayer {
             let payload = match act {
                 Act::Voucher { cumulative } => voucher("voucher", cumulative),
                 Act::Close { cumulative } => voucher("close", cumulative),
-                Act::TopUp { additional } => json!({
+                Act::TopUp { additional, .. } => json!({
                     "action": "topUp",
                     "channelId": channel,
                     "additionalDeposit": additional.to_string(),

@@ -1,4 +1,4 @@
-//! Stablecoin charges on Tempo (draft-tempo-charge-00).
+//! Stablecoin charges on Tempo (draft-tempo-charge-00), and sessions there and on any EVM chain.
 //!
 //! The buyer signs a transaction that transfers a TIP-20 token to the seller; the seller hands it to
 //! the chain and waits until it is mined (*pull*), and may pay the network's fee for it (*sponsored*).
@@ -24,6 +24,7 @@
 //! moment has passed for on every node that answers, while none of them knows it, never moved.
 
 mod envelope;
+mod evm;
 mod handover;
 mod memo;
 mod payer;
@@ -54,6 +55,7 @@ use farthing_money::{Amount, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use evm::{EvmRail, EvmSettings};
 pub use payer::{MalformedKey, TempoPayer};
 pub use refund::Refunder;
 pub use reqwest::Url;

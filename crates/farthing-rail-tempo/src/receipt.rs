@@ -66,6 +66,14 @@ pub(crate) fn fee(receipt: &TxReceipt, token: Address, payer: Address) -> u128 {
     fees.fold(0, |sum, it| sum.saturating_add(it.atoms))
 }
 
+/// What a transaction has cost whoever sent it, in the smallest unit of the chain's coin; nothing where nobody
+/// says.
+pub(crate) fn gas_cost(receipt: &TxReceipt) -> Option<u128> {
+    let (gas, price) = (receipt.gas_used?.to::<u128>(), receipt.effective_gas_price?.to::<u128>());
+    let above = receipt.l1_fee.map_or(0, |fee| fee.to::<u128>());
+    Some(gas.saturating_mul(price).saturating_add(above))
+}
+
 /// What `sender`, or anybody, moved of `token`. A transfer with a memo shows in two events and is one movement.
 fn movements(logs: &[Log], token: Address, sender: Option<Address>) -> Vec<Transfer> {
     let logs = logs.iter().filter(|log| log.address == token.0);

@@ -77,6 +77,18 @@ pub(crate) struct TxReceipt {
     /// The contract that it has made, if it has made one.
     #[serde(default)]
     pub(crate) contract_address: Option<alloy_primitives::Address>,
+    /// Who has sent it.
+    #[serde(default)]
+    pub(crate) from: Option<alloy_primitives::Address>,
+    /// What it has burnt.
+    #[serde(default)]
+    pub(crate) gas_used: Option<U64>,
+    /// What a unit of that has cost.
+    #[serde(default)]
+    pub(crate) effective_gas_price: Option<U128>,
+    /// What the chain above has taken for it, on chains that have one.
+    #[serde(default)]
+    pub(crate) l1_fee: Option<U128>,
 }
 
 /// An event of a contract.

@@ -41,6 +41,7 @@ const SESSIONS: SessionRules = SessionRules {
     settled: "the vault's word",
     captures_spent: false,
     heard_within: Some(Duration::from_mins(1)),
+    ascertains: false,
 };
 
 /// The rail. Its clock is what it was told last.

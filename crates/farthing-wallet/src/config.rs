@@ -16,6 +16,9 @@ mod tests;
 /// How long an offer may stay valid unless the owner says otherwise.
 const VALIDITY_MAX_S: u64 = 3_600;
 
+/// A unit of gas is priced in billionths.
+const WEI_PER_GWEI: u128 = 1_000_000_000;
+
 /// What the owner of a wallet has decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WalletConfig {
@@ -27,6 +30,8 @@ pub struct WalletConfig {
     pub rules: Rules,
     /// How it pays on Tempo, if it does.
     pub tempo: Option<TempoChain>,
+    /// How it pays in sessions on another EVM chain, if it does.
+    pub evm: Option<EvmChain>,
 }
 
 /// A Tempo chain, as the owner of a wallet names it.
@@ -48,6 +53,27 @@ impl fmt::Debug for TempoChain {
     }
 }
 
+/// An EVM chain, as the owner of a wallet names it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct EvmChain {
+    /// The chain's number.
+    pub chain_id: u64,
+    /// Its nodes, in the order they are asked. They may contain keys.
+    pub nodes: Vec<Url>,
+    /// The tokens that are the wallet's assets on the chain.
+    pub tokens: Tokens,
+    /// How many blocks deep a deposit has to be before it is shown.
+    pub confirmations: u64,
+    /// The most that is offered for a unit of gas, in the smallest unit of the chain's coin.
+    pub fee_max: Option<u128>,
+}
+
+impl fmt::Debug for EvmChain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EvmChain").field("chain_id", &self.chain_id).finish_non_exhaustive()
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Raw {
@@ -58,6 +84,7 @@ struct Raw {
     #[serde(default)]
     sellers: BTreeMap<String, RawSeller>,
     tempo: Option<RawTempo>,
+    evm: Option<RawEvm>,
 }
 
 #[derive(Deserialize)]
@@ -69,30 +96,64 @@ struct RawTempo {
     account: Option<String>,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawEvm {
+    chain_id: u64,
+    nodes: Vec<String>,
+    tokens: BTreeMap<String, String>,
+    confirmations: Option<u64>,
+    fee_max_gwei: Option<u64>,
+}
+
+/// The nodes of a chain, as they are written in the table `at`.
+fn read_nodes(at: &str, nodes: &[String]) -> Result<Vec<Url>, WalletConfigError> {
+    let error = |what: &str| WalletConfigError(format!("[{at}]: {what}"));
+    let node =
+        |text: &String| parse_node(text).ok_or_else(|| error("a node is an http or https URL"));
+    let nodes: Vec<Url> = nodes.iter().map(node).collect::<Result<_, _>>()?;
+    if nodes.is_empty() { Err(error("at least one node is needed")) } else { Ok(nodes) }
+}
+
+/// The tokens of a chain, likewise.
+fn read_tokens(
+    at: &str,
+    tokens: &BTreeMap<String, String>,
+    assets: &Assets,
+) -> Result<Tokens, WalletConfigError> {
+    let error = |what: String| WalletConfigError(format!("[{at}]: {what}"));
+    let token = |(name, address): (&String, &String)| {
+        let asset = AssetId::new(name).ok().and_then(|id| assets.get(&id));
+        let asset = asset.ok_or_else(|| error(format!("there is no [assets.{name}]")))?.clone();
+        let address =
+            address.parse().map_err(|it: MalformedAddress| error(format!("{name}: {it}")))?;
+        Ok(Token { asset, address })
+    };
+    Ok(Tokens::new(tokens.iter().map(token).collect::<Result<_, WalletConfigError>>()?))
+}
+
 impl RawTempo {
     fn read(&self, assets: &Assets) -> Result<TempoChain, WalletConfigError> {
-        let error = |what: String| WalletConfigError(format!("[tempo]: {what}"));
-        let node = |text: &String| {
-            let url = parse_node(text);
-            url.ok_or_else(|| error("a node is an http or https URL".to_owned()))
-        };
-        let token = |(name, address): (&String, &String)| {
-            let asset = AssetId::new(name).ok().and_then(|id| assets.get(&id));
-            let asset = asset.ok_or_else(|| error(format!("there is no [assets.{name}]")))?.clone();
-            let address =
-                address.parse().map_err(|it: MalformedAddress| error(format!("{name}: {it}")))?;
-            Ok(Token { asset, address })
-        };
-        let nodes: Vec<Url> = self.nodes.iter().map(node).collect::<Result<_, _>>()?;
-        if nodes.is_empty() {
-            return Err(error("at least one node is needed".to_owned()));
-        }
-        let tokens = self.tokens.iter().map(token).collect::<Result<_, WalletConfigError>>()?;
+        let nodes = read_nodes("tempo", &self.nodes)?;
+        let tokens = read_tokens("tempo", &self.tokens, assets)?;
         let account = self.account.as_ref().map(|account| {
-            account.parse().map_err(|it: MalformedAddress| error(format!("account: {it}")))
+            let malformed =
+                |it: MalformedAddress| WalletConfigError(format!("[tempo]: account: {it}"));
+            account.parse().map_err(malformed)
         });
-        let (account, tokens) = (account.transpose()?, Tokens::new(tokens));
-        Ok(TempoChain { chain_id: self.chain_id, nodes, tokens, account })
+        Ok(TempoChain { chain_id: self.chain_id, nodes, tokens, account: account.transpose()? })
+    }
+}
+
+impl RawEvm {
+    fn read(&self, assets: &Assets) -> Result<EvmChain, WalletConfigError> {
+        Ok(EvmChain {
+            chain_id: self.chain_id,
+            nodes: read_nodes("evm", &self.nodes)?,
+            tokens: read_tokens("evm", &self.tokens, assets)?,
+            confirmations: self.confirmations.unwrap_or(1).max(1),
+            fee_max: self.fee_max_gwei.map(|gwei| u128::from(gwei).saturating_mul(WEI_PER_GWEI)),
+        })
     }
 }
 
@@ -167,7 +228,8 @@ impl WalletConfig {
         }
         let assets: Assets = assets.into_iter().collect();
         let tempo = raw.tempo.map(|tempo| tempo.read(&assets)).transpose()?;
-        Ok(Self { key: raw.key, assets, rules, tempo })
+        let evm = raw.evm.map(|evm| evm.read(&assets)).transpose()?;
+        Ok(Self { key: raw.key, assets, rules, tempo, evm })
     }
 }
 

@@ -36,7 +36,7 @@ mod wallet;
 
 pub use books::{Books, BooksError};
 pub use choose::{Choice, Objection, Rules, SellerRules, choose};
-pub use config::{TempoChain, WalletConfig, WalletConfigError};
+pub use config::{EvmChain, TempoChain, WalletConfig, WalletConfigError};
 pub use history::{History, PastPayment, PaymentState};
 pub use memory::{
     APPROVAL_LASTS, AnswerError, ApprovalRequest, ApprovalState, Asked, Asking, DENIAL_LASTS,

@@ -189,7 +189,16 @@ impl Wallet {
             | WalletSessionState::Leaving
             | WalletSessionState::Closed => Act::Voucher { cumulative },
         };
-        let field = self.acted(&at.choice, &session, act).await?;
+        let field = match self.acted(&at.choice, &session, act).await {
+            // What the rail has refused to open will not be opened, where the rail can say so.
+            Err(error @ PayFailure::Rail(PayError::Refused)) if matches!(act, Act::Open { .. }) => {
+                if let Ok(Some(Standing::Never)) = self.standing(&session).await {
+                    self.count_up(&mut session, 0, "never opened").await?;
+                }
+                return Err(error);
+            }
+            field => field?,
+        };
         let payment = payment_of(&session, cumulative);
         let came = self.insist_on(request, &field, &at.choice.invitation).await?;
         at.began = true;
@@ -212,6 +221,18 @@ impl Wallet {
             StatusCode::PAYMENT_REQUIRED => {
                 self.refused_in_session(at, session, &answer, cumulative)?;
                 Ok(None)
+            }
+            // What the rail has undone opened nothing.
+            StatusCode::CONFLICT if is_undone(&answer.body) => {
+                session.asked = None;
+                let standing = self.standing(&session).await.map_err(PayFailure::Rail)?;
+                self.conclude(&mut session, standing, 0, "undone by the rail").await?;
+                Err(PayFailure::Refused(Refused {
+                    payment,
+                    status: answer.status,
+                    detail: problem_detail(&answer.body),
+                    held_until: at.choice.invitation.expires_at.unwrap_or_default(),
+                }))
             }
             // A seller's own 410 is an answer like any other.
             StatusCode::GONE if Figures::read(&answer.body).channel.is_some() => {
@@ -316,7 +337,10 @@ impl Wallet {
         if session.state != WalletSessionState::Opening {
             return Ok(Some(session));
         }
+        let repeats = self.rail_of(&session).is_some_and(SessionPayer::repeats_deposits);
         match self.standing(&session).await {
+            // It is there by the payer's own doing: the seller may not have been told.
+            Ok(Some(Standing::There { leaves_at: None, .. })) if repeats => Ok(Some(session)),
             Ok(Some(Standing::There { leaves_at: None, .. })) => {
                 // What was asked for stays asked for: the same voucher buys it.
                 session.state = WalletSessionState::Open;
@@ -549,15 +573,28 @@ impl Wallet {
         }
         let missing = cumulative.saturating_sub(session.deposit.atoms());
         let wanted = self.deposit_max(&at.choice.terms.unit).max(missing);
+        let repeats = self.rail_of(session).is_some_and(SessionPayer::repeats_deposits);
         // Opening and topping up each answer a challenge of their own.
         let choice = self.fresh_choice(at.request, session).await?;
-        let (payment, more) = self.hold_deposit(at, &choice.invitation, wanted, missing).await?;
-        session.holds.push((payment, more.clone()));
-        session.topping = Some(more.clone());
-        self.memory.keep_session(session)?;
-        let act = Act::TopUp { additional: more.atoms() };
+        let begun = session.topping.clone().zip(session.holds.last().map(|(held, _)| *held));
+        let (payment, more) = match begun {
+            // The same further deposit as before, which is found where it was made.
+            Some((more, payment)) if repeats => (payment, more),
+            Some(_) | None => {
+                let held = self.hold_deposit(at, &choice.invitation, wanted, missing).await?;
+                session.holds.push(held.clone());
+                session.topping = Some(held.1.clone());
+                self.memory.keep_session(session)?;
+                held
+            }
+        };
+        let act = Act::TopUp { additional: more.atoms(), before: session.deposit.atoms() };
         let field = match self.acted(&choice, session, act).await {
             Ok(field) => field,
+            // What was sent may still be made: it is asked for again.
+            Err(error @ PayFailure::Rail(PayError::Unsent | PayError::Unknown)) if repeats => {
+                return Err(error);
+            }
             Err(error) => {
                 // Nothing was signed, so nothing can be deposited.
                 self.take_back(session, payment).await?;
@@ -567,8 +604,11 @@ impl Wallet {
         let bare = PayRequest { body: bytes::Bytes::new(), ..at.request.clone() };
         let answer = self.insist(&bare, &field, &choice.invitation).await?;
         if !answer.status.is_success() {
-            // It was not taken, and cannot be any more: its challenge was answered.
-            self.take_back(session, payment).await?;
+            // It was not taken, and cannot be any more: its challenge was answered. What was made without the
+            // seller is there all the same, and is shown again.
+            if !repeats || is_undone(&answer.body) {
+                self.take_back(session, payment).await?;
+            }
             return Err(PayFailure::Refused(Refused {
                 payment,
                 status: answer.status,
@@ -611,8 +651,13 @@ impl Wallet {
             return Ok(());
         };
         let held = session.holds.iter().map(|(_, held)| held.atoms()).fold(0, u128::saturating_add);
-        session.deposit = session.with(deposit.min(held));
-        session.topping = None;
+        let more = session.topping.as_ref().map_or(0, Amount::atoms);
+        let is_made = deposit >= session.deposit.atoms().saturating_add(more);
+        // Where the payer makes it, it is made in any case.
+        if is_made || !self.rail_of(session).is_some_and(SessionPayer::repeats_deposits) {
+            session.deposit = session.with(deposit.min(held));
+            session.topping = None;
+        }
         Ok(self.memory.keep_session(session)?)
     }
 
@@ -658,6 +703,10 @@ impl Wallet {
                 let counted = session.spent.atoms().saturating_add(asked);
                 let counted = if never_was(&session, &answer) { 0 } else { counted };
                 self.part(&mut session, counted, "closed by the seller").await?;
+                // What the seller does not know and the rail does, only the rail gives back.
+                if session.state == WalletSessionState::Leaving && session.leaves_at.is_none() {
+                    self.leave(&mut session).await?;
+                }
                 return Ok(session);
             }
             if answer.status.is_success() {
@@ -1004,6 +1053,13 @@ fn payment_of(session: &WalletSession, cumulative: u128) -> PaymentId {
 
 pub(crate) fn atoms_in(receipt: &Object, name: &str) -> Option<u128> {
     farthing_money::parse_atoms(receipt.get(name)?.as_str()?).ok()
+}
+
+/// Whether a refusal says that the rail has undone what was to be deposited.
+fn is_undone(body: &[u8]) -> bool {
+    let Ok(problem) = serde_json::from_slice::<Value>(body) else { return false };
+    let kind = problem.get("type").and_then(Value::as_str).unwrap_or_default();
+    kind.ends_with("/session/transaction-reverted")
 }
 
 /// Whether a refusal says that the offer was at fault, and not what was paid.

@@ -598,6 +598,35 @@ pub(crate) enum RailCommand {
     /// Stablecoins on Tempo
     #[command(subcommand)]
     Tempo(TempoCommand),
+    /// Sessions on any EVM chain
+    #[command(subcommand)]
+    Evm(EvmCommand),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum EvmCommand {
+    /// How the chain's nodes, the escrow and the settling account are; fails where sessions would not settle
+    Status {
+        /// The gateway's configuration
+        #[arg(short, long, default_value = "farthing.toml")]
+        config: PathBuf,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Put an escrow for sessions on the chain, and print its address; nobody owns it
+    DeployEscrow {
+        /// The gateway's configuration, which says how to reach the chain
+        #[arg(short, long, default_value = "farthing.toml")]
+        config: PathBuf,
+        /// The key of the account that pays the gas, `env:NAME` or `file:PATH`; that of
+        /// [rails.evm.session] unless it is said
+        #[arg(long, value_name = "PLACE")]
+        key: Option<String>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Subcommand)]
@@ -634,7 +663,7 @@ pub(crate) enum TempoCommand {
 pub(crate) enum Kind {
     /// Prepaid accounts
     Ed25519,
-    /// Tempo
+    /// Tempo, and sessions on EVM chains
     Secp256k1,
 }
 

@@ -29,7 +29,7 @@ use zeroize::Zeroizing;
 use crate::cli::{CaCommand, Pay, ServeWallet};
 use crate::failure::{Done, Exit, Failure};
 use crate::home::{Home, passphrase};
-use crate::pay::{Places, payer, show, write_report};
+use crate::pay::{Places, payers, show, write_report};
 use crate::policy;
 use crate::serve::log_to_stderr;
 
@@ -77,7 +77,7 @@ struct Unlocked {
     home: Home,
     config: WalletConfig,
     key: SecretKey,
-    payer: Arc<dyn Payer>,
+    payers: Vec<Arc<dyn Payer>>,
     http: reqwest::Client,
     offers: KnownOffers,
     root: TokenRoot,
@@ -89,7 +89,7 @@ impl Unlocked {
         let name = name.unwrap_or(&config.key);
         let info = home.keys().info(name)?;
         let key = home.keys().unlock(name, &passphrase(&format!("The passphrase of {name}: "))?)?;
-        let payer = payer(&config, info.kind, &key)?;
+        let payers = payers(&home, &config, info.kind, &key)?;
         let memory = memory(&home)?;
         // What the owner has written is found to be wrong now, and not by the first program that asks.
         policy::policies(&home, &config, &memory, &key)?;
@@ -101,7 +101,7 @@ impl Unlocked {
             home,
             config,
             key,
-            payer,
+            payers,
         })
     }
 
@@ -164,7 +164,7 @@ impl Keeper for Unlocked {
         let (authority, approver) = self.authority(grant, policies)?;
         let clock = Arc::new(SystemClock);
         let wallet = Wallet {
-            payers: vec![Arc::clone(&self.payer)],
+            payers: self.payers.clone(),
             buyers: vec![Arc::new(MppBuyer)],
             rules: config.rules.clone(),
             authority,

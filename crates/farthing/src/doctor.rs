@@ -11,8 +11,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use farthing_gate::{Clock as _, SystemClock};
 use farthing_gateway::{
-    BookReadError, BookReader, Config, PostgresConfig, StoreConfig, TempoConfig, TlsConfig,
-    UpstreamConfig, check_tls, secret_files,
+    BookReadError, BookReader, Config, EvmConfig, PostgresConfig, StoreConfig, TempoConfig,
+    TlsConfig, UpstreamConfig, check_tls, secret_files,
 };
 use farthing_rail_tempo::Nodes;
 use farthing_store_postgres::Problem;
@@ -30,6 +30,9 @@ use crate::wallet::print_json;
 
 /// How far two clocks may differ before challenges expire too early or too late for somebody.
 const SKEW_MAX: Duration = Duration::from_secs(5);
+
+/// The least that a payee has to have after a request to close (draft-evm-session-00 §14.3).
+const GRACE_MIN: Duration = Duration::from_mins(10);
 
 /// How long before its end a certificate is to be renewed.
 const RENEW_BEFORE: Duration = Duration::from_hours(24 * 21);
@@ -130,7 +133,22 @@ async fn examine(path: &Path, config: &Config, found: &mut Findings) {
     admin(config, found);
     for rail in &config.rails {
         if let Some(tempo) = rail.tempo() {
-            nodes(tempo, config, found).await;
+            let asked = Nodes::new(tempo.chain_id, tempo.nodes.clone(), tempo.node_timeout);
+            match asked {
+                Ok(asked) => {
+                    nodes("tempo", &asked, found).await;
+                    sponsor(tempo, &asked, config, found).await;
+                }
+                Err(error) => found.ill("tempo", error),
+            }
+        } else if let Some(evm) = rail.evm() {
+            match Nodes::new(evm.chain_id, evm.nodes.clone(), evm.node_timeout) {
+                Ok(asked) => {
+                    nodes("evm", &asked, found).await;
+                    escrow(evm, &asked, found).await;
+                }
+                Err(error) => found.ill("evm", error),
+            }
         } else if rail.method() == "test" {
             found.odd("rails", "[rails.test] gives everything away: it moves no money");
         } else {
@@ -354,19 +372,15 @@ fn admin(config: &Config, found: &mut Findings) {
     }
 }
 
-async fn nodes(tempo: &TempoConfig, config: &Config, found: &mut Findings) {
-    let nodes = match Nodes::new(tempo.chain_id, tempo.nodes.clone(), tempo.node_timeout) {
-        Ok(nodes) => nodes,
-        Err(error) => return found.ill("tempo", error),
-    };
+async fn nodes(rail: &'static str, nodes: &Nodes, found: &mut Findings) {
     let mut serving = 0_usize;
     for node in nodes.health().await {
         let host = &node.host;
         match (node.chain_id, node.block_time_s) {
-            (None, _) => found.odd("tempo", format_args!("{host} does not answer")),
-            (Some(other), _) if other != tempo.chain_id => {
-                let what = format_args!("{host} serves chain {other}, not {}", tempo.chain_id);
-                found.ill("tempo", what);
+            (None, _) => found.odd(rail, format_args!("{host} does not answer")),
+            (Some(other), _) if other != nodes.chain_id() => {
+                let what = format_args!("{host} serves chain {other}, not {}", nodes.chain_id());
+                found.ill(rail, what);
             }
             (Some(_), block_time_s) => {
                 serving = serving.saturating_add(1);
@@ -377,18 +391,40 @@ async fn nodes(tempo: &TempoConfig, config: &Config, found: &mut Findings) {
                         format_args!("{host} is {ahead} s ahead of this clock: set it by NTP");
                     found.ill("clock", what);
                 } else {
-                    found.well("tempo", format_args!("{host} serves chain {}", tempo.chain_id));
+                    found.well(rail, format_args!("{host} serves chain {}", nodes.chain_id()));
                 }
             }
         }
     }
     if serving == 0 {
-        found.ill("tempo", "no node serves the chain: payments on it will not settle");
+        found.ill(rail, "no node serves the chain: payments on it will not settle");
     } else if serving == 1 {
-        found.odd("tempo", "one node serves the chain: a second stands in when it fails");
+        found.odd(rail, "one node serves the chain: a second stands in when it fails");
     }
+}
+
+/// Whether the escrow of an EVM chain leaves its payee enough time.
+async fn escrow(evm: &EvmConfig, nodes: &Nodes, found: &mut Findings) {
+    let Some(session) = &evm.session else {
+        return found.odd("evm", "no escrow: nothing is sold on it until there is one");
+    };
+    match nodes.grace_of(&session.escrow).await {
+        Ok(grace_s) if Duration::from_secs(grace_s) < GRACE_MIN => {
+            found.ill(
+                "evm",
+                format_args!(
+                    "the escrow gives the payee {grace_s} s, ten minutes at least are wanted"
+                ),
+            );
+        }
+        Ok(grace_s) => found.well("evm", format_args!("the escrow gives the payee {grace_s} s")),
+        Err(_) => found.odd("evm", "nobody says how long the escrow gives the payee"),
+    }
+}
+
+async fn sponsor(tempo: &TempoConfig, nodes: &Nodes, config: &Config, found: &mut Findings) {
     let Some(sponsor) = &tempo.sponsor else { return };
-    let status = SponsorStatus::ask(sponsor, &nodes, config).await;
+    let status = SponsorStatus::ask(sponsor, nodes, config).await;
     match (&status.account, &status.balance) {
         (None, _) => found.well("tempo", "fees are paid by a relay"),
         (Some(_), None) => found.odd("tempo", "nobody says what the sponsor's account holds"),

@@ -43,6 +43,11 @@ impl Home {
         self.0.join("book.db")
     }
 
+    /// What an account on a chain has signed last, for every process that shares it.
+    pub(crate) fn nonces(&self, chain_id: u64, account: &str) -> PathBuf {
+        self.0.join(format!("evm-{chain_id}-{account}.nonce"))
+    }
+
     pub(crate) fn memory(&self) -> PathBuf {
         self.0.join("memory.db")
     }

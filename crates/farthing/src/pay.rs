@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use farthing_core::{Invitation, PayError, Payer};
@@ -13,7 +14,8 @@ use farthing_money::Assets;
 use farthing_policy::Decision;
 use farthing_protocols::mpp::MppBuyer;
 use farthing_rail_prepaid::PrepaidPayer;
-use farthing_rail_tempo::TempoPayer;
+use farthing_rail_tempo::session::{EvmAccount, EvmPayer};
+use farthing_rail_tempo::{MalformedKey, TempoPayer};
 use farthing_wallet::{
     Books, BooksError, KnownOffers, Memory, Objection, Outcome, PaidFor, PayFailure, PayOptions,
     PayRequest, Preview, Sink, Stopped, Wallet, WalletConfig,
@@ -26,7 +28,13 @@ use crate::cli::Pay;
 use crate::failure::{Done, Exit, Failure};
 use crate::home::{Home, passphrase};
 use crate::prepaid::parse_amount;
-use crate::wallet::{no_chain, nodes};
+use crate::wallet::{evm_nodes, no_chain, nodes};
+
+/// How long a transaction of the wallet's may wait before another replaces it that pays more.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long the wallet waits for what it has sent, before it says that nobody knows.
+const OUTCOME_WAIT: Duration = Duration::from_mins(3);
 
 /// Where an answer goes, and what is said of its payment.
 pub(crate) struct Places {
@@ -91,12 +99,12 @@ pub(crate) fn open(
     // A key that is not there is not worth typing a passphrase for.
     let info = home.keys().info(name)?;
     let key = home.keys().unlock(name, &passphrase(&format!("The passphrase of {name}: "))?)?;
-    let payer = payer(&config, info.kind, &key)?;
+    let payers = payers(home, &config, info.kind, &key)?;
     let clock = Arc::new(SystemClock);
     let memory = Memory::open(&home.memory()).map_err(Failure::other)?;
     let authority = crate::policy::authority(home, &config, &memory, &key)?;
     Ok(Wallet {
-        payers: vec![payer],
+        payers,
         buyers: vec![Arc::new(MppBuyer)],
         rules: config.rules,
         books: Books::new(&home.book(), clock.clone()),
@@ -110,22 +118,42 @@ pub(crate) fn open(
     })
 }
 
-/// What pays with a key.
-pub(crate) fn payer(
+/// What pays with a key, by chain.
+pub(crate) fn payers(
+    home: &Home,
     config: &WalletConfig,
     kind: KeyKind,
     key: &SecretKey,
-) -> Result<Arc<dyn Payer>, Failure> {
+) -> Result<Vec<Arc<dyn Payer>>, Failure> {
     match kind {
-        KeyKind::Ed25519 => Ok(Arc::new(PrepaidPayer::new(key.expose(), config.assets.clone()))),
+        KeyKind::Ed25519 => {
+            Ok(vec![Arc::new(PrepaidPayer::new(key.expose(), config.assets.clone()))])
+        }
         KeyKind::Secp256k1 => {
-            let chain = config.tempo.as_ref().ok_or_else(no_chain)?;
-            let payer = TempoPayer::new(key.expose(), nodes(chain)?, chain.tokens.clone());
-            let payer = payer.map_err(|error| Failure::new(Exit::Key, error))?;
-            Ok(Arc::new(match chain.account {
-                Some(account) => payer.acting_for(account),
-                None => payer,
-            }))
+            let mut payers: Vec<Arc<dyn Payer>> = Vec::new();
+            let bad_key = |error: MalformedKey| Failure::new(Exit::Key, error);
+            if let Some(chain) = &config.tempo {
+                let payer = TempoPayer::new(key.expose(), nodes(chain)?, chain.tokens.clone());
+                let payer = payer.map_err(bad_key)?;
+                payers.push(Arc::new(match chain.account {
+                    Some(account) => payer.acting_for(account),
+                    None => payer,
+                }));
+            }
+            if let Some(chain) = &config.evm {
+                let (nodes, confirmations) = (evm_nodes(chain)?, chain.confirmations);
+                let account =
+                    EvmAccount::new(key.expose(), nodes, confirmations, PATIENCE, OUTCOME_WAIT);
+                let account = account.map_err(bad_key)?;
+                let file = home.nonces(chain.chain_id, &account.address().to_string());
+                let account = account.sharing(&file);
+                let account = match chain.fee_max {
+                    Some(fee_max) => account.offering_at_most(fee_max),
+                    None => account,
+                };
+                payers.push(Arc::new(EvmPayer::new(account, chain.tokens.clone())));
+            }
+            if payers.is_empty() { Err(no_chain()) } else { Ok(payers) }
         }
     }
 }

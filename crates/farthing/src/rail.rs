@@ -23,12 +23,15 @@ use crate::failure::{Done, Exit, Failure};
 use crate::serve::read_config;
 use crate::wallet::print_json;
 
+mod evm;
+
 pub(crate) async fn run(command: RailCommand) -> Done {
     match command {
         RailCommand::Tempo(TempoCommand::Status { config, json }) => status(&config, json).await,
         RailCommand::Tempo(TempoCommand::DeployEscrow { config, key, fee_asset, json }) => {
             deploy_escrow(&config, key.as_deref(), fee_asset.as_deref(), json).await
         }
+        RailCommand::Evm(command) => evm::run(command).await,
     }
 }
 
@@ -42,19 +45,7 @@ async fn deploy_escrow(
     let config = read_config(path)?;
     let tempo = config.rails.iter().find_map(|rail| rail.tempo());
     let tempo: &TempoConfig = tempo.ok_or_else(|| Failure::usage("there is no [rails.tempo]"))?;
-    let key: Zeroizing<[u8; 32]> = match (key, &tempo.session) {
-        (Some(place), _) => {
-            let folder = path.parent().unwrap_or(Path::new("."));
-            let text = look_up(place, folder, &|name| std::env::var(name).ok());
-            let text = Zeroizing::new(text.map_err(Failure::usage)?);
-            parse_chain_key(&text).map_err(Failure::usage)?
-        }
-        (None, Some(session)) => session.key.clone(),
-        (None, None) => {
-            let what = "say whose account pays: --key env:NAME, or --key file:PATH";
-            return Err(Failure::usage(what));
-        }
-    };
+    let key = chosen_key(path, key, tempo.session.as_ref().map(|it| &it.key))?;
     let fee_token: Option<&Token> = match fee_asset {
         Some(name) => name.parse().ok().and_then(|id: AssetId| tempo.tokens.named(&id)),
         None => tempo.tokens.iter().next(),
@@ -78,7 +69,8 @@ async fn deploy_escrow(
             Failure::other(what)
         }
     })?;
-    let (escrow, cost) = (deployed.escrow.address, config.assets.print(&deployed.cost));
+    let escrow = deployed.escrow.address;
+    let cost = deployed.cost.map(|cost| config.assets.print(&cost)).unwrap_or_default();
     if json {
         return print_json(&json!({
             "escrow": escrow.to_string(),
@@ -90,6 +82,27 @@ async fn deploy_escrow(
     eprintln!("made on chain {} by {}, for {cost}", tempo.chain_id, deployed.transaction);
     println!("{escrow}");
     Ok(())
+}
+
+/// The key that is named, or that of the configuration at `path`.
+fn chosen_key(
+    path: &Path,
+    named: Option<&str>,
+    own: Option<&Zeroizing<[u8; 32]>>,
+) -> Result<Zeroizing<[u8; 32]>, Failure> {
+    match (named, own) {
+        (Some(place), _) => {
+            let folder = path.parent().unwrap_or(Path::new("."));
+            let text = look_up(place, folder, &|name| std::env::var(name).ok());
+            let text = Zeroizing::new(text.map_err(Failure::usage)?);
+            parse_chain_key(&text).map_err(Failure::usage)
+        }
+        (None, Some(own)) => Ok(own.clone()),
+        (None, None) => {
+            let what = "say whose account pays: --key env:NAME, or --key file:PATH";
+            Err(Failure::usage(what))
+        }
+    }
 }
 
 async fn status(path: &Path, json: bool) -> Done {

@@ -9,8 +9,8 @@ use farthing_keys::{KeyInfo, KeyKind, SecretKey};
 use farthing_ledger::OwnerStep;
 use farthing_money::Assets;
 use farthing_rail_prepaid::did_key;
-use farthing_rail_tempo::{Address, Nodes};
-use farthing_wallet::{Books, Memory, StoredReceipt, TempoChain};
+use farthing_rail_tempo::{Address, Nodes, Url};
+use farthing_wallet::{Books, EvmChain, Memory, StoredReceipt, TempoChain};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
@@ -119,20 +119,36 @@ async fn balance(home: &Home, key: Option<&str>, json: bool) -> Done {
         KeyKind::Secp256k1 => Address::of_public_key(&info.public),
     };
     let account = account.ok_or_else(elsewhere)?;
-    let chain = config.tempo.as_ref().ok_or_else(no_chain)?;
-    let nodes = nodes(chain)?;
-    let mut balances = serde_json::Map::new();
-    for token in chain.tokens.iter() {
-        let atoms = nodes.balance(token.address, account).await;
-        let atoms = atoms.map_err(|error| Failure::new(Exit::Unreachable, error))?;
-        if json {
-            balances.insert(token.asset.id().to_string(), atoms.to_string().into());
-        } else {
-            println!("{:>24} {}", token.asset.print(atoms), token.asset.id());
+    let mut chains = Vec::new();
+    if let Some(chain) = &config.tempo {
+        chains.push(("tempo", nodes(chain)?, &chain.tokens));
+    }
+    if let Some(chain) = &config.evm {
+        chains.push(("evm", evm_nodes(chain)?, &chain.tokens));
+    }
+    if chains.is_empty() {
+        return Err(no_chain());
+    }
+    let mut held = Vec::new();
+    for (method, nodes, tokens) in chains {
+        let mut balances = serde_json::Map::new();
+        if !json && config.tempo.is_some() && config.evm.is_some() {
+            println!("{method}, chain {}:", nodes.chain_id());
         }
+        for token in tokens.iter() {
+            let atoms = nodes.balance(token.address, account).await;
+            let atoms = atoms.map_err(|error| Failure::new(Exit::Unreachable, error))?;
+            balances.insert(token.asset.id().to_string(), atoms.to_string().into());
+            if !json {
+                println!("{:>24} {}", token.asset.print(atoms), token.asset.id());
+            }
+        }
+        held.push(json!({ "method": method, "chain_id": nodes.chain_id(), "atoms": balances }));
     }
     if json {
-        print_json(&json!({ "account": account.to_string(), "atoms": balances }))
+        // Where there is one chain, nobody has to look for it.
+        let first = held.first().and_then(|it| it.get("atoms")).cloned();
+        print_json(&json!({ "account": account.to_string(), "atoms": first, "chains": held }))
     } else {
         Ok(())
     }
@@ -140,13 +156,23 @@ async fn balance(home: &Home, key: Option<&str>, json: bool) -> Done {
 
 /// The nodes of the wallet's chain.
 pub(crate) fn nodes(chain: &TempoChain) -> Result<Arc<Nodes>, Failure> {
-    let nodes = Nodes::new(chain.chain_id, chain.nodes.clone(), NODE_TIMEOUT);
+    nodes_of(chain.chain_id, &chain.nodes)
+}
+
+/// The same of another EVM chain.
+pub(crate) fn evm_nodes(chain: &EvmChain) -> Result<Arc<Nodes>, Failure> {
+    nodes_of(chain.chain_id, &chain.nodes)
+}
+
+fn nodes_of(chain_id: u64, nodes: &[Url]) -> Result<Arc<Nodes>, Failure> {
+    let nodes = Nodes::new(chain_id, nodes.to_vec(), NODE_TIMEOUT);
     nodes.map(Arc::new).map_err(Failure::usage)
 }
 
 pub(crate) fn no_chain() -> Failure {
     Failure::usage(
-        "wallet.toml has no [tempo], which says how to reach the chain; see docs/wallet.md",
+        "wallet.toml has neither [tempo] nor [evm], which say how to reach a chain; see \
+         docs/wallet.md",
     )
 }
 

@@ -131,6 +131,7 @@ fn terms(escrow: Escrow, sponsored: bool) -> SessionTerms {
         delta_min: 0,
         operator: nobody(),
         sponsored,
+        means: Vec::new(),
     }
 }
 

@@ -26,11 +26,19 @@ pub trait SessionPayer: Send + Sync {
         entropy: [u8; 32],
     ) -> BoxFuture<'a, Result<PreparedSession, PayError>>;
 
-    /// Makes the proof of one action. Nothing is sent.
+    /// Whether a deposit that is asked for again is the same deposit: where the payer sends it, for example,
+    /// and finds it where it was sent. Elsewhere only the seller can say what became of a further deposit.
+    fn repeats_deposits(&self) -> bool {
+        false
+    }
+
+    /// Makes the proof of one action. Called once the action is remembered durably. Nothing is sent, but for
+    /// deposits where the payer sends them.
     ///
     /// # Idempotency
     ///
-    /// However often one session is opened, under whichever invitation, its deposit moves at most once.
+    /// However often one session is opened, under whichever invitation, its deposit moves at most once. The
+    /// same of further deposits where [they are repeated](SessionPayer::repeats_deposits).
     ///
     /// # Errors
     ///
@@ -140,6 +148,9 @@ pub enum Act {
     TopUp {
         /// How much more.
         additional: u128,
+        /// How much was deposited before, as far as the seller has confirmed: with the rest, it names this
+        /// further deposit.
+        before: u128,
     },
     /// Authorise so much in all.
     Voucher {

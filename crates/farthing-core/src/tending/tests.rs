@@ -13,8 +13,13 @@ use crate::SessionRules;
 
 const START: Timestamp = Timestamp::from_micros(1_763_712_000_000_000);
 
-const BOOK: SessionRules =
-    SessionRules { authorised: "", settled: "", captures_spent: true, heard_within: None };
+const BOOK: SessionRules = SessionRules {
+    authorised: "",
+    settled: "",
+    captures_spent: true,
+    heard_within: None,
+    ascertains: false,
+};
 
 const CHAIN: SessionRules = SessionRules { heard_within: Some(Duration::from_mins(1)), ..BOOK };
 

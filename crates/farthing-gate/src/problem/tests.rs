@@ -23,6 +23,7 @@ fn refusals_have_the_status_of_whose_turn_it_is() {
         (Refusal::GivenBack, 402, "invalid-challenge"),
         (Refusal::Short, 402, "payment-insufficient"),
         (Refusal::Declined, 402, "verification-failed"),
+        (Refusal::Unfunded, 402, "session/insufficient-balance"),
         (Refusal::Payer(OtherBody(Fingerprint::of("x", &[]))), 402, "invalid-challenge"),
         (Refusal::Conflict, 409, "about:blank"),
         (Refusal::OtherBody, 409, "about:blank"),
@@ -42,6 +43,16 @@ fn refusals_have_the_status_of_whose_turn_it_is() {
         assert_eq!(response.headers().contains_key("retry-after"), status == 503);
     }
     assert_eq!(payment_required().problem.status, 402);
+}
+
+/// EVS.S02, EVS.S06: what the chain has undone is 409, with a fresh challenge and no word of the chain's.
+#[test]
+fn what_was_undone_is_told_with_a_fresh_challenge() {
+    let answer = refused(&Refusal::Undone(Box::new("evm:0x5f".parse().unwrap())));
+    assert_eq!(answer.problem.status, 409);
+    assert!(answer.problem.uri.ends_with("/session/transaction-reverted"));
+    assert_eq!(answer.problem.extra["channelId"], "0x5f");
+    assert!(answer.wants_challenges());
 }
 
 #[test]

@@ -92,7 +92,8 @@ pub(super) struct Asset {
     pub(super) decimals: u8,
 }
 
-/// The settings of a rail. All but `teller`, which is the test rail's, are Tempo's.
+/// The settings of a rail. All but `teller`, which is the test rail's, are Tempo's; some are those of `evm`,
+/// too.
 #[derive(Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Rail {
@@ -116,8 +117,22 @@ pub(super) struct Rail {
 pub(super) struct Session {
     pub(super) escrow: Option<Spanned<String>>,
     pub(super) key: Spanned<String>,
-    pub(super) fee_asset: Spanned<String>,
+    pub(super) fee_asset: Option<Spanned<String>>,
     pub(super) forgone_max: Option<Spanned<Price>>,
+    pub(super) gas_asset: Option<Spanned<String>>,
+    pub(super) fee_max_gwei: Option<Spanned<u64>>,
+    pub(super) replace_after_ms: Option<Spanned<u64>>,
+    pub(super) relays: Option<Spanned<bool>>,
+}
+
+impl Session {
+    /// The first setting that only an account on another EVM chain has, if there is one.
+    pub(super) fn evm_only(&self) -> Option<std::ops::Range<usize>> {
+        let gas = self.gas_asset.as_ref().map(Spanned::span);
+        let fee = self.fee_max_gwei.as_ref().map(Spanned::span);
+        let pace = self.replace_after_ms.as_ref().map(Spanned::span);
+        gas.or(fee).or(pace).or_else(|| self.relays.as_ref().map(Spanned::span))
+    }
 }
 
 #[derive(PartialEq, Deserialize)]

@@ -103,17 +103,8 @@ impl Reader<'_> {
         let rail = raw.get_ref();
         let missing = |name| self.fault(raw, format!("the tempo rail needs {name}"));
         let recipient = rail.recipient.as_ref().ok_or_else(|| missing("recipient = \"0x…\""))?;
-        let nodes = rail.nodes.as_deref().filter(|nodes| !nodes.is_empty());
-        let nodes = nodes.ok_or_else(|| missing("nodes = [\"https://…\"]"))?;
-        let tokens = rail.tokens.as_ref().filter(|tokens| !tokens.is_empty());
-        let tokens = tokens.ok_or_else(|| missing("tokens = { usd = \"0x…\" }"))?;
-        let token = |(name, address): (&String, &Spanned<String>)| {
-            let asset = AssetId::new(name).ok().and_then(|id| assets.get(&id));
-            let unknown = || format!("there is no asset called {name} in [assets]");
-            let asset = asset.ok_or_else(|| self.fault(address, unknown()))?.clone();
-            Ok(Token { asset, address: self.address(address)? })
-        };
-        let tokens = Tokens::new(tokens.iter().map(token).collect::<Read<_>>()?);
+        let nodes = self.chain_nodes(raw, "tempo")?;
+        let tokens = self.chain_tokens(raw, "tempo", assets)?;
         let sponsor = rail.sponsor.as_ref().map(|sponsor| self.sponsor(sponsor, &tokens));
         let session = rail.session.as_ref().map(|it| self.tempo_session(it, raw, &tokens, assets));
         let push = rail.push.unwrap_or(false);
@@ -125,7 +116,7 @@ impl Reader<'_> {
         Ok(TempoConfig {
             // A chain that is guessed is somebody else's money.
             chain_id: rail.chain_id.ok_or_else(|| missing("chain_id"))?,
-            nodes: nodes.iter().map(|node| self.node(node)).collect::<Read<_>>()?,
+            nodes,
             node_timeout: millis(rail.node_timeout_ms, 5_000),
             recipient: self.address(recipient)?,
             tokens,
@@ -137,6 +128,32 @@ impl Reader<'_> {
             refund_key: rail.refund_key.as_ref().map(|key| self.key(key)).transpose()?,
             session: session.transpose()?,
         })
+    }
+
+    /// The nodes of a rail's chain.
+    pub(super) fn chain_nodes(&self, raw: &Spanned<raw::Rail>, name: &str) -> Read<Vec<Url>> {
+        let nodes = raw.get_ref().nodes.as_deref().filter(|nodes| !nodes.is_empty());
+        let missing = || self.fault(raw, format!("the {name} rail needs nodes = [\"https://…\"]"));
+        nodes.ok_or_else(missing)?.iter().map(|node| self.node(node)).collect()
+    }
+
+    /// The tokens of a rail's chain.
+    pub(super) fn chain_tokens(
+        &self,
+        raw: &Spanned<raw::Rail>,
+        name: &str,
+        assets: &Assets,
+    ) -> Read<Tokens> {
+        let tokens = raw.get_ref().tokens.as_ref().filter(|tokens| !tokens.is_empty());
+        let missing =
+            || self.fault(raw, format!("the {name} rail needs tokens = {{ usd = \"0x…\" }}"));
+        let token = |(name, address): (&String, &Spanned<String>)| {
+            let asset = AssetId::new(name).ok().and_then(|id| assets.get(&id));
+            let unknown = || format!("there is no asset called {name} in [assets]");
+            let asset = asset.ok_or_else(|| self.fault(address, unknown()))?.clone();
+            Ok(Token { asset, address: self.address(address)? })
+        };
+        Ok(Tokens::new(tokens.ok_or_else(missing)?.iter().map(token).collect::<Read<_>>()?))
     }
 
     fn tempo_session(
@@ -161,14 +178,29 @@ impl Reader<'_> {
             let what = "the escrow settles for the recipient alone: the key has to be its own";
             return Err(self.fault(&session.key, what));
         }
-        let name = &session.fee_asset;
+        if session.evm_only().is_some() {
+            let what = "gas_asset, fee_max_gwei, replace_after_ms and relays are for rails.evm";
+            return Err(self.fault(raw, what));
+        }
+        let missing = || self.fault(raw, "fee_asset says what the account pays its fees in");
+        let name = session.fee_asset.as_ref().ok_or_else(missing)?;
         let token = AssetId::new(name.get_ref()).ok().and_then(|id| tokens.named(&id));
         let token = token.ok_or_else(|| self.fault(name, "fees are paid in one of the tokens"))?;
-        let forgone_max = match &session.forgone_max {
-            Some(amounts) => self.prices(amounts, assets)?,
-            None => tokens.iter().filter_map(|it| it.asset.parse(FORGONE_MAX).ok()).collect(),
-        };
+        let forgone_max = self.forgone_max(session, tokens, assets)?;
         Ok(TempoSessionConfig { escrow, key, fee_token: token.clone(), forgone_max })
+    }
+
+    /// How much of what was spent is forgone at a close, at most.
+    pub(super) fn forgone_max(
+        &self,
+        session: &raw::Session,
+        tokens: &Tokens,
+        assets: &Assets,
+    ) -> Read<Vec<Amount>> {
+        match &session.forgone_max {
+            Some(amounts) => self.prices(amounts, assets),
+            None => Ok(tokens.iter().filter_map(|it| it.asset.parse(FORGONE_MAX).ok()).collect()),
+        }
     }
 
     fn sponsor(&self, raw: &Spanned<raw::Sponsor>, tokens: &Tokens) -> Read<SponsorConfig> {
@@ -236,14 +268,14 @@ impl Reader<'_> {
         amount.map(|it| it.atoms()).map_err(|error| self.fault(text, error.to_string()))
     }
 
-    fn address(&self, text: &Spanned<String>) -> Read<Address> {
+    pub(super) fn address(&self, text: &Spanned<String>) -> Read<Address> {
         text.get_ref()
             .parse()
             .map_err(|error: MalformedAddress| self.fault(text, error.to_string()))
     }
 
     /// A key of secp256k1, from where it stands.
-    fn key(&self, name: &Spanned<String>) -> Read<Zeroizing<[u8; 32]>> {
+    pub(super) fn key(&self, name: &Spanned<String>) -> Read<Zeroizing<[u8; 32]>> {
         parse_chain_key(&Zeroizing::new(self.secret(name)?)).map_err(|what| self.fault(name, what))
     }
 

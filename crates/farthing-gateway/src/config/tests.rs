@@ -282,10 +282,50 @@ fn sessions_on_tempo_say_who_settles() {
     assert_eq!(session.escrow.address, farthing_rail_tempo::session::RESERVE);
     for (session, want) in [
         (format!("{escrow}{other}{fees}"), "the key has to be its own"),
-        (format!("{escrow}{ours}"), "missing field `fee_asset`"),
+        (format!("{escrow}{ours}"), "fee_asset says what"),
         (format!("{escrow}{fees}"), "missing field `key`"),
         (format!("{escrow}{ours}fee_asset = \"gold\"\n"), "one of the tokens"),
         (format!("escrow = \"0x12\"\n{ours}{fees}"), "40 hexadecimal digits"),
+    ] {
+        let error = parse(&session).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains(want), "{session}: {error}");
+    }
+}
+
+/// Sessions on an EVM chain say which chain, which escrow and whose account; what Tempo alone has is no setting
+/// of theirs, nor the other way around.
+#[test]
+fn sessions_on_an_evm_chain_say_all_of_it() {
+    // The key of the recipient is a well-known one of development.
+    let key = "59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d";
+    let escrow = "escrow = \"0x1234567890abcdef1234567890abcdef12345678\"\n";
+    let ours = "key = \"env:PAYEE_KEY\"\n";
+    let rail = TEMPO.replace("[rails.tempo]", "[rails.evm]");
+    let parse = |session: &str| {
+        let text = format!("{WHOLE}\n{rail}\n[rails.evm.session]\n{session}");
+        let environment = |name: &str| match name {
+            "NODE" => Some("https://node.example".to_owned()),
+            "PAYEE_KEY" => Some(key.to_owned()),
+            "OTHER_KEY" => Some("07".repeat(32)),
+            _ => Some(SECRET.to_owned()),
+        };
+        Config::parse(&text, Path::new("/etc/farthing"), &environment)
+    };
+    let whole = format!(
+        "{escrow}{ours}gas_asset = \"usd\"\nfee_max_gwei = 7\nreplace_after_ms = 5\nrelays = true\n"
+    );
+    let config = parse(&whole).unwrap_or_else(|error| panic!("{error}"));
+    let evm = config.rails.iter().find_map(RailConfig::evm).unwrap();
+    let session = evm.session.as_ref().unwrap();
+    assert_eq!(session.escrow.family, farthing_rail_tempo::session::Family::Evm);
+    assert_eq!((session.fee_max, session.relays), (Some(7_000_000_000), true));
+    assert!(!format!("{evm:?}").contains("node.example"), "nodes are not shown");
+    for (session, want) in [
+        (ours.to_owned(), "need escrow"),
+        (format!("{escrow}{ours}fee_asset = \"usd\"\n"), "gas_asset, not fee_asset"),
+        (format!("{escrow}{ours}gas_asset = \"gold\"\n"), "no asset of this name"),
+        (format!("{escrow}{ours}fee_max_gwei = 0\n"), "nothing is mined"),
+        (format!("{escrow}key = \"env:OTHER_KEY\"\n"), "the key has to be its own"),
     ] {
         let error = parse(&session).err().map(|error| error.to_string()).unwrap_or_default();
         assert!(error.contains(want), "{session}: {error}");

@@ -155,7 +155,7 @@ async fn s_14_one_deposit_pays_for_many_requests() {
         assert_eq!(paid.status, 200, "{}", paid.body);
         assert_eq!(receipt(&paid)["spent"], cumulative.to_string());
     }
-    let more = customer.act("GET /cheap/a", Act::TopUp { additional: 60 }).await;
+    let more = customer.act("GET /cheap/a", Act::TopUp { additional: 60, before: 0 }).await;
     assert_eq!(more.status, 204, "{}", more.body);
     assert_eq!(receipt(&more)["deposit"], "70");
     let ahead = customer.act("HEAD /cheap/a", Act::Voucher { cumulative: 10 }).await;
@@ -245,14 +245,14 @@ async fn s_01_every_action_is_signed_by_whoever_may() {
     }
     let ahead = mallory.act("HEAD /cheap/a", Act::Voucher { cumulative: 5 }).await;
     assert_eq!(ahead.status, 402);
-    let more = mallory.act("GET /cheap/a", Act::TopUp { additional: 5 }).await;
+    let more = mallory.act("GET /cheap/a", Act::TopUp { additional: 5, before: 0 }).await;
     refused(&more, 402, "session/signer-mismatch");
     let opened = mallory.act("GET /cheap/a", Act::Open { cumulative: 5 }).await;
     refused(&opened, 402, "verification-failed");
     // A signature that is none, on each action.
     for act in [
         Act::Open { cumulative: 1 },
-        Act::TopUp { additional: 5 },
+        Act::TopUp { additional: 5, before: 0 },
         Act::Voucher { cumulative: 5 },
         Act::Close { cumulative: 5 },
     ] {
@@ -333,7 +333,7 @@ async fn s_04_a_session_stays_within_its_deposit_and_ends() {
         let late = customer.pay("GET /cheap/c", cumulative).await;
         refused(&late, 410, "session/channel-finalized");
     }
-    let more = customer.act("GET /cheap/a", Act::TopUp { additional: 5 }).await;
+    let more = customer.act("GET /cheap/a", Act::TopUp { additional: 5, before: 0 }).await;
     refused(&more, 410, "session/channel-finalized");
     refused(&customer.open(1).await, 410, "session/channel-finalized");
     assert_eq!(shop.earned(), 2);

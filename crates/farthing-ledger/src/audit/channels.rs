@@ -93,9 +93,11 @@ impl Channels {
                 }
             }
             ChannelEvent::Confirmed { .. } | ChannelEvent::Abandoned => {
-                let [transfer] = record.transfers.as_slice() else { return Err(wrong()) };
+                let (transfer, fees) = record.transfers.split_first().ok_or_else(wrong)?;
                 let (pending, atoms) = seen.pending.take().ok_or_else(wrong)?;
                 let posts = matches!(step, ChannelEvent::Confirmed { .. });
+                let is_fee = |it: &crate::Transfer| !own(&it.debit) && !own(&it.credit);
+                expect(fees.iter().all(is_fee) && (posts || fees.is_empty()), wrong())?;
                 let phase = if posts { Phase::Post(pending) } else { Phase::Void(pending) };
                 expect(transfer.phase == phase, wrong())?;
                 if posts {

@@ -514,7 +514,9 @@ impl Book {
     fn confirm(&self, id: &ChannelId, settlement: Settlement) -> Stepped {
         let channel = self.channels.all.get(id).ok_or(ChannelError::Unknown)?;
         let Some(pending) = &channel.pending else { return Ok(None) };
-        let transfers = self.finish_deposit(pending, "post", Phase::Post);
+        let mut transfers = self.finish_deposit(pending, "post", Phase::Post);
+        let fee = |cost| super::fee(&head(id, &format!("deposited {}", pending.named)), cost);
+        transfers.extend(settlement.cost.as_ref().map(fee));
         Ok(Some((about(id, ChannelEvent::Confirmed { settlement }), transfers)))
     }
 

@@ -22,6 +22,7 @@ fn problems_are_those_of_the_scheme() {
         ("session/channel-not-found", 410),
         ("session/channel-finalized", 410),
         ("session/insufficient-balance", 402),
+        ("session/transaction-reverted", 409),
     ];
     assert_eq!(table, want.map(|(slug, status)| (format!("{base}{slug}"), status)));
 }

@@ -141,7 +141,7 @@ async fn a_signature_says_nothing_about_anything_else() {
         it.payload.insert("channelId".into(), CHANNEL.to_ascii_uppercase().into());
     });
     assert!(by_value.is_ok(), "a channel's letters may come in either case");
-    let top_up = payload(Act::TopUp { additional: 5 }).await;
+    let top_up = payload(Act::TopUp { additional: 5, before: 0 }).await;
     assert_eq!(
         check(top_up.clone(), |it| it.challenge = "ch_2".into()),
         Err(Rejection::Signature),

@@ -17,9 +17,17 @@ fn log(amount: u64, memo: Option<B256>) -> Log {
 }
 
 fn receipt(logs: Vec<Log>) -> TxReceipt {
-    let (transaction_hash, block_number) = (B256::ZERO, U64::from(1));
-    let (status, contract_address) = (U64::from(1), None);
-    TxReceipt { transaction_hash, block_number, status, logs, contract_address }
+    TxReceipt {
+        transaction_hash: B256::ZERO,
+        block_number: U64::from(1),
+        status: U64::from(1),
+        logs,
+        contract_address: None,
+        from: None,
+        gas_used: None,
+        effective_gas_price: None,
+        l1_fee: None,
+    }
 }
 
 fn owed(memo: Option<B256>) -> Vec<Transfer> {

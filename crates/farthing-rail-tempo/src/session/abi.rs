@@ -19,6 +19,28 @@ pub(crate) mod contract {
             bytes32 salt,
             address authorizedSigner
         ) returns (bytes32);
+        function openWithAuthorization(
+            address payee,
+            address token,
+            uint128 deposit,
+            bytes32 salt,
+            address authorizedSigner,
+            address from,
+            uint256 validAfter,
+            uint256 validBefore,
+            bytes32 nonce,
+            bytes signature
+        ) returns (bytes32);
+        function topUpWithAuthorization(
+            bytes32 channelId,
+            uint128 additionalDeposit,
+            address from,
+            bytes32 topUpSalt,
+            uint256 validAfter,
+            uint256 validBefore,
+            bytes32 nonce,
+            bytes signature
+        );
         function settle(bytes32 channelId, uint128 cumulativeAmount, bytes signature);
         function close(bytes32 channelId, uint128 cumulativeAmount, bytes signature);
         function requestClose(bytes32 channelId);
@@ -88,6 +110,18 @@ pub(crate) mod contract {
         error NotPayee();
         error TransferFailed();
         error CloseNotReady();
+        error NonceMismatch();
+    }
+}
+
+/// A token whose holders sign for a transfer (EIP-3009).
+pub(crate) mod authorized {
+    alloy_sol_types::sol! {
+        function name() view returns (string);
+        function version() view returns (string);
+        function authorizationState(address authorizer, bytes32 nonce) view returns (bool);
+
+        event AuthorizationUsed(address indexed authorizer, bytes32 indexed nonce);
     }
 }
 

@@ -58,8 +58,8 @@ pub struct Deployed {
     pub escrow: Escrow,
     /// The transaction that made it.
     pub transaction: B256,
-    /// What it has cost the account that did.
-    pub cost: Amount,
+    /// What it has cost the account that did, where that is counted.
+    pub cost: Option<Amount>,
 }
 
 /// Puts an escrow for version 1 of sessions on a Tempo chain, at the expense of the account of `secret`, in
@@ -103,7 +103,7 @@ pub async fn deploy(
     // Whatever answers this is an escrow.
     nodes.grace_s(&escrow).await.map_err(|_| SettleError::Unknown)?;
     let fee = receipt::fee(&receipt, fee_token.address, key.account());
-    let (transaction, cost) = (receipt.transaction_hash, fee_token.asset.atoms(fee));
+    let (transaction, cost) = (receipt.transaction_hash, Some(fee_token.asset.atoms(fee)));
     Ok(Deployed { escrow, transaction, cost })
 }
 

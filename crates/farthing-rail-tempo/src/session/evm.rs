@@ -10,6 +10,7 @@
 //! signed for a nonce replaces what was signed for it before, so that one of them is mined at most, and
 //! which one is found out before the next nonce is used.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,23 +19,28 @@ use alloy_consensus::{SignableTransaction as _, TxEip1559};
 use alloy_primitives::{B256, Bytes, TxKind, U64, U128, U256, keccak256};
 use farthing_core::SettleError;
 use serde::Deserialize;
-use serde_json::{Value, json};
-use tokio::sync::Mutex;
+use serde_json::json;
 use tokio::time::{Instant, sleep};
+
+use farthing_money::{Amount, Asset};
 
 use crate::handover::Handover;
 use crate::payer::MalformedKey;
 use crate::receipt;
-use crate::rpc::{CallError, GAS_PERCENT, Nodes, TxReceipt};
-use crate::session::channel::Escrow;
+use crate::rpc::{CallError, GAS_PERCENT, NoAnswer, Nodes, TxReceipt};
+use crate::session::channel::{Escrow, Family};
+use crate::session::contract::{Deployed, creation_code};
 use crate::session::events;
 use crate::session::revert::Revert;
 use crate::session::teller::{Errand, Outcome, Taken};
 use crate::session::voucher::VoucherKey;
 use crate::wire::Address;
 
+mod nonces;
 #[cfg(test)]
 mod tests;
+
+use nonces::{Bid, Nonces};
 
 /// How often what was sent is looked for.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -55,15 +61,9 @@ pub struct EvmAccount {
     /// The most that is offered for a unit of gas.
     fee_max: u128,
     /// What was signed last: one at a time.
-    turn: Mutex<Option<Bid>>,
-}
-
-/// What was offered for a nonce.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Bid {
-    nonce: u64,
-    fee_max: u128,
-    tip: u128,
+    nonces: Nonces,
+    /// What gas is paid in, where that is counted.
+    coin: Option<Asset>,
 }
 
 #[derive(Deserialize)]
@@ -95,8 +95,30 @@ impl EvmAccount {
         wait: Duration,
     ) -> Result<Self, MalformedKey> {
         let handover = Handover::new(Arc::clone(&nodes), confirmations);
-        let (key, turn) = (VoucherKey::new(secret)?, Mutex::default());
-        Ok(Self { key, nodes, handover, patience, wait, fee_max: u128::MAX, turn })
+        let (key, nonces) = (VoucherKey::new(secret)?, Nonces::default());
+        Ok(Self { key, nodes, handover, patience, wait, fee_max: u128::MAX, nonces, coin: None })
+    }
+
+    /// Shares the account with every process that names this file: one of them sends at a time, and each
+    /// knows what the others have signed.
+    #[must_use]
+    pub fn sharing(self, file: &Path) -> Self {
+        Self { nonces: Nonces::at(file), ..self }
+    }
+
+    /// Takes turns with `other`, where that is the same account on the same chain.
+    #[must_use]
+    pub fn taking_turns_with(self, other: &Self) -> Self {
+        let is_same =
+            other.address() == self.address() && other.nodes.chain_id() == self.nodes.chain_id();
+        let nonces = if is_same { other.nonces.clone() } else { self.nonces };
+        Self { nonces, ..self }
+    }
+
+    /// Counts what gas costs, in the chain's coin.
+    #[must_use]
+    pub fn counting_gas_in(self, coin: Asset) -> Self {
+        Self { coin: Some(coin), ..self }
     }
 
     /// Offers no more than `fee_max` for a unit of gas, in the smallest unit of the chain's coin. What the
@@ -131,8 +153,19 @@ impl EvmAccount {
     ///
     /// As [`farthing_core::Rail::settle`]: [`SettleError::Declined`] for what would fail, or was undone.
     pub(crate) async fn call(&self, to: Address, input: Vec<u8>) -> Result<TxReceipt, SettleError> {
-        let mut turn = self.turn.lock().await;
-        let (since, input) = (Instant::now(), Bytes::from(input));
+        let receipt = self.mined(to, input).await?;
+        // Others may have their turn meanwhile.
+        self.deep(receipt).await
+    }
+
+    /// The same, until it is mined.
+    async fn mined(&self, to: Address, input: Vec<u8>) -> Result<TxReceipt, SettleError> {
+        self.mined_as(TxKind::Call(to.0), input.into()).await
+    }
+
+    async fn mined_as(&self, to: TxKind, input: Bytes) -> Result<TxReceipt, SettleError> {
+        let mut turn = self.nonces.turn().await.map_err(|error| unwritten(&error))?;
+        let since = Instant::now();
         let (mut sent, mut gas): (Vec<B256>, u64) = (Vec::new(), 0);
         for _ in 0..RAISES_MAX {
             let unsent = if sent.is_empty() { SettleError::Unsent } else { SettleError::Unknown };
@@ -147,12 +180,13 @@ impl EvmAccount {
                     CallError::Unsent | CallError::Lost => SettleError::Unsent,
                 })?;
             }
-            let bid = self.bid(nonce, *turn).await.map_err(|_| unsent)?;
+            let last = turn.last();
+            let bid = self.bid(nonce, last).await.map_err(|_| unsent)?;
             // What waits is offered as much for as may be: nothing replaces it.
-            let waits = !sent.is_empty() && turn.is_some_and(|last| !bid.replaces(last));
+            let waits = !sent.is_empty() && last.is_some_and(|last| !bid.replaces(last));
             if !waits {
                 let raw = self.sign(bid, gas, to, &input).ok_or(unsent)?;
-                *turn = Some(bid);
+                turn.keep(bid).map_err(|error| unwritten(&error)).map_err(|_| unsent)?;
                 let hash = keccak256(&raw);
                 match self.nodes.send(&raw).await {
                     Ok(()) | Err(CallError::Lost) => sent.push(hash),
@@ -162,14 +196,14 @@ impl EvmAccount {
                         tracing::info!(%hash, why, nonce, "refused by the chain");
                         sleep(LOOK_AGAIN).await;
                         if let Some(receipt) = self.mined_of(&sent).await {
-                            return self.deep(receipt).await;
+                            return Ok(receipt);
                         }
                         continue;
                     }
                 }
             }
             match self.watch(&sent, nonce, since, !waits).await {
-                Came::Mined(receipt) => return self.deep(receipt).await,
+                Came::Mined(receipt) => return Ok(receipt),
                 Came::Taken | Came::Waiting if since.elapsed() >= self.wait => {
                     return Err(SettleError::Unknown);
                 }
@@ -202,7 +236,7 @@ impl EvmAccount {
                 transaction: receipt.transaction_hash,
                 block: receipt.block_number.to(),
                 events: events::read_all(escrow, &receipt.logs),
-                cost: None,
+                cost: self.cost(&receipt),
             })),
             Err(SettleError::Declined) => Outcome::Refused(Revert::Other),
             Err(SettleError::Unsent) => Outcome::Unsent,
@@ -210,8 +244,88 @@ impl EvmAccount {
         }
     }
 
+    /// What a transaction of this account's has cost it, where that is counted.
+    pub(crate) fn cost(&self, receipt: &TxReceipt) -> Option<Amount> {
+        let ours = receipt.from == Some(self.address().0);
+        let atoms = receipt::gas_cost(receipt).filter(|atoms| ours && *atoms > 0)?;
+        Some(self.coin.as_ref()?.atoms(atoms))
+    }
+
+    /// What a transaction has taken, as far as that can be found out; nothing if it cannot, or has failed.
+    pub(crate) async fn look_up(&self, escrow: &Escrow, transaction: B256) -> Option<Taken> {
+        let receipt = self.nodes.receipt(transaction).await.ok().flatten()?;
+        (!receipt::failed(&receipt)).then(|| Taken {
+            transaction: receipt.transaction_hash,
+            block: receipt.block_number.to(),
+            events: events::read_all(escrow, &receipt.logs),
+            cost: self.cost(&receipt),
+        })
+    }
+
+    /// Whether something that was signed here may still be mined, or nobody knows.
+    pub(crate) async fn owes(&self) -> bool {
+        let Ok(turn) = self.nonces.turn().await else { return true };
+        let Some(last) = turn.last() else { return false };
+        self.nonce().await.map_or(true, |next| last.nonce >= next)
+    }
+
+    /// The same of whatever the account has signed, wherever: as far as nodes know.
+    pub(crate) async fn waits(&self) -> bool {
+        let asked = json!([self.address().to_string(), "pending"]);
+        let pending = self.nodes.call::<U64>("eth_getTransactionCount", asked).await;
+        let Ok(next) = self.nonce().await else { return true };
+        pending.map_or(true, |it| it.to::<u64>() > next) || self.owes().await
+    }
+
+    /// Uses the next nonce up for nothing, so that whatever was signed for it can never be mined, unless it
+    /// is mined by then.
+    ///
+    /// # Errors
+    ///
+    /// As [`EvmAccount::call`].
+    pub(crate) async fn clear(&self) -> Result<(), SettleError> {
+        self.mined(self.address(), Vec::new()).await.map(drop)
+    }
+
+    /// What the account holds of the chain's coin, in its smallest unit.
+    ///
+    /// # Errors
+    ///
+    /// [`NoAnswer`].
+    pub async fn coins(&self) -> Result<u128, NoAnswer> {
+        let asked = json!([self.address().to_string(), "latest"]);
+        let held = self.nodes.call::<U256>("eth_getBalance", asked).await.map_err(|_| NoAnswer)?;
+        Ok(u128::try_from(held).unwrap_or(u128::MAX))
+    }
+
+    /// Puts an escrow for sessions on the chain. Nobody owns it, this account no more than others.
+    ///
+    /// # Idempotency
+    ///
+    /// None: each call makes another escrow. One that is never used costs its gas and nothing more.
+    ///
+    /// # Errors
+    ///
+    /// A [`SettleError`]. [`SettleError::Declined`] where the chain would not: most often since the account
+    /// cannot pay for the gas.
+    pub async fn deploy_escrow(&self) -> Result<Deployed, SettleError> {
+        let code = creation_code(Family::Evm).ok_or(SettleError::Declined)?;
+        let receipt = self.mined_as(TxKind::Create, code).await?;
+        let receipt = self.deep(receipt).await?;
+        let address = Address(receipt.contract_address.ok_or(SettleError::Unknown)?);
+        let escrow = Escrow::new(Family::Evm, self.nodes.chain_id(), address);
+        // Whatever answers this is an escrow.
+        self.nodes.grace_s(&escrow).await.map_err(|_| SettleError::Unknown)?;
+        let (transaction, cost) = (receipt.transaction_hash, self.cost(&receipt));
+        Ok(Deployed { escrow, transaction, cost })
+    }
+
     /// Why a call would fail as things stand.
-    async fn would_fail(&self, to: Address, input: &[u8]) -> Result<Option<Revert>, CallError> {
+    pub(crate) async fn would_fail(
+        &self,
+        to: Address,
+        input: &[u8],
+    ) -> Result<Option<Revert>, CallError> {
         let call = tempo_primitives::transaction::Call {
             to: TxKind::Call(to.0),
             value: U256::ZERO,
@@ -275,10 +389,9 @@ impl EvmAccount {
         self.nodes.call::<U64>("eth_getTransactionCount", asked).await.map(|it| it.to())
     }
 
-    async fn estimate(&self, to: Address, input: &Bytes) -> Result<u64, CallError> {
-        let call = json!({
-            "from": self.address().to_string(), "to": to.to_string(), "data": input,
-        });
+    async fn estimate(&self, to: TxKind, input: &Bytes) -> Result<u64, CallError> {
+        let to = to.to().map(ToString::to_string);
+        let call = json!({ "from": self.address().to_string(), "to": to, "data": input });
         let gas: U64 = self.nodes.call("eth_estimateGas", json!([call, "latest"])).await?;
         Ok(gas.to::<u64>().saturating_mul(GAS_PERCENT).saturating_div(100))
     }
@@ -300,14 +413,14 @@ impl EvmAccount {
         Ok(Bid { nonce, fee_max, tip })
     }
 
-    fn sign(&self, bid: Bid, gas_limit: u64, to: Address, input: &Bytes) -> Option<Bytes> {
+    fn sign(&self, bid: Bid, gas_limit: u64, to: TxKind, input: &Bytes) -> Option<Bytes> {
         let tx = TxEip1559 {
             chain_id: self.nodes.chain_id(),
             nonce: bid.nonce,
             gas_limit,
             max_fee_per_gas: bid.fee_max,
             max_priority_fee_per_gas: bid.tip,
-            to: TxKind::Call(to.0),
+            to,
             input: input.clone(),
             ..TxEip1559::default()
         };
@@ -315,12 +428,6 @@ impl EvmAccount {
         let mut raw = Vec::new();
         tx.eip2718_encode(&signature, &mut raw);
         Some(raw.into())
-    }
-
-    /// What a view of a contract answers.
-    pub(crate) async fn view(&self, to: Address, input: Vec<u8>) -> Result<Bytes, CallError> {
-        let call: Value = json!({ "to": to.to_string(), "data": Bytes::from(input) });
-        self.nodes.call("eth_call", json!([call, "latest"])).await
     }
 }
 
@@ -338,6 +445,12 @@ impl Bid {
     const fn replaces(&self, last: Self) -> bool {
         self.nonce != last.nonce || self.fee_max >= raised(last.fee_max)
     }
+}
+
+/// A turn that cannot be written down is not taken.
+fn unwritten(error: &std::io::Error) -> SettleError {
+    tracing::error!(%error, "what an account signs cannot be written down");
+    SettleError::Unsent
 }
 
 /// A quarter more.

@@ -14,7 +14,7 @@ use tempo_primitives::transaction::Call;
 
 use crate::handover::Handover;
 use crate::receipt;
-use crate::rpc::Nodes;
+use crate::rpc::{Nodes, TxReceipt};
 use crate::session::abi::contract;
 use crate::session::buyer::Leave;
 use crate::session::channel::{Descriptor, Escrow, Family, NOBODY};
@@ -22,6 +22,7 @@ use crate::session::events::{self, ChannelEvent, Happened};
 use crate::session::evm::EvmAccount;
 use crate::session::funding::{Unfit, opening_calls, top_up_calls};
 use crate::session::payload::{Funding, Open, TopUp};
+use crate::session::relayed::spoken_of;
 use crate::session::seller::Credited;
 use crate::session::state::Seen;
 use crate::session::terms::SessionTerms;
@@ -60,12 +61,7 @@ impl Sent {
             authorized_signer: open.authorized_signer.unwrap_or(NOBODY),
             expiring_nonce_hash: B256::ZERO,
         };
-        // Whoever names itself as the signer may have left it out on the chain.
-        let silent = Descriptor { authorized_signer: NOBODY, ..descriptor };
-        let made = [descriptor, silent].into_iter().find(|it| {
-            it.id(&terms.escrow) == open.voucher.channel && it.signer() == descriptor.signer()
-        });
-        let descriptor = made.ok_or(Unfit::Channel)?;
+        let descriptor = spoken_of(descriptor, &terms.escrow, open.voucher.channel)?;
         let (hash, channel) = (*hash, open.voucher.channel);
         let descriptor = Some(descriptor);
         Ok(Self { hash, channel, descriptor, additional: None, terms: terms.clone() })
@@ -85,6 +81,16 @@ impl Sent {
         Ok(Self { hash, channel, descriptor: None, additional, terms: terms.clone() })
     }
 
+    /// What the chain has to tell of it.
+    pub(crate) fn expected(&self) -> Expected {
+        Expected {
+            channel: self.channel,
+            opens: self.descriptor,
+            token: self.terms.token,
+            atoms: self.additional,
+        }
+    }
+
     /// Waits for the transaction, and finds out what it did: its event and the escrow have to agree
     /// with what was said. Nothing is sent, so that asking again is always safe. A transaction that was
     /// undone is told at once.
@@ -101,9 +107,8 @@ impl Sent {
         let handover = Handover::new(Arc::clone(nodes), confirmations);
         let receipt = handover.sent(self.hash, wait).await?;
         let escrow = &self.terms.escrow;
-        let told = events::read_all(escrow, &receipt.logs);
         // Whoever shows somebody else's transaction shows none of its own.
-        if receipt::failed(&receipt) || !told.iter().any(|it| self.is_told(it)) {
+        if receipt::failed(&receipt) || self.expected().found_in(escrow, &receipt).is_none() {
             return Err(SettleError::Declined);
         }
         let seen = nodes.channels(escrow, &[self.channel]).await;
@@ -125,20 +130,48 @@ impl Sent {
             Err(SettleError::Declined)
         }
     }
+}
 
-    fn is_told(&self, event: &ChannelEvent) -> bool {
-        event.channel == self.channel
-            && match event.what {
-                Happened::Opened { token, .. } => {
-                    let payer = self.descriptor.map(|it| it.payer);
-                    payer == Some(event.payer) && token == self.terms.token
-                }
-                Happened::ToppedUp { additional, .. } => self.additional == Some(additional),
-                Happened::Settled { .. }
+/// What the chain has to tell of a deposit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Expected {
+    /// The channel.
+    pub(crate) channel: B256,
+    /// What the channel is made of that it opens; nothing for a top-up.
+    pub(crate) opens: Option<Descriptor>,
+    /// The token.
+    pub(crate) token: Address,
+    /// How much, in atoms, where that was said.
+    pub(crate) atoms: Option<u128>,
+}
+
+impl Expected {
+    /// How much a transaction has deposited, if it is told to have deposited this, once.
+    pub(crate) fn found_in(&self, escrow: &Escrow, receipt: &TxReceipt) -> Option<u128> {
+        let told = events::read_all(escrow, &receipt.logs);
+        let mut found = told.iter().filter_map(|it| self.told_by(it));
+        // One deposit is one event: of two that are alike, nobody could say which one was shown.
+        found.next().filter(|_| found.next().is_none())
+    }
+
+    fn told_by(&self, event: &ChannelEvent) -> Option<u128> {
+        let atoms = match (event.what, self.opens) {
+            (Happened::Opened { token, deposit, .. }, Some(of)) => {
+                (event.payer == of.payer && token == self.token).then_some(deposit)?
+            }
+            (Happened::ToppedUp { additional, .. }, None) => additional,
+            (
+                Happened::Opened { .. }
+                | Happened::ToppedUp { .. }
+                | Happened::Settled { .. }
                 | Happened::CloseRequested { .. }
                 | Happened::CloseCancelled
-                | Happened::Closed { .. } => false,
-            }
+                | Happened::Closed { .. },
+                _,
+            ) => return None,
+        };
+        let fits = self.atoms.is_none_or(|said| said == atoms);
+        (event.channel == self.channel && fits).then_some(atoms)
     }
 }
 
@@ -165,8 +198,7 @@ impl EvmAccount {
             authorized_signer: NOBODY,
             expiring_nonce_hash: B256::ZERO,
         };
-        let calls = opening_calls(&terms.escrow, &descriptor, deposit);
-        let hash = self.fund(&terms.escrow, terms.token, deposit, &calls).await?;
+        let hash = self.opened(&terms.escrow, &descriptor, deposit).await?;
         let mut payload = self.payload("open", &terms.escrow, &descriptor, Some(owed));
         payload.insert("type".into(), "hash".into());
         payload.insert("hash".into(), hash.to_string().into());
@@ -185,13 +217,34 @@ impl EvmAccount {
         descriptor: &Descriptor,
         additional: u128,
     ) -> Result<Object, SettleError> {
-        let calls = top_up_calls(&terms.escrow, descriptor, additional, false);
-        let hash = self.fund(&terms.escrow, terms.token, additional, &calls).await?;
+        let hash = self.topped_up(&terms.escrow, descriptor, additional).await?;
         let mut payload = self.payload("topUp", &terms.escrow, descriptor, None);
         payload.insert("type".into(), "hash".into());
         payload.insert("hash".into(), hash.to_string().into());
         payload.insert("additionalDeposit".into(), additional.to_string().into());
         Ok(payload)
+    }
+
+    /// Sends an opening, and an approval before it where there is none yet; waits for both.
+    pub(crate) async fn opened(
+        &self,
+        escrow: &Escrow,
+        descriptor: &Descriptor,
+        deposit: u128,
+    ) -> Result<B256, SettleError> {
+        let calls = opening_calls(escrow, descriptor, deposit);
+        self.fund(escrow, descriptor.token, deposit, &calls).await
+    }
+
+    /// Sends a top-up, likewise.
+    pub(crate) async fn topped_up(
+        &self,
+        escrow: &Escrow,
+        descriptor: &Descriptor,
+        additional: u128,
+    ) -> Result<B256, SettleError> {
+        let calls = top_up_calls(escrow, descriptor, additional, false);
+        self.fund(escrow, descriptor.token, additional, &calls).await
     }
 
     /// What a credential of this action says; with a voucher for everything owed so far, where it
@@ -246,7 +299,7 @@ impl EvmAccount {
         }
         let [approval, last] = calls else { return Err(SettleError::Declined) };
         let asked = contract::allowanceCall { owner: self.address().0, spender: escrow.address.0 };
-        let answer = self.view(token, asked.abi_encode()).await;
+        let answer = self.nodes().look_at(token, asked.abi_encode()).await;
         let allowed = answer.map_err(|_| SettleError::Unsent)?;
         let allowed = U256::try_from_be_slice(&allowed).unwrap_or_default();
         if allowed < U256::from(atoms) {

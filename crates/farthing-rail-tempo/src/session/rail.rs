@@ -1,5 +1,5 @@
-//! Sessions as the core knows them, on Tempo: actions are checked here, and deposits, settlements and
-//! closes are carried out.
+//! Sessions as the core knows them, on Tempo and on EVM chains: actions are checked here, and deposits,
+//! settlements and closes are carried out.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,26 +8,34 @@ use std::time::Duration;
 use alloy_primitives::{B256, Bytes};
 use farthing_core::{
     Action, BoxFuture, ChannelFate, Object, Opening, Presented, Rejection, SESSION, SessionPrice,
-    SessionRail, SessionRules, SettleError, Settled, SettledInAll, TopUp, Unquotable,
+    SessionRail, SessionRules, SettleError, Settled, SettledInAll, TopUp, Unfounded, Unquotable,
 };
-use farthing_ledger::{Channel, ChannelSeen, ChannelsHeard, Fingerprint, Holder, VoucherClaim};
+use farthing_ledger::{
+    Channel, ChannelDeposit, ChannelSeen, ChannelsHeard, Fingerprint, Holder, Source, VoucherClaim,
+};
 use farthing_money::{Amount, Timestamp};
 use tokio::sync::OnceCell;
 
 use crate::rpc::{NoAnswer, Nodes};
-use crate::session::books::{Inquiry, clearing, deposit, moment, named, spelled, spoken};
+use crate::session::books::{Inquiry, clearing, deposit, method, moment, named, spelled, spoken};
 use crate::session::channel::{Descriptor, Escrow, Family, NOBODY};
 use crate::session::events::{ChannelEvent, Happened};
+use crate::session::evm_seller::EvmSeller;
 use crate::session::follow::Follower;
 use crate::session::funding::Funded;
 use crate::session::payload::{self, Funding, Open};
-use crate::session::seller::Channels;
+use crate::session::pushed::{Expected, Sent};
+use crate::session::relayed::Signed;
+use crate::session::seller::{Channels, Credited};
 use crate::session::state::ChannelState;
 use crate::session::teller::{Errand, Outcome, Take, Taken, Teller};
-use crate::session::terms::SessionTerms;
+use crate::session::terms::{Means, SessionTerms};
 use crate::session::voucher::{Voucher, signer_of};
 use crate::wire::{Address, Token, Tokens, did, parse_did, parse_word};
-use crate::{METHOD, Settings, VALID_S_MIN};
+use crate::{Settings, VALID_S_MIN};
+
+/// The least that a payee has to have after a request to close (draft-evm-session-00 §14.3).
+const GRACE_MIN: Duration = Duration::from_mins(10);
 
 /// How long ago a channel may have been heard of. A payer who asks for the rest has to wait for a quarter
 /// of an hour, so that there is time to settle what was taken before that was known.
@@ -42,10 +50,14 @@ const CONTRACT: SessionRules = SessionRules {
     settled: "a mined transaction of the payee's, whose event tells what the escrow has paid",
     captures_spent: false,
     heard_within: Some(HEARD_WITHIN),
+    ascertains: false,
 };
 
 /// The same where the escrow is a part of the chain, which pays what the payee asks for of it.
 const RESERVE: SessionRules = SessionRules { captures_spent: true, ..CONTRACT };
+
+/// A contract on a chain on which payers deposit by themselves.
+const EVM: SessionRules = SessionRules { ascertains: true, ..CONTRACT };
 
 /// What a seller has decided about sessions.
 #[derive(Debug)]
@@ -56,20 +68,47 @@ pub struct SessionSettings {
     pub teller: Teller,
 }
 
-/// The sessions of a seller on Tempo.
+/// The sessions of a seller on a chain.
 #[derive(Debug)]
 pub(crate) struct Sessions {
-    channels: Channels,
-    teller: Teller,
+    nodes: Arc<Nodes>,
+    escrow: Escrow,
+    agent: Agent,
     follower: Follower,
     recipient: Address,
     operator: Address,
     tokens: Tokens,
     sponsored: bool,
+    means: Vec<Means>,
     /// How much of what was spent is forgone at a close where no voucher says exactly that, by asset.
     forgone_max: Vec<Amount>,
     /// How long the payee has after a request to close.
     grace: OnceCell<Duration>,
+}
+
+/// Who acts for the seller on the chain.
+#[derive(Debug)]
+enum Agent {
+    /// On Tempo: hands over what payers have signed, and takes what many vouchers say in one transaction.
+    Tempo { channels: Box<Channels>, teller: Box<Teller> },
+    /// On other chains: looks for what payers have sent, and sends one thing after the other.
+    Evm(Box<EvmSeller>),
+}
+
+impl Agent {
+    async fn run(&self, escrow: &Escrow, errands: &[Errand]) -> Vec<Outcome> {
+        match self {
+            Self::Tempo { teller, .. } => teller.run(escrow, errands).await,
+            Self::Evm(seller) => seller.account().run(escrow, errands).await,
+        }
+    }
+
+    async fn look_up(&self, escrow: &Escrow, transaction: B256) -> Option<Taken> {
+        match self {
+            Self::Tempo { teller, .. } => teller.look_up(escrow, transaction).await,
+            Self::Evm(seller) => seller.account().look_up(escrow, transaction).await,
+        }
+    }
 }
 
 /// What is to be done with channels.
@@ -97,14 +136,36 @@ impl Sessions {
         let by_itself = teller.account() == recipient || escrow.family != Family::TempoV2;
         let operator = if by_itself { NOBODY } else { teller.account() };
         let (confirmations, wait) = (seller.confirmations, seller.wait);
+        let channels = Channels::new(Arc::clone(nodes), escrow, sponsor, confirmations, wait);
+        let (channels, teller) = (Box::new(channels), Box::new(teller));
         Self {
-            channels: Channels::new(Arc::clone(nodes), escrow, sponsor, confirmations, wait),
+            nodes: Arc::clone(nodes),
+            escrow,
+            agent: Agent::Tempo { channels, teller },
             follower: Follower::new(Arc::clone(nodes), escrow, recipient),
-            teller,
             recipient,
             operator,
             tokens: seller.tokens.clone(),
             sponsored,
+            means: Vec::new(),
+            forgone_max: Vec::new(),
+            grace: OnceCell::new(),
+        }
+    }
+
+    /// The sessions of a seller on an EVM chain, who is the payee itself.
+    pub(crate) fn on_evm(seller: EvmSeller, escrow: Escrow, tokens: Tokens, relays: bool) -> Self {
+        let (nodes, recipient) = (Arc::clone(seller.account().nodes()), seller.account().address());
+        Self {
+            follower: Follower::new(Arc::clone(&nodes), escrow, recipient),
+            nodes,
+            escrow,
+            agent: Agent::Evm(Box::new(seller)),
+            recipient,
+            operator: NOBODY,
+            tokens,
+            sponsored: relays,
+            means: if relays { vec![Means::Authorization, Means::Hash] } else { vec![Means::Hash] },
             forgone_max: Vec::new(),
             grace: OnceCell::new(),
         }
@@ -115,17 +176,31 @@ impl Sessions {
         Self { forgone_max, ..self }
     }
 
-    const fn escrow(&self) -> &Escrow {
-        self.channels.escrow()
+    pub(crate) const fn escrow(&self) -> &Escrow {
+        &self.escrow
+    }
+
+    const fn family(&self) -> Family {
+        self.escrow.family
+    }
+
+    fn method(&self) -> &'static str {
+        method(self.family())
     }
 
     /// The session that a request of ours asked for.
     fn terms(&self, request: &Object) -> Option<SessionTerms> {
-        let terms = SessionTerms::read(METHOD, request, &self.tokens).ok()?;
+        let terms = self.kept_terms(request)?;
+        let same = terms.sponsored == self.sponsored && terms.means == self.means;
+        same.then_some(terms)
+    }
+
+    /// The same of a request that was answered long ago: who pays for what may have changed since.
+    fn kept_terms(&self, request: &Object) -> Option<SessionTerms> {
+        let terms = SessionTerms::read(self.method(), request, &self.tokens).ok()?;
         let ours = terms.escrow == *self.escrow()
             && terms.recipient == self.recipient
-            && terms.operator == self.operator
-            && terms.sponsored == self.sponsored;
+            && terms.operator == self.operator;
         ours.then_some(terms)
     }
 
@@ -141,7 +216,11 @@ impl Sessions {
             terms.token.0.as_slice(),
             terms.operator.0.as_slice(),
         ];
-        Fingerprint::of("tempo session", &parts)
+        let what = match escrow.family {
+            Family::TempoV1 | Family::TempoV2 => "tempo session",
+            Family::Evm => "evm session",
+        };
+        Fingerprint::of(what, &parts)
     }
 
     /// A voucher whose signature holds, in the book's words.
@@ -155,7 +234,7 @@ impl Sessions {
         let signature = Bytes::copy_from_slice(&voucher.signature).to_string();
         Ok(VoucherClaim {
             voucher: farthing_ledger::Voucher {
-                channel: named(voucher.channel)?,
+                channel: named(self.family(), voucher.channel)?,
                 cumulative: voucher.cumulative,
                 signature: signature.into(),
             },
@@ -181,27 +260,39 @@ impl Sessions {
         let expires_at_s = presented.expires_at.as_secs();
         match &action {
             payload::Action::Open(open) => {
-                let funded = Funded::opening(open, &terms, expires_at_s)?;
-                self.in_time(&funded, now)?;
-                let descriptor = funded.descriptor.ok_or(Rejection::Invalid)?;
-                let signer = descriptor.signer();
-                open.voucher.verify(&terms.escrow, signer)?;
-                if !is_payer(funded.payer()) {
+                let found = match &self.agent {
+                    Agent::Tempo { channels, .. } => {
+                        let funded = Funded::opening(open, &terms, expires_at_s)?;
+                        in_time(channels, &funded, now)?;
+                        let descriptor = funded.descriptor.ok_or(Rejection::Invalid)?;
+                        Found { descriptor, atoms: funded.atoms, identity: funded.identity() }
+                    }
+                    Agent::Evm(_) => opened(open, &terms, source, now)?,
+                };
+                let Found { descriptor, .. } = &found;
+                open.voucher.verify(&terms.escrow, descriptor.signer())?;
+                if !is_payer(descriptor.payer) {
                     return Err(Rejection::Invalid);
                 }
-                self.opening(presented, &terms, &funded, &descriptor, open, signer, now)
+                self.opening(presented, &terms, &found, open, now)
             }
             payload::Action::TopUp(top_up) => {
-                let funded = Funded::top_up(top_up, &terms, expires_at_s)?;
-                self.in_time(&funded, now)?;
-                if !is_payer(funded.payer()) {
+                let (payer, atoms, identity) = match &self.agent {
+                    Agent::Tempo { channels, .. } => {
+                        let funded = Funded::top_up(top_up, &terms, expires_at_s)?;
+                        in_time(channels, &funded, now)?;
+                        (funded.payer(), funded.atoms, funded.identity())
+                    }
+                    Agent::Evm(_) => topped_up(top_up, &terms, source, now)?,
+                };
+                if !is_payer(payer) {
                     return Err(Rejection::Invalid);
                 }
                 Ok(Action::TopUp(Box::new(TopUp {
-                    channel: named(top_up.channel)?,
-                    payer: did(terms.escrow.chain_id, funded.payer()),
+                    channel: named(self.family(), top_up.channel)?,
+                    payer: did(terms.escrow.chain_id, payer),
                     binding: self.binding(&terms),
-                    deposit: deposit(&terms, &funded, &top_up.funding)?,
+                    deposit: deposit(&terms, atoms, &top_up.funding, identity)?,
                 })))
             }
             payload::Action::Voucher(shown) => {
@@ -220,36 +311,25 @@ impl Sessions {
         }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "the parts of one opening, each checked before")]
     fn opening(
         &self,
         presented: &Presented,
         terms: &SessionTerms,
-        funded: &Funded,
-        descriptor: &Descriptor,
+        found: &Found,
         open: &Open,
-        signer: Address,
         now: Timestamp,
     ) -> Result<Action, Rejection> {
-        let inquiry =
-            Inquiry { request: presented.request.clone(), descriptor: descriptor.write() };
+        let Found { descriptor, atoms, identity } = found;
+        let inquiry = Inquiry::of(&presented.request, terms, descriptor.write());
         // In-memory JSON with string keys always serialises.
         let inquiry = serde_json::to_string(&inquiry).unwrap_or_default();
         Ok(Action::Open(Box::new(Opening {
-            payer: did(terms.escrow.chain_id, funded.payer()),
-            deposit: deposit(terms, funded, &open.funding)?,
-            cash: Some(clearing(METHOD, terms.amount.asset())?),
+            payer: did(terms.escrow.chain_id, descriptor.payer),
+            deposit: deposit(terms, *atoms, &open.funding, *identity)?,
+            cash: Some(clearing(self.method(), terms.amount.asset())?),
             inquiry: Some(inquiry.into()),
-            voucher: self.claim(&open.voucher, signer, terms, now)?,
+            voucher: self.claim(&open.voucher, descriptor.signer(), terms, now)?,
         })))
-    }
-
-    /// Whether a transaction can still be mined, and is sponsored where it asks for it.
-    fn in_time(&self, funded: &Funded, now: Timestamp) -> Result<(), Rejection> {
-        if funded.valid_before_s() < now.as_secs().saturating_add(VALID_S_MIN) {
-            return Err(Rejection::Expired);
-        }
-        Ok(self.channels.permits(funded, now.as_secs())?)
     }
 
     /// Who has signed a voucher that was shown, for the channel that it says.
@@ -289,7 +369,7 @@ impl Sessions {
     fn known(&self, channel: &Channel) -> Result<Known, SettleError> {
         let inquiry = channel.facts.inquiry.as_deref().unwrap_or_default();
         let inquiry: Inquiry = serde_json::from_str(inquiry).map_err(|_| SettleError::Unknown)?;
-        let terms = self.terms(&inquiry.request).ok_or(SettleError::Unknown)?;
+        let terms = self.kept_terms(&inquiry.request).ok_or(SettleError::Unknown)?;
         let descriptor = Descriptor::read(&inquiry.descriptor).ok_or(SettleError::Unknown)?;
         let id = descriptor.id(self.escrow());
         let same = parse_word(channel.facts.id.on_rail()) == Some(id);
@@ -317,10 +397,82 @@ impl Sessions {
     }
 
     async fn carry(&self, channel: &Channel, opens: bool) -> Result<Settled, SettleError> {
-        let funded = self.on_its_way(channel, opens)?;
-        let credited = self.channels.fund(&funded).await?;
-        let reference = credited.transaction.to_string();
-        Ok(Settled { reference, cost: credited.cost })
+        let Credited { transaction, cost, .. } = match &self.agent {
+            Agent::Tempo { channels, .. } => {
+                let funded = self.on_its_way(channel, opens)?;
+                channels.fund(&funded).await?
+            }
+            Agent::Evm(seller) => {
+                let Known { terms, descriptor, id } = self.known(channel)?;
+                let pending = channel.pending.as_ref().ok_or(SettleError::Unknown)?;
+                let order = pending.order.as_deref().unwrap_or_default();
+                let funding = Funding::of_order(self.family(), order);
+                let funding = funding.ok_or(SettleError::Unknown)?;
+                let expected = Expected {
+                    channel: id,
+                    opens: opens.then_some(descriptor),
+                    token: terms.token,
+                    atoms: Some(pending.atoms),
+                };
+                seller.carry(&expected, &funding).await?
+            }
+        };
+        Ok(Settled { reference: transaction.to_string(), cost })
+    }
+
+    /// What only the chain can say of a deposit.
+    async fn ascertained(&self, action: Action) -> Result<Action, Unfounded> {
+        let Agent::Evm(seller) = &self.agent else { return Ok(action) };
+        let funding = |deposit: &ChannelDeposit| {
+            Funding::of_order(Family::Evm, deposit.order.as_deref().unwrap_or_default())
+        };
+        match action {
+            Action::Open(mut opening) => {
+                self.fits().await?;
+                let inquiry = opening.inquiry.as_deref().unwrap_or_default();
+                let inquiry: Option<Inquiry> = serde_json::from_str(inquiry).ok();
+                let descriptor = inquiry.and_then(|it| Descriptor::read(&it.descriptor));
+                let descriptor = descriptor.ok_or(Unfounded::Declined)?;
+                let said = opening.deposit.atoms;
+                let expected = Expected {
+                    channel: descriptor.id(self.escrow()),
+                    opens: Some(descriptor),
+                    token: descriptor.token,
+                    atoms: (said > 0).then_some(said),
+                };
+                let funding = funding(&opening.deposit).ok_or(Unfounded::Declined)?;
+                opening.deposit.atoms = seller.ascertain(&expected, &funding).await?;
+                Ok(Action::Open(opening))
+            }
+            Action::TopUp(top_up) => {
+                let asset = &top_up.deposit.from;
+                let token = match asset {
+                    Source::Account(account) => self.tokens.named(&account.asset),
+                    Source::Key(_) => None,
+                };
+                let expected = Expected {
+                    channel: parse_word(top_up.channel.on_rail()).ok_or(Unfounded::Declined)?,
+                    opens: None,
+                    token: token.ok_or(Unfounded::Declined)?.address,
+                    atoms: Some(top_up.deposit.atoms),
+                };
+                let funding = funding(&top_up.deposit).ok_or(Unfounded::Declined)?;
+                seller.ascertain(&expected, &funding).await?;
+                Ok(Action::TopUp(top_up))
+            }
+            Action::Voucher(_) | Action::Close(_) => Ok(action),
+        }
+    }
+
+    /// Whether the escrow leaves the payee enough time (draft-evm-session-00 §14.3). An escrow that does not is
+    /// none that deposits are taken in.
+    pub(crate) async fn fits(&self) -> Result<(), Unfounded> {
+        let grace = self.grace().await.map_err(|_| Unfounded::Later)?;
+        if grace >= GRACE_MIN {
+            return Ok(());
+        }
+        tracing::error!(escrow = ?self.escrow, ?grace, "the escrow leaves the payee too little time");
+        Err(Unfounded::Declined)
     }
 
     /// What is to be taken of a channel; nothing if there is nothing to take any more.
@@ -380,7 +532,7 @@ impl Sessions {
     ) -> Vec<Result<SettledInAll, SettleError>> {
         let known: Vec<_> = channels.iter().map(|channel| self.known(channel)).collect();
         let ids: Vec<B256> = known.iter().flatten().map(|known| known.id).collect();
-        let Ok(seen) = self.channels.states(&ids).await else {
+        let Ok(seen) = self.nodes.channels(&self.escrow, &ids).await else {
             return vec![Err(SettleError::Unsent); channels.len()];
         };
         let mut states = seen.what.into_iter();
@@ -402,7 +554,7 @@ impl Sessions {
             });
             plans.push(Ok((known, at)));
         }
-        let outcomes = self.teller.run(self.escrow(), &errands).await;
+        let outcomes = self.agent.run(self.escrow(), &errands).await;
         let mut came = Vec::with_capacity(plans.len());
         for plan in plans {
             came.push(match plan {
@@ -457,7 +609,7 @@ impl Sessions {
 
     /// What the escrow's last event about a channel says was settled in all, and whether that closed it.
     async fn told(&self, known: &Known) -> Result<(SettledInAll, bool), SettleError> {
-        let nodes = self.channels.nodes();
+        let nodes = &self.nodes;
         let head = nodes.latest().await.map_err(|_| SettleError::Unsent)?;
         let since_s = head.time_s.saturating_sub(SEARCHED_S);
         let told = nodes.told_of(self.escrow(), known.id, since_s).await;
@@ -467,16 +619,16 @@ impl Sessions {
         let (atoms, transaction) = last.ok_or(SettleError::Declined)?;
         let is_closed = told.iter().any(|it| matches!(it.event.what, Happened::Closed { .. }));
         // It may have been ours, by a transaction that nobody heard of again: it has cost what it has cost.
-        let taken = self.teller.look_up(self.escrow(), transaction).await;
+        let taken = self.agent.look_up(self.escrow(), transaction).await;
         let found = taken.and_then(|taken| in_all(&taken, known.id));
         let settled = found.map_or_else(|| Settled::new(transaction.to_string()), |it| it.settled);
         Ok((SettledInAll { atoms, settled }, is_closed))
     }
 
     async fn grace(&self) -> Result<Duration, SettleError> {
-        let asked = || async { self.channels.grace_s().await.map(Duration::from_secs) };
+        let asked = || async { self.nodes.grace_s(&self.escrow).await.map(Duration::from_secs) };
         let grace = self.grace.get_or_try_init(asked).await;
-        grace.copied().map_err(|NoAnswer| SettleError::Unsent)
+        grace.copied().map_err(|_| SettleError::Unsent)
     }
 
     async fn fate(&self, channel: &Channel) -> Result<ChannelFate, SettleError> {
@@ -516,14 +668,75 @@ impl Sessions {
     /// What the chain has told of our channels since somebody asked last.
     async fn heard(&self) -> Result<ChannelsHeard, SettleError> {
         let heard = self.follower.listen().await.map_err(|NoAnswer| SettleError::Unsent)?;
-        let told = heard.told.into_iter().filter_map(|channel| named(channel).ok());
+        let named = |channel| named(self.family(), channel).ok();
+        let told = heard.told.into_iter().filter_map(named);
         Ok(ChannelsHeard {
-            method: METHOD.to_owned(),
+            method: self.method().to_owned(),
             at: moment(heard.head.time_s),
             told: told.collect(),
             anew: heard.anew,
         })
     }
+}
+
+/// What an opening was found to be.
+struct Found {
+    descriptor: Descriptor,
+    /// How much it deposits; nothing where only the chain can say.
+    atoms: u128,
+    identity: B256,
+}
+
+/// Whether a transaction can still be mined, and is sponsored where it asks for it.
+fn in_time(channels: &Channels, funded: &Funded, now: Timestamp) -> Result<(), Rejection> {
+    if funded.valid_before_s() < now.as_secs().saturating_add(VALID_S_MIN) {
+        return Err(Rejection::Expired);
+    }
+    Ok(channels.permits(funded, now.as_secs())?)
+}
+
+/// Reads an opening on an EVM chain. Whoever shows a hash says whose it is.
+fn opened(
+    open: &Open,
+    terms: &SessionTerms,
+    source: Option<Address>,
+    now: Timestamp,
+) -> Result<Found, Rejection> {
+    let (descriptor, atoms) = match &open.funding {
+        Funding::Hash(_) => {
+            let payer = source.ok_or(Rejection::Malformed)?;
+            (Sent::opening(open, terms, payer)?.descriptor, 0)
+        }
+        Funding::Authorization(it) if terms.means.contains(&Means::Authorization) => {
+            let signed = Signed::opening(open, terms)?;
+            signed.in_time(now.as_secs())?;
+            (signed.descriptor, it.value)
+        }
+        Funding::Authorization(_) | Funding::Transaction(_) => return Err(Rejection::Unsupported),
+    };
+    let descriptor = descriptor.ok_or(Rejection::Invalid)?;
+    Ok(Found { descriptor, atoms, identity: B256::ZERO })
+}
+
+/// Reads a top-up on an EVM chain, likewise: its payer, and how much it is.
+fn topped_up(
+    top_up: &payload::TopUp,
+    terms: &SessionTerms,
+    source: Option<Address>,
+    now: Timestamp,
+) -> Result<(Address, u128, B256), Rejection> {
+    let payer = match &top_up.funding {
+        Funding::Hash(_) => {
+            Sent::top_up(top_up, terms)?;
+            source.ok_or(Rejection::Malformed)?
+        }
+        Funding::Authorization(it) if terms.means.contains(&Means::Authorization) => {
+            Signed::top_up(top_up, terms)?.in_time(now.as_secs())?;
+            it.from
+        }
+        Funding::Authorization(_) | Funding::Transaction(_) => return Err(Rejection::Unsupported),
+    };
+    Ok((payer, top_up.additional, B256::ZERO))
 }
 
 /// What was settled of a channel in all, by what a transaction has told. What that has cost is shared by the
@@ -561,7 +774,8 @@ const fn settled(event: &ChannelEvent) -> Option<u128> {
 impl SessionRail for Sessions {
     fn session_rules(&self) -> &'static SessionRules {
         match self.escrow().family {
-            Family::TempoV1 | Family::Evm => &CONTRACT,
+            Family::TempoV1 => &CONTRACT,
+            Family::Evm => &EVM,
             Family::TempoV2 => &RESERVE,
         }
     }
@@ -580,12 +794,17 @@ impl SessionRail for Sessions {
             delta_min: price.delta_min_atoms,
             operator: self.operator,
             sponsored: self.sponsored,
+            means: self.means.clone(),
         };
         Ok(terms.write())
     }
 
     fn check_action(&self, presented: &Presented, now: Timestamp) -> Result<Action, Rejection> {
         self.check(presented, now)
+    }
+
+    fn ascertain(&self, action: Action) -> BoxFuture<'_, Result<Action, Unfounded>> {
+        Box::pin(self.ascertained(action))
     }
 
     fn open<'a>(&'a self, channel: &'a Channel) -> BoxFuture<'a, Result<Settled, SettleError>> {

@@ -37,6 +37,9 @@ pub enum Revert {
     /// The payee still has its time.
     #[error("the payee still has its time")]
     NotReady,
+    /// What was signed away was signed away for something else.
+    #[error("the authorisation is for something else")]
+    Nonce,
     /// Something else.
     #[error("the escrow would not, and does not say why")]
     Other,
@@ -59,6 +62,7 @@ impl Revert {
             | reserve::NotPayeeOrOperator::SELECTOR => Self::NotYours,
             contract::TransferFailed::SELECTOR => Self::Transfer,
             contract::CloseNotReady::SELECTOR => Self::NotReady,
+            contract::NonceMismatch::SELECTOR => Self::Nonce,
             _ => Self::Other,
         }
     }

@@ -5,7 +5,7 @@ use alloy_sol_types::{SolCall as _, SolValue};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::rpc::{CallError, Nodes};
+use crate::rpc::{CallError, NoAnswer, Nodes};
 use crate::session::abi::{contract, reserve};
 use crate::session::channel::{Escrow, Family, NOBODY};
 use crate::wire::Address;
@@ -179,6 +179,15 @@ impl Nodes {
         let answer = self.view(escrow, asked, &head).await?;
         let grace = contract::CLOSE_GRACE_PERIODCall::abi_decode_returns(&answer);
         grace.map_err(|_| CallError::Lost)
+    }
+
+    /// The same, for whoever only wants to know.
+    ///
+    /// # Errors
+    ///
+    /// [`NoAnswer`].
+    pub async fn grace_of(&self, escrow: &Escrow) -> Result<u64, NoAnswer> {
+        self.grace_s(escrow).await.map_err(|_| NoAnswer)
     }
 
     async fn view(&self, escrow: &Escrow, input: Vec<u8>, head: &Head) -> Result<Bytes, CallError> {

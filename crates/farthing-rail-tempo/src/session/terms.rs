@@ -37,6 +37,39 @@ pub struct SessionTerms {
     pub operator: Address,
     /// Whether the seller pays the network's fee for openings and top-ups.
     pub sponsored: bool,
+    /// How deposits may be made, the seller's favourite first; nothing on Tempo, where there is one way.
+    pub means: Vec<Means>,
+}
+
+/// How a deposit is made on an EVM chain (draft-evm-session-00 §8.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Means {
+    /// The payer sends it and shows its hash.
+    Hash,
+    /// The payer signs for the transfer and the seller sends it (EIP-3009).
+    Authorization,
+}
+
+impl Means {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Hash => "hash",
+            Self::Authorization => "authorization",
+        }
+    }
+
+    /// What a challenge allows. Ways that are not known here are passed over.
+    fn read(details: &Object) -> Result<Vec<Self>, Unreadable> {
+        let Some(types) = details.get("credentialTypes") else { return Ok(vec![Self::Hash]) };
+        let types: Vec<String> =
+            serde_json::from_value(types.clone()).map_err(|_| Unreadable::Malformed)?;
+        let known = |name: &String| match name.as_str() {
+            "hash" => Some(Self::Hash),
+            "authorization" => Some(Self::Authorization),
+            _ => None,
+        };
+        Ok(types.iter().filter_map(known).collect())
+    }
 }
 
 impl SessionTerms {
@@ -61,7 +94,10 @@ impl SessionTerms {
                     details.insert("operator".into(), self.operator.to_string().into());
                 }
             }
-            Family::Evm => drop(details.insert("credentialTypes".into(), json!(["hash"]))),
+            Family::Evm => {
+                let types: Vec<&str> = self.means.iter().map(|it| it.name()).collect();
+                details.insert("credentialTypes".into(), json!(types));
+            }
         }
         let mut request = Object::new();
         request.insert("amount".into(), self.amount.atoms().to_string().into());
@@ -114,6 +150,7 @@ impl SessionTerms {
             delta_min: atoms(details, "minVoucherDelta")?.unwrap_or(0),
             operator,
             sponsored: wire::flag(details, "feePayer")?,
+            means: if escrow.family == Family::Evm { Means::read(details)? } else { Vec::new() },
         })
     }
 }

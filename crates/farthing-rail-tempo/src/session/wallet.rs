@@ -160,7 +160,7 @@ impl TempoPayer {
                 }
                 payload
             }
-            Act::TopUp { additional } => {
+            Act::TopUp { additional, .. } => {
                 self.top_up_channel(&terms, &descriptor, additional).await?
             }
             Act::Voucher { cumulative } => self.voucher(&escrow, &descriptor, cumulative)?,

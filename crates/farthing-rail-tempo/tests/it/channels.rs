@@ -54,6 +54,7 @@ impl Town {
             delta_min: 0,
             operator: "0x0000000000000000000000000000000000000000".parse().unwrap(),
             sponsored: false,
+            means: Vec::new(),
         }
     }
 

@@ -9,8 +9,8 @@ use alloy_sol_types::SolValue as _;
 use farthing_core::SettleError;
 use farthing_money::Amount;
 use farthing_rail_tempo::session::{
-    Action, Descriptor, Errand, Escrow, EvmAccount, Family, Happened, Leave, Outcome, Revert, Sent,
-    SessionTerms, Take, Unfit, Voucher, creation_code,
+    Action, Descriptor, Errand, Escrow, EvmAccount, Family, Happened, Leave, Means, Outcome,
+    Revert, Sent, SessionTerms, Take, Unfit, Voucher, creation_code,
 };
 use farthing_rail_tempo::{Address, Nodes};
 use farthing_testkit::chain::{DEVELOPMENT_ACCOUNTS, EVM_CHAIN_ID, EvmChain, development_key};
@@ -18,14 +18,14 @@ use serde_json::{Value, json};
 
 use crate::channels::{PAYEE, account, done};
 
-const PAYER: usize = 2;
+pub(crate) const PAYER: usize = 2;
 
-const WAIT: Duration = Duration::from_secs(15);
+pub(crate) const WAIT: Duration = Duration::from_secs(15);
 
-struct Village {
-    chain: EvmChain,
-    escrow: Escrow,
-    token: Address,
+pub(crate) struct Village {
+    pub(crate) chain: EvmChain,
+    pub(crate) escrow: Escrow,
+    pub(crate) token: Address,
 }
 
 fn compiled(name: &str) -> Vec<u8> {
@@ -36,7 +36,7 @@ fn compiled(name: &str) -> Vec<u8> {
 }
 
 impl Village {
-    async fn start() -> Option<Self> {
+    pub(crate) async fn start() -> Option<Self> {
         let chain = EvmChain::start().await?;
         let escrow = creation_code(Family::Evm).unwrap();
         let escrow = deploy(&chain.url, 0, &escrow).await;
@@ -45,20 +45,20 @@ impl Village {
         Some(Self { escrow: Escrow::new(Family::Evm, EVM_CHAIN_ID, escrow), chain, token })
     }
 
-    fn nodes(&self) -> Arc<Nodes> {
+    pub(crate) fn nodes(&self) -> Arc<Nodes> {
         let urls = vec![self.chain.url.parse().unwrap()];
         Arc::new(Nodes::new(EVM_CHAIN_ID, urls, Duration::from_secs(5)).unwrap())
     }
 
-    fn account(&self, number: usize, patience: Duration) -> EvmAccount {
+    pub(crate) fn account(&self, number: usize, patience: Duration) -> EvmAccount {
         EvmAccount::new(&development_key(number), self.nodes(), 1, patience, WAIT).unwrap()
     }
 
-    fn payer(&self) -> EvmAccount {
+    pub(crate) fn payer(&self) -> EvmAccount {
         self.account(PAYER, WAIT)
     }
 
-    fn terms(&self) -> SessionTerms {
+    pub(crate) fn terms(&self) -> SessionTerms {
         SessionTerms {
             amount: Amount::new("usd".parse().unwrap(), 25),
             unit: None,
@@ -70,14 +70,15 @@ impl Village {
             delta_min: 0,
             operator: "0x0000000000000000000000000000000000000000".parse().unwrap(),
             sponsored: false,
+            means: vec![Means::Hash],
         }
     }
 
-    async fn holds(&self, account: Address) -> u128 {
+    pub(crate) async fn holds(&self, account: Address) -> u128 {
         self.nodes().balance(self.token, account).await.unwrap()
     }
 
-    async fn ask(&self, method: &str, params: Value) -> Value {
+    pub(crate) async fn ask(&self, method: &str, params: Value) -> Value {
         ask(&self.chain.url, method, params).await
     }
 

@@ -6,6 +6,7 @@
 mod chain;
 mod channels;
 mod evm;
+mod evm_tills;
 mod nodes;
 mod refunds;
 mod reserve;

@@ -1,5 +1,6 @@
 //! A chain, a seller, two buyers, and a node that cannot be trusted.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -188,21 +189,36 @@ pub(crate) struct Proxy {
     fault: Arc<Mutex<Fault>>,
     chain: String,
     kept: Kept,
+    asked: Arc<AtomicUsize>,
 }
 
 /// What a node that stalls has not passed on.
 type Kept = Arc<Mutex<Vec<axum::body::Bytes>>>;
 
+/// The chain behind a node, its fault, what it kept, and how many questions have come.
+type Passing = (String, Arc<Mutex<Fault>>, Kept, Arc<AtomicUsize>);
+
 impl Proxy {
     pub(crate) async fn start(world: &World) -> Self {
+        Self::at(&world.chain.url).await
+    }
+
+    /// In front of the chain that is asked there.
+    pub(crate) async fn at(url: &str) -> Self {
         let fault = Arc::new(Mutex::new(Fault::None));
-        let (chain, kept) = (world.chain.url.clone(), Kept::default());
-        let state = (chain.clone(), Arc::clone(&fault), Arc::clone(&kept));
+        let (chain, kept) = (url.to_owned(), Kept::default());
+        let asked = Arc::new(AtomicUsize::new(0));
+        let state = (chain.clone(), Arc::clone(&fault), Arc::clone(&kept), Arc::clone(&asked));
         let router = Router::new().fallback(pass).with_state(state);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { url, fault, chain, kept }
+        Self { url, fault, chain, kept, asked }
+    }
+
+    /// How many questions have come.
+    pub(crate) fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
     }
 
     pub(crate) fn turn(&self, fault: Fault) {
@@ -221,9 +237,10 @@ impl Proxy {
 }
 
 async fn pass(
-    State((chain, fault, kept)): State<(String, Arc<Mutex<Fault>>, Kept)>,
+    State((chain, fault, kept, asked)): State<Passing>,
     body: axum::body::Bytes,
 ) -> Response {
+    asked.fetch_add(1, Ordering::SeqCst);
     let request: Value = serde_json::from_slice(&body).unwrap();
     let (sends, fault) = (request["method"] == "eth_sendRawTransaction", *fault.lock().unwrap());
     let asks_receipt = request["method"] == "eth_getTransactionReceipt";

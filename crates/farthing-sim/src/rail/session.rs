@@ -26,6 +26,7 @@ const PURSE: SessionRules = SessionRules {
     settled: "the book",
     captures_spent: true,
     heard_within: None,
+    ascertains: false,
 };
 
 const CHEST: SessionRules =

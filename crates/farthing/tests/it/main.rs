@@ -10,6 +10,7 @@ mod demo;
 mod doctor;
 mod erase;
 mod evidence;
+mod evm_sessions;
 mod keys;
 mod pay;
 mod policy;

@@ -25,6 +25,7 @@ pub(crate) fn terms(family: Family) -> SessionTerms {
         delta_min: 0,
         operator: NOBODY,
         sponsored: false,
+        means: if family == Family::Evm { vec![Means::Hash] } else { Vec::new() },
     }
 }
 
@@ -50,6 +51,10 @@ fn terms_survive_the_wire() {
             delta_min: 7,
             sponsored: true,
             operator: if family == Family::TempoV2 { plain.recipient } else { NOBODY },
+            means: match family {
+                Family::Evm => vec![Means::Authorization, Means::Hash],
+                Family::TempoV1 | Family::TempoV2 => Vec::new(),
+            },
             ..plain.clone()
         };
         for terms in [plain, full] {

@@ -40,7 +40,7 @@ const SESSIONS: u8 = 6;
 const STEPS: [(&str, &str, Act); 5] = [
     ("session, open", "GET", Act::Open { cumulative: PRICE }),
     ("session, voucher", "GET", Act::Voucher { cumulative: PRICE * 2 }),
-    ("session, top up", "HEAD", Act::TopUp { additional: PRICE * 2 }),
+    ("session, top up", "HEAD", Act::TopUp { additional: PRICE * 2, before: PRICE * 4 }),
     ("session, voucher", "GET", Act::Voucher { cumulative: PRICE * 3 }),
     ("session, close", "HEAD", Act::Close { cumulative: PRICE * 3 }),
 ];
@@ -265,7 +265,7 @@ const fn made((deposit, spent, is_over): Sums, act: Act) -> Sums {
     match act {
         Act::Open { cumulative } => (PRICE * 4, cumulative, is_over),
         Act::Voucher { cumulative } => (deposit, cumulative, is_over),
-        Act::TopUp { additional } => (deposit + additional, spent, is_over),
+        Act::TopUp { additional, .. } => (deposit + additional, spent, is_over),
         Act::Close { cumulative } => (deposit, cumulative, true),
     }
 }
