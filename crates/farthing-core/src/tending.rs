@@ -53,6 +53,9 @@ const AT_ONCE: usize = 50;
 pub struct Settling {
     /// Once so much could be settled, in atoms, by asset.
     pub above: BTreeMap<AssetId, u128>,
+    /// Once a payer owes so much over all of its channels, in atoms, by asset: each of them that something
+    /// could be settled of.
+    pub payer_above: BTreeMap<AssetId, u128>,
     /// Once some of it is owed for so long.
     pub after: Option<Duration>,
     /// Once what is owed has reached so many hundredths of the deposit.
@@ -65,14 +68,15 @@ pub struct Settling {
 
 impl Default for Settling {
     fn default() -> Self {
-        let (above, min) = (BTreeMap::new(), BTreeMap::new());
-        Self { above, after: None, at_percent: None, min, at_once: AT_ONCE }
+        let (above, payer_above, min) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { above, payer_above, after: None, at_percent: None, min, at_once: AT_ONCE }
     }
 }
 
 impl Settling {
-    /// From when on a channel is to be settled; nothing if that is not to be foreseen.
-    fn due_at(&self, channel: &Channel) -> Option<Timestamp> {
+    /// From when on a channel is to be settled, whose payer owes so much over all of its channels; nothing if
+    /// that is not to be foreseen.
+    fn due_at(&self, channel: &Channel, payer_owes: u128) -> Option<Timestamp> {
         let (due, asset) = (channel.due(), &channel.facts.asset);
         let is_rails = channel.facts.cash.is_some();
         if !is_rails || due == 0 || self.min.get(asset).is_some_and(|min| due < *min) {
@@ -83,7 +87,8 @@ impl Settling {
             let limit = channel.deposit.saturating_sub(channel.settled);
             channel.owed().saturating_mul(100) >= limit.saturating_mul(percent.into())
         });
-        if is_much || is_risky {
+        let is_payers = self.payer_above.get(asset).is_some_and(|above| payer_owes >= *above);
+        if is_much || is_risky || is_payers {
             return Some(AT_ONCE_DUE);
         }
         Some(channel.owed_since?.after(self.after?))
@@ -148,9 +153,17 @@ struct Known {
     state: &'static str,
     is_overdue: bool,
     asset: AssetId,
+    payer: String,
     refundable: u128,
     owed: u128,
     due_at: Option<Timestamp>,
+}
+
+/// What a payer owes over all of its channels in an asset, and which they are.
+#[derive(Clone, Debug, Default)]
+struct Exposure {
+    owed: u128,
+    channels: BTreeSet<ChannelId>,
 }
 
 /// How often something was tried in vain.
@@ -169,6 +182,7 @@ pub struct Tending {
     known: BTreeMap<ChannelId, Known>,
     queue: BTreeSet<(Timestamp, ChannelId)>,
     tally: Tally,
+    exposures: BTreeMap<(String, AssetId), Exposure>,
     tried: BTreeMap<ChannelId, Tried>,
     asked: BTreeMap<ChannelId, Timestamp>,
     /// When each rail was listened to last that tells of all its channels at once.
@@ -214,7 +228,8 @@ impl Tending {
         let is_asked = matches!(state, ChannelState::Closing | ChannelState::CloseRequested { .. });
         let asked_to = is_asked && !pending;
         let idle_at = self.idle.filter(|_| is_open && !pending).map(|it| channel.used_at.after(it));
-        let settle_at = self.settling.due_at(channel).filter(|_| is_open);
+        let settle_at = self.settling.due_at(channel, self.payer_owes(channel));
+        let settle_at = settle_at.filter(|_| is_open);
         let follow_at = if is_open { self.follow_at(id, rules) } else { None };
         let things = [
             (Errand::Warn, late.map(|closing| closing.late_at(PATIENCE))),
@@ -228,6 +243,15 @@ impl Tending {
         let things = things.into_iter().filter_map(|(errand, at)| Some((errand, at?)));
         let first = things.clone().find(|(_, at)| *at <= now);
         first.or_else(|| things.min_by_key(|(_, at)| *at))
+    }
+
+    /// What a channel's payer owes over all of its channels in the channel's asset, in atoms.
+    fn payer_owes(&self, channel: &Channel) -> u128 {
+        let facts = &channel.facts;
+        let all = self.exposures.get(&(facts.payer.clone(), facts.asset.clone()));
+        let before = self.known.get(&facts.id).map_or(0, |known| known.owed);
+        let others = all.map_or(0, |it| it.owed.saturating_sub(before));
+        others.saturating_add(channel.owed())
     }
 
     /// From when on a rail is to be asked about a channel. Where it tells of all of them at once, only about
@@ -257,6 +281,7 @@ impl Tending {
         if news.is_all {
             (self.known, self.queue) = (BTreeMap::new(), BTreeSet::new());
             (self.tally, self.asked) = (Tally::default(), BTreeMap::new());
+            self.exposures = BTreeMap::new();
             let alive: BTreeSet<_> = news.channels.iter().map(|it| &it.facts.id).collect();
             self.tried.retain(|id, _| alive.contains(id));
         }
@@ -284,6 +309,7 @@ impl Tending {
         for id in due.iter().filter(|id| !told.contains(id)) {
             if let Some(known) = self.known.remove(id) {
                 self.tally.change(id, &known, u128::saturating_sub);
+                self.expose(id, Some(&known), None);
                 known.due_at.map(|at| self.queue.remove(&(at, id.clone())));
             }
         }
@@ -292,11 +318,13 @@ impl Tending {
     /// Remembers where a channel stands, and when something is due of it.
     fn know(&mut self, channel: &Channel, due_at: Option<Timestamp>) {
         let id = &channel.facts.id;
-        if let Some(before) = self.known.remove(id) {
-            self.tally.change(id, &before, u128::saturating_sub);
+        let before = self.known.remove(id);
+        if let Some(before) = &before {
+            self.tally.change(id, before, u128::saturating_sub);
             before.due_at.map(|at| self.queue.remove(&(at, id.clone())));
         }
         if channel.state == ChannelState::Closed {
+            self.expose(id, before.as_ref(), None);
             self.tried.remove(id);
             self.asked.remove(id);
             return;
@@ -305,13 +333,48 @@ impl Tending {
             state: channel.state.name(),
             is_overdue: channel.closing.is_some_and(|closing| closing.is_overdue),
             asset: channel.facts.asset.clone(),
+            payer: channel.facts.payer.clone(),
             refundable: channel.refundable(),
             owed: channel.owed(),
             due_at,
         };
         self.tally.change(id, &known, u128::saturating_add);
         due_at.map(|at| self.queue.insert((at, id.clone())));
+        self.expose(id, before.as_ref(), Some(&known));
         self.known.insert(id.clone(), known);
+    }
+
+    /// Counts what a channel's payer owes, no more as it was known `before` and as it is now. Once that is too
+    /// much, something is due of all of the payer's channels.
+    fn expose(&mut self, id: &ChannelId, before: Option<&Known>, now: Option<&Known>) {
+        let name = |known: &Known| (known.payer.clone(), known.asset.clone());
+        let Some(name) = now.or(before).map(name) else { return };
+        let all = self.exposures.entry(name.clone()).or_default();
+        let owed = all.owed;
+        let less = owed.saturating_sub(before.map_or(0, |it| it.owed));
+        all.owed = less.saturating_add(now.map_or(0, |it| it.owed));
+        let limit = self.settling.payer_above.get(&name.1);
+        let is_too_much = limit.is_some_and(|limit| owed < *limit && *limit <= all.owed);
+        if now.is_some() {
+            all.channels.insert(id.clone());
+        } else {
+            all.channels.remove(id);
+        }
+        if all.channels.is_empty() {
+            self.exposures.remove(&name);
+        } else if is_too_much {
+            let others = all.channels.clone();
+            others.into_iter().filter(|other| other != id).for_each(|other| self.hasten(other));
+        }
+    }
+
+    /// Something is due of a channel now.
+    fn hasten(&mut self, id: ChannelId) {
+        if let Some(known) = self.known.get_mut(&id) {
+            known.due_at.map(|at| self.queue.remove(&(at, id.clone())));
+            known.due_at = Some(AT_ONCE_DUE);
+            self.queue.insert((AT_ONCE_DUE, id));
+        }
     }
 
     fn came_to(&mut self, id: &ChannelId, done: bool, now: Timestamp) {
@@ -333,11 +396,7 @@ impl Tending {
         });
         for id in all.unwrap_or_else(|| told.clone()) {
             self.asked.remove(&id);
-            if let Some(known) = self.known.get_mut(&id) {
-                known.due_at.map(|at| self.queue.remove(&(at, id.clone())));
-                known.due_at = Some(AT_ONCE_DUE);
-                self.queue.insert((AT_ONCE_DUE, id));
-            }
+            self.hasten(id);
         }
         self.missed.remove(method);
         self.listened.insert(method.clone(), now);

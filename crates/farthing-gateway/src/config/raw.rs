@@ -277,6 +277,7 @@ pub(super) struct Streams {
 pub(super) struct Sessions {
     pub(super) idle_s: Option<u64>,
     pub(super) settle_above: Option<Spanned<Price>>,
+    pub(super) settle_payer_above: Option<Spanned<Price>>,
     pub(super) settle_after_s: Option<u64>,
     pub(super) settle_at_percent: Option<Spanned<u8>>,
     pub(super) settle_min: Option<Spanned<Price>>,

@@ -108,6 +108,7 @@ impl Reader<'_> {
         let after_s = raw.settle_after_s.unwrap_or(SETTLE_AFTER_S);
         Ok(Settling {
             above: atoms(&raw.settle_above)?,
+            payer_above: atoms(&raw.settle_payer_above)?,
             after: (after_s > 0).then(|| Duration::from_secs(after_s)),
             at_percent: percent.map(|it| *it.get_ref()),
             min: atoms(&raw.settle_min)?,

@@ -213,3 +213,52 @@ async fn many_are_closed_in_batches() {
     assert_eq!((stands.state, stands.settled, stands.returned), (ChannelState::Closed, 10, 90));
     audit(&town.store.records()).unwrap();
 }
+
+/// S-19: what one payer owes over several sessions is one risk: once it is too much, all of them are settled, and
+/// nobody else's. What comes after is settled once it is too much again.
+#[tokio::test]
+async fn a_payers_sessions_are_one_risk() {
+    let mut town = Town::with(0).await;
+    for (name, payer) in [("a", "alice"), ("b", "alice"), ("c", "alice"), ("x", "xavier")] {
+        for mut step in opening(name, 100) {
+            if let ChannelStep::Open(opening) = &mut step {
+                opening.facts.payer = payer.into();
+            }
+            town.store.step(step, START).await.unwrap();
+        }
+    }
+    let payer_above = [(asset(), 25)].into();
+    town.tending.settle(&Settling { payer_above, ..Settling::default() });
+    for name in ["a", "b", "x"] {
+        town.pay(name, 10, 10, SIGNED).await;
+    }
+    let mut settled = 0;
+    for _ in 0..20 {
+        settled += town.look().await.settled;
+    }
+    assert_eq!(settled, 0, "20 are less than 25, whoever else owes");
+    town.pay("c", 5, 5, SIGNED).await;
+    for _ in 0..3 {
+        settled += town.look().await.settled;
+    }
+    assert_eq!(settled, 3);
+    for (name, atoms) in [("a", 10), ("b", 10), ("c", 5), ("x", 0)] {
+        assert_eq!(town.of(name).await.settled, atoms, "{name}");
+    }
+    // It begins anew.
+    town.pay("a", 20, 10, SIGNED).await;
+    assert_eq!(town.look().await.settled, 0);
+    town.pay("b", 30, 20, SIGNED).await;
+    for _ in 0..3 {
+        settled += town.look().await.settled;
+    }
+    assert_eq!(settled, 5);
+    // What the rail refuses is tried again later, and keeps nobody busy meanwhile.
+    town.pay("a", 60, 40, "forged").await;
+    let mut looked_at = 0;
+    for _ in 0..10 {
+        looked_at += town.look().await.looked_at;
+    }
+    assert!(looked_at <= 10, "{looked_at}");
+    assert_eq!(town.of("a").await.settled, 20);
+}
