@@ -27,6 +27,9 @@ pub struct Rules {
     pub total: BTreeMap<AssetId, u128>,
     /// The most that may be deposited into a session at once, by asset. Without it, no session is opened.
     pub session_deposit: BTreeMap<AssetId, u128>,
+    /// How little may be left of a session's deposit before more is deposited beside a request, in atoms, by
+    /// asset; without it, more is deposited when a request needs it.
+    pub session_low: BTreeMap<AssetId, u128>,
     /// The most of a stream that is paid for ahead of what has come, by asset. An eighth of what a payment may
     /// cost, where it is not said.
     pub stream_lead: BTreeMap<AssetId, u128>,

@@ -164,6 +164,7 @@ struct RawAsset {
     per_payment_max: Option<String>,
     total_max: Option<String>,
     session_deposit_max: Option<String>,
+    session_low: Option<String>,
     stream_lead_max: Option<String>,
     subscription_max: Option<String>,
     subscription_periods_max: Option<u32>,
@@ -199,6 +200,7 @@ impl WalletConfig {
                 (&setting.per_payment_max, &mut rules.per_payment),
                 (&setting.total_max, &mut rules.total),
                 (&setting.session_deposit_max, &mut rules.session_deposit),
+                (&setting.session_low, &mut rules.session_low),
                 (&setting.stream_lead_max, &mut rules.stream_lead),
                 (&setting.subscription_max, &mut rules.subscription),
             ] {

@@ -43,6 +43,10 @@ use crate::{
     StoredReceipt, Wallet,
 };
 
+mod ahead;
+
+pub(crate) use ahead::{Ahead, beside};
+
 /// How many answers of a seller are acted upon before the wallet gives up on a request.
 const ROUNDS_MAX: u32 = 6;
 
@@ -200,7 +204,14 @@ impl Wallet {
             field => field?,
         };
         let payment = payment_of(&session, cumulative);
-        let came = self.insist_on(request, &field, &at.choice.invitation).await?;
+        let mut ahead = self.top_up_ahead(at, &mut session).await?;
+        let asking = self.insist_on(request, &field, &at.choice.invitation);
+        let (came, made) = beside(asking, &mut ahead).await;
+        self.made_ahead(&mut session, made).await;
+        if !matches!(came, Ok(Came::Stream(_))) {
+            self.finish_ahead(&mut session, &mut ahead).await;
+        }
+        let came = came?;
         at.began = true;
         let answer = match came {
             Came::Whole(answer) => answer,
@@ -214,7 +225,7 @@ impl Wallet {
                     kept_until: None,
                     receipt: None,
                 };
-                return self.stream(at, session, response, paid).await.map(Some);
+                return self.stream(at, session, response, paid, ahead).await.map(Some);
             }
         };
         match answer.status {
@@ -450,7 +461,7 @@ impl Wallet {
         let most = self.deposit_max(&terms.unit).max(least);
         let suggested = terms.suggested_deposit.as_ref().map_or(most, Amount::atoms);
         let wanted = suggested.min(most).max(least);
-        let (payment, deposit) = self.hold_deposit(at, invitation, wanted, least).await?;
+        let (payment, deposit) = self.hold_deposit(at, invitation, wanted, least, false).await?;
         let prepared = match sessions_of(payer.as_ref())?
             .prepare(invitation, &deposit, rand::random())
             .await
@@ -494,13 +505,15 @@ impl Wallet {
     }
 
     /// Holds `wanted` of the caps, or half of it again and again, down to `least`: as much as the caps
-    /// leave, and as there is money for.
+    /// leave, and as there is money for. One that is made `ahead` of its need asks nobody: where it is not
+    /// allowed, it is [`BooksError::OverTotal`], and nothing of that is written down.
     async fn hold_deposit(
         &self,
         at: &InSession<'_>,
         invitation: &Invitation,
         wanted: u128,
         least: u128,
+        ahead: bool,
     ) -> Result<(PaymentId, Amount), PayFailure> {
         let mut atoms = wanted;
         for _ in 0..HALVINGS_MAX {
@@ -527,6 +540,9 @@ impl Wallet {
                     atoms = half;
                     continue;
                 }
+                Ruled::Asked(_) | Ruled::Denied(_) if ahead => {
+                    return Err(BooksError::OverTotal.into());
+                }
                 Ruled::Asked(refusal) => return Err(self.park(*refusal).await),
                 Ruled::Denied(refusal) => {
                     self.write_down(&refusal).await?;
@@ -542,6 +558,9 @@ impl Wallet {
                 }
                 Err(BooksError::OverTotal | BooksError::OverBudget { .. }) if atoms > least => {
                     atoms = half;
+                }
+                Err(BooksError::OverBudget { .. }) if ahead => {
+                    return Err(BooksError::OverTotal.into());
                 }
                 Err(BooksError::OverBudget { draw, used }) => {
                     let decision = self.over_budget(*permit, draw, used).await?;
@@ -581,44 +600,16 @@ impl Wallet {
             // The same further deposit as before, which is found where it was made.
             Some((more, payment)) if repeats => (payment, more),
             Some(_) | None => {
-                let held = self.hold_deposit(at, &choice.invitation, wanted, missing).await?;
+                let held =
+                    self.hold_deposit(at, &choice.invitation, wanted, missing, false).await?;
                 session.holds.push(held.clone());
                 session.topping = Some(held.1.clone());
                 self.memory.keep_session(session)?;
                 held
             }
         };
-        let act = Act::TopUp { additional: more.atoms(), before: session.deposit.atoms() };
-        let field = match self.acted(&choice, session, act).await {
-            Ok(field) => field,
-            // What was sent may still be made: it is asked for again.
-            Err(error @ PayFailure::Rail(PayError::Unsent | PayError::Unknown)) if repeats => {
-                return Err(error);
-            }
-            Err(error) => {
-                // Nothing was signed, so nothing can be deposited.
-                self.take_back(session, payment).await?;
-                return Err(error);
-            }
-        };
-        let bare = PayRequest { body: bytes::Bytes::new(), ..at.request.clone() };
-        let answer = self.insist(&bare, &field, &choice.invitation).await?;
-        if !answer.status.is_success() {
-            // It was not taken, and cannot be any more: its challenge was answered. What was made without the
-            // seller is there all the same, and is shown again.
-            if !repeats || is_undone(&answer.body) {
-                self.take_back(session, payment).await?;
-            }
-            return Err(PayFailure::Refused(Refused {
-                payment,
-                status: answer.status,
-                detail: problem_detail(&answer.body),
-                held_until: choice.invitation.expires_at.unwrap_or_default(),
-            }));
-        }
-        session.topping = None;
-        session.deposit = session.with(session.deposit.atoms().saturating_add(more.atoms()));
-        Ok(self.memory.keep_session(session)?)
+        let made = self.deposit_more(at.request, &choice, session, &(payment, more)).await;
+        self.topped_up(session, made).await
     }
 
     /// Gives up the hold of a further deposit that will not be made.
@@ -1056,7 +1047,7 @@ pub(crate) fn atoms_in(receipt: &Object, name: &str) -> Option<u128> {
 }
 
 /// Whether a refusal says that the rail has undone what was to be deposited.
-fn is_undone(body: &[u8]) -> bool {
+pub(crate) fn is_undone(body: &[u8]) -> bool {
     let Ok(problem) = serde_json::from_slice::<Value>(body) else { return false };
     let kind = problem.get("type").and_then(Value::as_str).unwrap_or_default();
     kind.ends_with("/session/transaction-reverted")

@@ -22,7 +22,7 @@ use http::{HeaderMap, Method, StatusCode};
 
 use crate::memory::{WalletSession, WalletSessionState};
 use crate::outcome::PaidFor;
-use crate::sessions::{InSession, atoms_in};
+use crate::sessions::{Ahead, InSession, atoms_in, beside};
 use crate::wallet::{SendError, problem_detail};
 use crate::{BooksError, Outcome, PayFailure, PayRequest, StoredReceipt, Wallet};
 
@@ -140,8 +140,10 @@ impl Bill {
 }
 
 /// A stream that is being paid for.
-struct Stream {
+struct Stream<'a> {
     session: WalletSession,
+    /// A further deposit that is being made meanwhile.
+    ahead: Option<Ahead<'a>>,
     bill: Bill,
     signed_at: Instant,
     receipt: Option<Object>,
@@ -162,12 +164,13 @@ impl Wallet {
     /// A stream that breaks off before anything more was signed for is asked for with the same voucher again.
     /// From then on, the request counts as bought, and everything that is signed for counts as spent until the
     /// seller's receipt says less.
-    pub(crate) async fn stream(
-        &self,
+    pub(crate) async fn stream<'a>(
+        &'a self,
         at: &mut InSession<'_>,
         mut session: WalletSession,
         mut response: reqwest::Response,
         mut paid: PaidFor,
+        ahead: Option<Ahead<'a>>,
     ) -> Result<Outcome, PayFailure> {
         let before = session.spent.atoms();
         let price = at.choice.terms.unit.clone();
@@ -187,11 +190,12 @@ impl Wallet {
             came: true,
             repeats: 0,
         };
-        let mut stream = Stream { session, bill, signed_at: Instant::now(), receipt: None };
+        let mut stream = Stream { session, ahead, bill, signed_at: Instant::now(), receipt: None };
         let ended = self.follow(at, &mut stream, &mut response).await;
         // Hanging up is how a seller learns that no more is wanted.
         drop(response);
-        let Stream { mut session, receipt, .. } = stream;
+        let Stream { mut session, mut ahead, receipt, .. } = stream;
+        self.finish_ahead(&mut session, &mut ahead).await;
         let least = before.saturating_add(price.atoms());
         let said = receipt.as_ref().and_then(|receipt| atoms_in(receipt, "spent"));
         let spent = said.map_or(session.spent.atoms(), |said| said.min(session.signed.atoms()));
@@ -224,10 +228,10 @@ impl Wallet {
     }
 
     /// Reads to the end.
-    async fn follow(
-        &self,
+    async fn follow<'a>(
+        &'a self,
         at: &mut InSession<'_>,
-        stream: &mut Stream,
+        stream: &mut Stream<'a>,
         response: &mut reqwest::Response,
     ) -> Result<(), Ended> {
         let unwritten = |error: std::io::Error| Stopped::Unwritten(error.to_string());
@@ -236,7 +240,9 @@ impl Wallet {
         loop {
             let broken =
                 |error: reqwest::Error| Stopped::Broken(SendError::from(error).to_string());
-            let Some(chunk) = response.chunk().await.map_err(broken)? else { break };
+            let (chunk, made) = beside(response.chunk(), &mut stream.ahead).await;
+            self.made_ahead(&mut stream.session, made).await;
+            let Some(chunk) = chunk.map_err(broken)? else { break };
             reader.push(chunk);
             let long = |error: farthing_meter::EventTooLong| Stopped::Broken(error.to_string());
             while let Some(said) = reader.read().map_err(long)? {
@@ -262,18 +268,21 @@ impl Wallet {
     }
 
     /// Signs on, if that may be, and tells the seller while the stream is open.
-    async fn pay_on(
-        &self,
+    async fn pay_on<'a>(
+        &'a self,
         at: &mut InSession<'_>,
-        stream: &mut Stream,
+        stream: &mut Stream<'a>,
         need: &NeedVoucher,
     ) -> Result<(), Ended> {
-        let Stream { session, bill, signed_at, .. } = stream;
+        let Stream { session, ahead, bill, signed_at, .. } = stream;
         if need.channel_id != session.channel {
             return Err(Stopped::Stranger.into());
         }
         let required = need.required_cumulative;
         let mut cumulative = bill.answer(required, signed_at.elapsed())?;
+        if required > session.deposit.atoms() {
+            self.finish_ahead(session, ahead).await;
+        }
         if required > session.deposit.atoms() {
             match self.top_up(at, session, cumulative.max(required)).await {
                 Ok(()) => {}
@@ -293,7 +302,11 @@ impl Wallet {
         session.used_at = self.clock.now();
         self.memory.keep_session(session)?;
         (bill.signed, *signed_at) = (session.signed.atoms(), Instant::now());
-        self.authorise(at, session, cumulative).await
+        self.authorise(at, session, cumulative).await?;
+        if ahead.is_none() {
+            *ahead = self.top_up_ahead(at, session).await?;
+        }
+        Ok(())
     }
 
     async fn authorise(

@@ -70,6 +70,56 @@ async fn processes_share_a_session_until_it_is_closed() {
     assert!(earned(&world).contains("125"), "{}", earned(&world));
 }
 
+/// With `session_low`, more is deposited beside a request once little is left, and not when a request needs it:
+/// once, whichever process comes, and no further than the caps go.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_topped_up_beside_a_request() {
+    let world = set_up(echo().await, "2.50");
+    let wallet = world.read("home/wallet.toml");
+    world.write("home/wallet.toml", &format!("{wallet}session_low = \"0.50\"\n"));
+    let shop = world.serve();
+    let deposits = |rounds: std::ops::RangeInclusive<u32>| {
+        rounds
+            .map(|round| {
+                world.pay(&[&shop.url(&format!("/quote?round={round}"))]).ok();
+                atoms(&sessions(&world)[0], "deposit")
+            })
+            .collect::<Vec<_>>()
+    };
+    // The first opens with 1.00; the third leaves 0.25, and so do the seventh and the ninth, where half of what is
+    // wanted is left of the cap, and then nothing.
+    assert_eq!(deposits(1..=7), [100, 100, 200, 200, 200, 200, 250]);
+    assert_eq!(deposits(8..=10), [250, 250, 250]);
+    world.pay(&[&shop.url("/quote?round=11")]).fails(3, "total cap");
+    let all = sessions(&world);
+    assert_eq!((all.len(), atoms(&all[0], "spent")), (1, 250));
+    world.farthing(&["sessions", "close", "--all"]).ok();
+    drop(shop);
+    world.farthing(&["ledger", "verify"]).ok();
+    world.farthing(&["ledger", "verify", "--wallet"]).ok();
+    assert!(earned(&world).contains("250"), "{}", earned(&world));
+}
+
+/// The answer to a deposit ahead of its need is lost with the process: the next one finds it, and makes no other.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_processes_top_up_once() {
+    let world = set_up(echo().await, "3.00");
+    let wallet = world.read("home/wallet.toml");
+    world.write("home/wallet.toml", &format!("{wallet}session_low = \"0.50\"\n"));
+    let shop = world.serve();
+    for round in 1..=2 {
+        world.pay(&[&shop.url(&format!("/quote?round={round}"))]).ok();
+    }
+    let url = |round: u32| shop.url(&format!("/quote?round={round}"));
+    let paying: Vec<_> =
+        (3..=6).map(|round| world.command(&["pay", &url(round)]).spawn().unwrap()).collect();
+    for mut each in paying {
+        assert!(each.wait().unwrap().success());
+    }
+    let known = &sessions(&world)[0];
+    assert_eq!((atoms(known, "spent"), atoms(known, "deposit")), (150, 200), "{known}");
+}
+
 /// The owner's cap holds over sessions: what is deposited is held, and nothing is paid beyond it; what a
 /// session did not spend is free again.
 #[tokio::test(flavor = "multi_thread")]

@@ -127,6 +127,22 @@ async fn a_wallet_pays_its_way_through_a_stream() {
     assert!(all.iter().all(|it| it["receipt"]["units"] == 10), "the last word counts: {receipts}");
 }
 
+/// S-14: a stream's next deposit is made beside it, before it is needed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_goes_on_while_more_is_deposited() {
+    let (up, _) = upstream(events(9), false).await;
+    let world = set_up(up, "stream_lead_max = \"0.01\"\nsession_low = \"0.03\"");
+    let shop = world.serve();
+    let streamed = world.pay(&[&shop.url("/quote")]);
+    assert_eq!(streamed.ok(), events(9).concat());
+    let known = session(&world);
+    assert_eq!((atoms(&known, "spent"), atoms(&known, "deposit")), (9, 15), "{known}");
+    world.farthing(&["sessions", "close", "--all"]).ok();
+    drop(shop);
+    assert_eq!(earned(&audit(&world)), 9);
+    world.farthing(&["ledger", "verify", "--wallet"]).ok();
+}
+
 /// The most that a single payment may cost holds for a stream: the wallet stops there, says so, and has handed
 /// on what it paid for.
 #[tokio::test(flavor = "multi_thread")]
