@@ -304,13 +304,25 @@ session = { unit = "request", deposit = "0.05 usd" }
 
 /// A gateway of ours that sells in sessions of version 1.
 async fn our_shop(chain: &TempoChain, escrow: Escrow, folder: &std::path::Path) -> Gateway {
-    let text = CONFIG
+    let upstream = upstream().await;
+    our_shop_of(CONFIG, upstream, chain, escrow, folder).await
+}
+
+/// The same, of something else.
+async fn our_shop_of(
+    config: &str,
+    upstream: std::net::SocketAddr,
+    chain: &TempoChain,
+    escrow: Escrow,
+    folder: &std::path::Path,
+) -> Gateway {
+    let text = config
         .replace("CHAIN_ID", &TEMPO_CHAIN_ID.to_string())
         .replace("NODE", &chain.url)
         .replace("RECIPIENT", DEVELOPMENT_ACCOUNTS[SELLER])
         .replace("PATH_USD", PATH_USD)
         .replace("ESCROW", &escrow.address.to_string())
-        .replace("UPSTREAM", &upstream().await.to_string());
+        .replace("UPSTREAM", &upstream.to_string());
     let secret = |name: &str| match name {
         "PAYEE" => Some(DEVELOPMENT_KEYS[SELLER].to_owned()),
         _ => Some(SECRET.to_owned()),
@@ -389,4 +401,47 @@ async fn mppx_pays_in_a_session_of_ours() {
     }
     assert_lived(&told(&chain, escrow).await, 50_000, 3 * PRICE);
     assert_earned(shop, folder.path(), 3 * PRICE).await;
+}
+
+/// S-13, S-14: a buyer of the official SDK pays for a stream of ours as it comes: it is asked for a voucher
+/// whenever its money ends, sends it while the stream is open, and each event costs one unit.
+#[tokio::test(flavor = "multi_thread")]
+async fn mppx_pays_for_a_stream_of_ours() {
+    let Some(peers) = peers() else { return };
+    let Some(chain) = TempoChain::start(None).await else { return };
+    let escrow = escrow(&chain).await;
+    let events = [1, 2, 3, 4].map(|at| format!("data: event {at}\n\n")).concat();
+    let router = Router::new().fallback(move || {
+        let events = events.clone();
+        async move { ([("content-type", "text/event-stream")], events) }
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let up = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let (mut shim, file) = node_script(&peers, include_str!("../../npm/shim.mjs"));
+    shim.env("RPC", &chain.url);
+    let shim = Script::start(shim, Some(file)).await;
+    let folder = tempfile::tempdir().unwrap();
+    // Its vouchers come by POST, which buys nothing where nothing is sold by it.
+    let metered = CONFIG
+        .replace("methods = [\"GET\", \"POST\"]", "methods = [\"GET\"]")
+        .replace("unit = \"request\"", "unit = \"event\"")
+        + "meter = { measure = \"events\", wait_s = 20 }\n";
+    let shop = our_shop_of(&metered, up, &chain, escrow, folder.path()).await;
+    let url = format!("http://localhost:{}/forecast", shop.address().port());
+    let (mut buyer, file) = node_script(&peers, include_str!("../../npm/session-streamer.mjs"));
+    let key = format!("0x{}", DEVELOPMENT_KEYS[BUYER]);
+    buyer.arg(&url).env("RPC", &shim.said).env("KEY", key);
+    let output = buyer.output().await.unwrap();
+    drop(file);
+    let (said, failed) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let lines: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 6, "{said}{failed}");
+    for (at, line) in lines[..4].iter().enumerate() {
+        assert_eq!(line["event"], format!("event {}", at + 1));
+    }
+    assert_eq!(lines[4]["receipt"]["spent"], (4 * PRICE).to_string(), "{said}");
+    assert_lived(&told(&chain, escrow).await, 50_000, 4 * PRICE);
+    assert_earned(shop, folder.path(), 4 * PRICE).await;
 }
