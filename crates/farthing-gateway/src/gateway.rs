@@ -482,8 +482,12 @@ fn rails_of<'a>(
 /// Looks after the rails from time to time, and counts what it finds.
 async fn watch_rails(shared: Arc<Shared>, mut stopping: watch::Receiver<bool>) {
     loop {
-        if let Some((_, rail)) = &shared.current().chains.tempo {
+        let chains = shared.current().chains.clone();
+        if let Some((_, rail)) = &chains.tempo {
             shared.metrics.watched_tempo(rail).await;
+        }
+        if let Some((_, rail)) = &chains.evm {
+            shared.metrics.watched_evm(rail).await;
         }
         let stopped = stopping.wait_for(|stop| *stop);
         if tokio::time::timeout(RAILS_WATCHED, stopped).await.is_ok() {

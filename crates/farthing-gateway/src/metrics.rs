@@ -8,7 +8,7 @@ use farthing_core::{Recovered, Renewed, Tally, Tended};
 use farthing_gate::{Clock as _, Decision, Observer, StreamEnd, SystemClock, Verdict};
 use farthing_ledger::Subscription;
 use farthing_meter::{End, Summary};
-use farthing_rail_tempo::TempoRail;
+use farthing_rail_tempo::{EvmRail, Nodes, TempoRail};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -76,6 +76,9 @@ pub(crate) struct Metrics {
     recovered: Family<ByOutcome, Counter>,
     node_up: Family<ByNode, Gauge>,
     node_block_age: Family<ByNode, Gauge>,
+    evm_node_up: Family<ByNode, Gauge>,
+    evm_node_block_age: Family<ByNode, Gauge>,
+    evm_gas: Gauge<u64, AtomicU64>,
     sponsor_balance: Gauge<u64, AtomicU64>,
     sponsor_balance_min: Gauge<u64, AtomicU64>,
     sponsor_budget_left: Gauge<u64, AtomicU64>,
@@ -239,6 +242,9 @@ impl Metrics {
             recovered: Family::default(),
             node_up: Family::default(),
             node_block_age: Family::default(),
+            evm_node_up: Family::default(),
+            evm_node_block_age: Family::default(),
+            evm_gas: Gauge::default(),
             sponsor_balance: Gauge::default(),
             sponsor_balance_min: Gauge::default(),
             sponsor_budget_left: Gauge::default(),
@@ -272,6 +278,13 @@ impl Metrics {
         let help = "How old a node's latest block is";
         let age = metrics.node_block_age.clone();
         registry.register_with_unit("tempo_node_block_age", help, Unit::Seconds, age);
+        let help = "Whether a node answers and serves the right chain";
+        registry.register("evm_node_up", help, metrics.evm_node_up.clone());
+        let help = "How old a node's latest block is";
+        let age = metrics.evm_node_block_age.clone();
+        registry.register_with_unit("evm_node_block_age", help, Unit::Seconds, age);
+        let help = "What the account that settles can pay gas with, in billionths of the coin";
+        registry.register("evm_gas_gwei", help, metrics.evm_gas.clone());
         let help = "What the account that pays network fees holds, in atoms";
         registry.register("tempo_sponsor_balance", help, metrics.sponsor_balance.clone());
         let help = "Below this balance nothing is sponsored, in atoms";
@@ -414,15 +427,7 @@ impl Metrics {
     /// paid from.
     pub(crate) async fn watched_tempo(&self, rail: &TempoRail) {
         let nodes = rail.nodes();
-        let now_s = SystemClock.now().as_secs();
-        for node in nodes.health().await {
-            let port = node.port.map(|port| format!(":{port}")).unwrap_or_default();
-            let labels = ByNode { node: format!("{}{port}", node.host) };
-            self.node_up.get_or_create(&labels).set(nodes.serves(&node).into());
-            let age = node.block_time_s.map(|at| now_s.saturating_sub(at));
-            let age = age.and_then(|age| i64::try_from(age).ok()).unwrap_or(-1);
-            self.node_block_age.get_or_create(&labels).set(age);
-        }
+        watched_nodes(nodes, &self.node_up, &self.node_block_age).await;
         let atoms = |atoms| u64::try_from(atoms).unwrap_or(u64::MAX);
         for token in rail.tokens().iter() {
             let Some(refunder) = rail.refunder() else { break };
@@ -440,6 +445,15 @@ impl Metrics {
         }
     }
 
+    /// The same of another EVM chain, and of the account that settles on it.
+    pub(crate) async fn watched_evm(&self, rail: &EvmRail) {
+        watched_nodes(rail.nodes(), &self.evm_node_up, &self.evm_node_block_age).await;
+        if let Ok(wei) = rail.account().coins().await {
+            let gwei = wei.checked_div(1_000_000_000).unwrap_or_default();
+            self.evm_gas.set(u64::try_from(gwei).unwrap_or(u64::MAX));
+        }
+    }
+
     /// The metrics as text, with the store's state at this moment.
     pub(crate) fn text(&self, store: &OpenStore) -> String {
         let (store_up, queue) = (store.is_running(), store.queue_len());
@@ -450,6 +464,19 @@ impl Metrics {
         // Writing to a `String` cannot fail.
         let _ = encode(&mut text, &self.registry);
         text
+    }
+}
+
+/// Looks after the nodes of a chain.
+async fn watched_nodes(nodes: &Nodes, up: &Family<ByNode, Gauge>, age: &Family<ByNode, Gauge>) {
+    let now_s = SystemClock.now().as_secs();
+    for node in nodes.health().await {
+        let port = node.port.map(|port| format!(":{port}")).unwrap_or_default();
+        let labels = ByNode { node: format!("{}{port}", node.host) };
+        up.get_or_create(&labels).set(nodes.serves(&node).into());
+        let seconds = node.block_time_s.map(|at| now_s.saturating_sub(at));
+        let seconds = seconds.and_then(|it| i64::try_from(it).ok()).unwrap_or(-1);
+        age.get_or_create(&labels).set(seconds);
     }
 }
 
