@@ -108,8 +108,11 @@ impl Budgets {
     pub(super) fn within(&self, draws: &mut [Draw], now: Timestamp) -> Result<(), ClaimError> {
         for (at, draw) in draws.iter_mut().enumerate() {
             let used = self.used(draw.key.as_str(), now);
+            // Of a period that is over, what was spent is forgotten: nothing more is held of it.
+            let is_over = matches!(draw.window, Window::Until(end) if end <= now);
+            let used = if is_over { used.max(draw.limit) } else { used };
             draw.used = used;
-            if used.checked_add(draw.amount).is_none_or(|total| total > draw.limit) {
+            if is_over || used.checked_add(draw.amount).is_none_or(|total| total > draw.limit) {
                 let draw = u16::try_from(at).unwrap_or(u16::MAX);
                 return Err(ClaimError::OverBudget { draw, used });
             }

@@ -110,6 +110,21 @@ fn a_period_that_is_over_leaves_nothing_behind() {
     assert!(desk.book.budgets.ends.is_empty());
 }
 
+/// P-11: what was decided in one period and is claimed in the next finds nothing left of the one, however little
+/// was spent of it: what was is forgotten by then.
+#[test]
+fn a_period_that_is_over_holds_nothing_more() {
+    let mut desk = Desk::new();
+    let end = START.after(Duration::from_mins(1));
+    let today = |name: &str| allowed(name, "today", 5, 100, Window::Until(end));
+    desk.now = end.before(Duration::from_micros(1));
+    assert_eq!(desk.claim(today("a")), Ok(Claim::Fresh));
+    desk.now = end;
+    assert_eq!(desk.claim(today("b")), over(0, 100));
+    let tomorrow = Window::Until(end.after(Duration::from_mins(1)));
+    assert_eq!(desk.claim(allowed("b", "tomorrow", 5, 100, tomorrow)), Ok(Claim::Fresh));
+}
+
 #[test]
 fn of_several_budgets_all_hold_or_none() {
     let mut desk = Desk::new();
