@@ -5,6 +5,7 @@
 //!    │                     ▲ consistency
 //!    └── records ── inclusion ──► Pack ──► verified offline, with nothing but the seller's public keys
 //! payment ──► receipt ──signed──► the payer keeps it; anybody can check it
+//! a buyer's nonce ──► proof of identity ──signed──► the buyer knows whom it pays, before it does
 //! ```
 //!
 //! A [`Notary`] signs, with one Ed25519 key at a time; keys that are retired stay published, as a JWK
@@ -17,6 +18,7 @@
 //! thing can be shown as another.
 
 mod checkpoint;
+mod identity;
 mod jws;
 mod keys;
 mod note;
@@ -25,6 +27,7 @@ mod receipt;
 mod sums;
 
 pub use checkpoint::{Checkpoint, CheckpointError};
+pub use identity::{IdentityFault, IdentityNonce, prove_identity, verify_identity};
 pub use jws::JwsError;
 pub use keys::{KeyError, Notary, PublicKey, SecretKey, TrustedKeys, UnfitRealm};
 pub use note::{NoteError, NoteKey, open as open_note};

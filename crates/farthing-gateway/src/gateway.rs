@@ -9,6 +9,7 @@ use farthing_core::{
     Protocol, Quote, Rail, Recovered, Recovery, Renewed, Renewing, SESSION, SessionPrice, Settling,
     SubscriptionPrice, Tended, Tending, Till, Unfounded,
 };
+use farthing_evidence::{IdentityNonce, Notary, prove_identity};
 use farthing_gate::{
     Body, ClientAddress, Clock, GateBuilder, GateService, PriceTag, Pricing, Streams, SystemClock,
     Tag, normalise_query,
@@ -56,6 +57,9 @@ const DISCOVERY_CACHE: &str = "max-age=300";
 /// Where the keys are published that sign receipts. Not `/.well-known/jwks.json`, which may be the
 /// upstream's own.
 const JWKS: &str = "/.well-known/farthing/jwks.json";
+
+/// Where the seller proves that it has its key: `?nonce=`, 32 bytes in base64url.
+const IDENTITY: &str = "/.well-known/farthing/identity";
 
 /// How long after a look at the rails the next one follows.
 const RAILS_WATCHED: Duration = Duration::from_secs(10);
@@ -116,6 +120,7 @@ struct Site {
     llms: bytes::Bytes,
     /// The keys that sign receipts, where they are signed.
     jwks: Option<bytes::Bytes>,
+    notary: Option<Arc<Notary>>,
     rails: Vec<Arc<dyn Rail>>,
     refund_limits: RefundLimits,
     session_idle: Duration,
@@ -369,6 +374,7 @@ impl Site {
             openapi: openapi.to_string().into(),
             llms: llms.into(),
             jwks: config.notary.as_ref().map(|it| it.published().to_jwks().into()),
+            notary: config.notary.clone(),
             rails,
             refund_limits: config.refund_limits.clone(),
             session_idle: config.session_idle,
@@ -813,7 +819,21 @@ async fn handle(
 
 /// The documents the gateway serves itself.
 fn discover(site: &Site, request: &Request<Incoming>, path: &str) -> Option<Response<Body>> {
+    let mut caching = DISCOVERY_CACHE;
+    let proof: bytes::Bytes;
     let (body, media_type) = match path {
+        IDENTITY => {
+            let notary = site.notary.as_ref()?;
+            let nonce = parameter(request.uri().query().unwrap_or_default(), "nonce");
+            let nonce = nonce.as_deref().and_then(IdentityNonce::parse);
+            let Some(nonce) = nonce else {
+                let detail = "Name a nonce of 32 bytes in base64url: ?nonce=…";
+                return Some(problem(StatusCode::BAD_REQUEST, detail));
+            };
+            caching = "no-store";
+            proof = prove_identity(notary, &nonce).into();
+            (&proof, "application/jwt")
+        }
         "/openapi.json" => (&site.openapi, "application/json"),
         "/llms.txt" => (&site.llms, "text/plain; charset=utf-8"),
         JWKS => (site.jwks.as_ref()?, "application/jwk-set+json"),
@@ -827,7 +847,7 @@ fn discover(site: &Site, request: &Request<Incoming>, path: &str) -> Option<Resp
     let mut response = Response::new(full(body.clone()));
     let fields = response.headers_mut();
     fields.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
-    fields.insert(CACHE_CONTROL, HeaderValue::from_static(DISCOVERY_CACHE));
+    fields.insert(CACHE_CONTROL, HeaderValue::from_static(caching));
     fields.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     Some(response)
 }
