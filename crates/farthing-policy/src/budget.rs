@@ -9,7 +9,7 @@ use farthing_ledger::{BudgetKey, Draw, Window};
 use farthing_money::{Asset, AssetId, Assets, Timestamp};
 
 use crate::calendar::{Period, UtcOffset};
-use crate::facts::{Facts, NANO_DECIMALS, Unclear};
+use crate::facts::{CALL, DEPOSIT, Facts, NANO_DECIMALS, STREAM, Unclear};
 use crate::limits::BudgetRule;
 use crate::policy::{Level, PolicyError};
 
@@ -170,22 +170,55 @@ impl Budget {
         Ok(budgets)
     }
 
-    /// What a payment draws from this budget; nothing if it is not its business.
+    /// Whether a payment is this budget's business, and not that of the deposit that it is paid from; or the
+    /// other way round, since a deposit buys nothing yet.
+    fn counts(&self, facts: &Facts) -> bool {
+        let is_of_request = self.each == Some(Each::Request);
+        match (facts.operation.as_str(), &self.unit) {
+            (DEPOSIT, Unit::Payments) => false,
+            // A stream that goes on is the same request.
+            (DEPOSIT, Unit::Asset(_) | Unit::Reference) | (STREAM, Unit::Payments) => {
+                !is_of_request
+            }
+            (CALL | STREAM, Unit::Asset(_) | Unit::Reference) => {
+                self.purse(facts).is_none_or(|purse| !facts.purses.contains(&purse))
+            }
+            (_, Unit::Payments | Unit::Asset(_) | Unit::Reference) => true,
+        }
+    }
+
+    /// Whose money it counts; nothing where it counts something else, or what single requests cost.
+    pub(crate) fn purse(&self, facts: &Facts) -> Option<String> {
+        let counts_money = match self.unit {
+            Unit::Asset(_) | Unit::Reference => true,
+            Unit::Payments => false,
+        };
+        if !counts_money || self.each == Some(Each::Request) || !self.level.covers(facts) {
+            return None;
+        }
+        let each = self.each.map(|each| format!("|{}", each.of(facts))).unwrap_or_default();
+        Some(format!("{}{each}", self.level))
+    }
+
+    /// What a payment draws from this budget; nothing if it is not its business. `more` is what of it was not
+    /// decided upon before, in billionths of the reference currency.
     pub(crate) fn draw(
         &self,
         facts: &Facts,
-        reference: Option<i64>,
+        more: Option<i64>,
         offset: UtcOffset,
     ) -> Result<Option<Draw>, Unclear> {
-        if !self.level.covers(facts) || facts.atoms == 0 {
+        if !self.level.covers(facts) || facts.atoms == 0 || !self.counts(facts) {
             return Ok(None);
         }
+        let before = facts.before_atoms.unwrap_or_default();
         let (unit, amount) = match &self.unit {
-            Unit::Asset(asset) if *asset == facts.asset => (asset.as_str(), facts.atoms),
+            Unit::Asset(asset) if *asset == facts.asset => {
+                (asset.as_str(), facts.atoms.saturating_sub(before))
+            }
             Unit::Asset(_) => return Ok(None),
             Unit::Reference => {
-                let amount =
-                    reference.and_then(|it| u128::try_from(it).ok()).ok_or(Unclear::Asset)?;
+                let amount = more.and_then(|it| u128::try_from(it).ok()).ok_or(Unclear::Asset)?;
                 (ANY, amount)
             }
             Unit::Payments => ("payments", 1),

@@ -30,8 +30,9 @@ pub const SCHEMA: &str = r#"namespace Farthing {
   entity Seller;
 
   type Payment = {
-    // "pay", "deposit" into a session, "subscribe" for all that may be charged before the end, or "prove" who one
-  // is, which costs nothing.
+    // "pay"; "deposit" into a session, a "call" within one, and what a "stream" asks for beyond the call that it
+    // began with, its amount being that of the whole stream by then; "subscribe" for all that may be charged
+    // before the end; or "prove" who one is, which costs nothing.
     operation: String,
     task?: String,
     // The request that is paid for.
@@ -53,6 +54,7 @@ pub const SCHEMA: &str = r#"namespace Farthing {
     // What was seen before.
     first_payment: Bool,
     recipient_changed: Bool,
+    identity_changed: Bool,
     // By how much the price rose over the last one for the same thing, in hundredths of a percent.
     rise_bps: Long,
     // Seconds since 1970; the minute of the day and the day of the week (Monday is 1) on the policy's clock.
@@ -326,6 +328,7 @@ impl<'a> Writer<'a> {
         for (what, list, shape) in [
             ("block_sellers", &limits.block_sellers, Shape::Origin),
             ("block_recipients", &limits.block_recipients, Shape::Exact("recipient", false)),
+            ("block_identities", &limits.block_identities, Shape::Exact("identity", true)),
         ] {
             if !list.is_empty() {
                 let condition = shape.condition(place, what, list)?;
@@ -397,6 +400,11 @@ impl<'a> Writer<'a> {
             let because = "the seller names somebody else to be paid than before";
             let rule = format!("{place}.recipient_change");
             self.forbid(&rule, because, refuses, "context.recipient_changed");
+        }
+        if let Some(refuses) = limits.identity_change.and_then(Then::refuses) {
+            let because = "the seller proves another key than before, or none";
+            let rule = format!("{place}.identity_change");
+            self.forbid(&rule, because, refuses, "context.identity_changed");
         }
         if let Some(rise) = &limits.price_rise
             && let Some(refuses) = rise.then.refuses()
@@ -731,6 +739,7 @@ fn context(facts: &Facts, seen: &Seen, offset: UtcOffset) -> Option<Context> {
         ("recipient", text(&facts.recipient)),
         ("first_payment", bool(facts.is_first_payment())),
         ("recipient_changed", bool(facts.is_recipient_changed())),
+        ("identity_changed", bool(facts.is_identity_changed())),
         ("rise_bps", long(seen.rise_bps)),
         ("now", long(i64::try_from(facts.at.as_secs()).ok()?)),
         ("minute", long(minute)),

@@ -6,7 +6,16 @@ use serde::{Deserialize, Serialize};
 use crate::policy::Reference;
 
 /// What a wallet can be asked to do. Whatever else is asked is denied.
-pub const OPERATIONS: [&str; 4] = ["pay", "deposit", "subscribe", "prove"];
+pub const OPERATIONS: [&str; 6] = ["pay", "deposit", "call", "stream", "subscribe", "prove"];
+
+/// A purchase within a session.
+pub(crate) const CALL: &str = "call";
+
+/// What a stream asks for on top of the call that it began with.
+pub(crate) const STREAM: &str = "stream";
+
+/// A deposit into a session.
+pub(crate) const DEPOSIT: &str = "deposit";
 
 /// The longest text of a fact, in bytes.
 const TEXT_BYTES_MAX: usize = 2_048;
@@ -55,12 +64,22 @@ pub struct Facts {
     /// The key the seller has proven to have, where it has proven one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,
+    /// The key the seller had proven to have when it was first paid; nothing if it had proven none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_identity: Option<String>,
     /// Whom this seller was paid through when it was last paid; nothing if it never was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub known_recipient: Option<String>,
     /// What the same thing cost when it was last bought, in atoms of the same asset.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "maybe_atoms_text")]
     pub known_atoms: Option<u128>,
+    /// What of the amount was decided upon before, in atoms: what was signed for a stream up to now.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "maybe_atoms_text")]
+    pub before_atoms: Option<u128>,
+    /// In whose budgets the deposit is held that this is paid from, as
+    /// [`Policy::purses`](crate::Policy::purses) names them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub purses: Vec<String>,
     /// Names what is bought: one for the same method, address and body.
     pub intent: String,
     /// When it is decided.
@@ -75,11 +94,19 @@ pub(crate) struct Seen {
     pub(crate) amount_floor: i64,
     /// The amount in the reference currency in billionths, rounded up; nothing without a rate.
     pub(crate) reference: Option<i64>,
+    /// What of that was not decided upon before.
+    pub(crate) more: Option<i64>,
     /// By how much the price rose, in hundredths of a percent, rounded up.
     pub(crate) rise_bps: i64,
 }
 
 impl Facts {
+    /// Whether it is paid from a deposit that was decided upon before.
+    #[must_use]
+    pub fn is_in_session(&self) -> bool {
+        matches!(self.operation.as_str(), CALL | STREAM)
+    }
+
     /// Whether the seller was never paid before.
     #[must_use]
     pub const fn is_first_payment(&self) -> bool {
@@ -90,6 +117,12 @@ impl Facts {
     #[must_use]
     pub fn is_recipient_changed(&self) -> bool {
         self.known_recipient.as_ref().is_some_and(|known| *known != self.recipient)
+    }
+
+    /// Whether the seller has proven another key than before, or none any more.
+    #[must_use]
+    pub fn is_identity_changed(&self) -> bool {
+        self.known_identity.is_some() && self.known_identity != self.identity
     }
 
     /// Checks the facts and computes what rules compare.
@@ -119,17 +152,21 @@ impl Facts {
         }
         let asset = assets.get(&self.asset).ok_or(Unclear::Asset)?;
         let (floor, ceiling) = scaled(self.atoms, asset.decimals()).ok_or(Unclear::Amount)?;
-        let reference = match reference.and_then(|it| Some((it, it.rate(&self.asset)?))) {
-            Some((_, rate)) => {
-                Some(in_reference(self.atoms, asset.decimals(), rate).ok_or(Unclear::Amount)?)
-            }
-            None => None,
+        let rate = reference.and_then(|it| it.rate(&self.asset));
+        let valued = |atoms: u128| {
+            let value = |rate| in_reference(atoms, asset.decimals(), rate).ok_or(Unclear::Amount);
+            rate.map(value).transpose()
         };
+        let reference = valued(self.atoms)?;
+        // Rounded up in all, and not once for each part.
+        let before = valued(self.before_atoms.unwrap_or_default())?.unwrap_or_default();
+        let more = reference.map(|it| it.saturating_sub(before));
         let fit = |number: u128| i64::try_from(number).map_err(|_| Unclear::Amount);
         Ok(Seen {
             amount: fit(ceiling)?,
             amount_floor: fit(floor)?,
             reference: reference.map(fit).transpose()?,
+            more: more.map(fit).transpose()?,
             rise_bps: self.known_atoms.map_or(Ok(0), |known| rise_bps(known, self.atoms))?,
         })
     }

@@ -31,7 +31,7 @@ pub struct Limits {
     /// How many approvers what waits needs; one if it is not said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub approvals: Option<u8>,
-    /// What may be done: `pay`, `deposit`, `subscribe`, `prove`.
+    /// What may be done: `pay`, `deposit`, `call`, `stream`, `subscribe`, `prove`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operations: Option<Vec<String>>,
     /// Who may be paid, by origin. `https://*.example.com` is every host below.
@@ -46,6 +46,9 @@ pub struct Limits {
     /// Whose may not.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub block_recipients: Vec<String>,
+    /// Who may not, by a key that they have proven to have.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub block_identities: Vec<String>,
     /// Which keys a seller must have proven to have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identities: Option<Vec<String>>,
@@ -85,6 +88,9 @@ pub struct Limits {
     /// What to do when a seller names somebody else to be paid than before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recipient_change: Option<Then>,
+    /// What to do when a seller proves another key than when it was first paid, or none any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity_change: Option<Then>,
     /// What to do when something costs more than it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub price_rise: Option<PriceRise>,
@@ -94,6 +100,13 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// Whether they depend on which key a seller proves to have.
+    pub(crate) fn ask_identity(&self) -> bool {
+        self.identities.is_some()
+            || !self.block_identities.is_empty()
+            || self.identity_change.is_some()
+    }
+
     /// Reads the limits of one level from TOML.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! A policy: from the owner's text to decisions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use farthing_ledger::{Draw, Fingerprint};
@@ -309,6 +309,13 @@ impl Policy {
         self.categories.get(origin).map(String::as_str)
     }
 
+    /// Whether it matters which key a seller proves to have, so that it has to be asked for.
+    #[must_use]
+    pub fn asks_identity(&self) -> bool {
+        let in_cedar = || self.extra.iter().any(|(_, text)| text.contains("identity"));
+        self.levels.iter().any(|(_, limits)| limits.ask_identity()) || in_cedar()
+    }
+
     /// The agents it names.
     pub fn agents(&self) -> impl Iterator<Item = &str> {
         self.levels.iter().filter_map(|(level, _)| match level {
@@ -339,7 +346,7 @@ impl Policy {
                 };
             }
         };
-        let draws = self.budgets.iter().map(|it| it.draw(facts, seen.reference, self.offset));
+        let draws = self.budgets.iter().map(|it| it.draw(facts, seen.more, self.offset));
         match draws.collect::<Result<Vec<_>, _>>() {
             Ok(draws) => {
                 let draws = merged(draws.into_iter().flatten().collect::<Vec<Draw>>());
@@ -347,6 +354,13 @@ impl Policy {
             }
             Err(unclear) => Decision::denied(name, unknown(unclear)),
         }
+    }
+
+    /// Whose money a payment is: the levels, and the agents, tasks and others within them, whose budgets of
+    /// money it counts in.
+    #[must_use]
+    pub fn purses(&self, facts: &Facts) -> BTreeSet<String> {
+        self.budgets.iter().filter_map(|budget| budget.purse(facts)).collect()
     }
 
     /// Decides upon a payment when `usage` is what is held and spent of its budgets: for trying a policy

@@ -16,23 +16,67 @@ use farthing_store_sqlite::{OpenError, Options, Reader, SqliteStore};
 use crate::owner::Permit;
 use crate::{Choice, PayRequest, Rules};
 
+mod kept;
+
+pub use kept::OpenBook;
+
 /// How long to wait for another process of the same wallet to be done with the book.
 const BUSY_WAIT: Duration = Duration::from_secs(10);
 
 /// How long to pause between two attempts.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
-/// The wallet's book. Opened for each step, so that several processes can share it.
+/// The wallet's book. Several processes share it: each opens its file for a step, or [keeps](OpenBook) it for a
+/// while; or it lies [where all of them have it open](SharedBook).
 pub struct Books {
-    path: PathBuf,
+    keeping: Keeping,
     clock: Arc<dyn Clock>,
 }
 
+enum Keeping {
+    EachStep(PathBuf),
+    Kept(OpenBook),
+    Shared(SharedBook),
+}
+
+/// A book that other processes write as well, such as one in a database. Clones are the same.
+#[derive(Clone)]
+pub struct SharedBook {
+    store: Arc<dyn Store>,
+    journal: Arc<ReadJournal>,
+}
+
+/// Reads every record; nothing where it cannot be read now.
+type ReadJournal = dyn Fn() -> Option<Vec<Record>> + Send + Sync;
+
+impl SharedBook {
+    /// The book that `store` writes and `journal` reads.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn Store>,
+        journal: impl Fn() -> Option<Vec<Record>> + Send + Sync + 'static,
+    ) -> Self {
+        Self { store, journal: Arc::new(journal) }
+    }
+}
+
 impl Books {
-    /// The book at `path`.
+    /// The book at `path`, opened for each step.
     #[must_use]
     pub fn new(path: &Path, clock: Arc<dyn Clock>) -> Self {
-        Self { path: path.to_owned(), clock }
+        Self { keeping: Keeping::EachStep(path.to_owned()), clock }
+    }
+
+    /// A book that is kept open between steps.
+    #[must_use]
+    pub fn keeping(book: OpenBook, clock: Arc<dyn Clock>) -> Self {
+        Self { keeping: Keeping::Kept(book), clock }
+    }
+
+    /// A book that others have open as well.
+    #[must_use]
+    pub fn sharing(book: SharedBook, clock: Arc<dyn Clock>) -> Self {
+        Self { keeping: Keeping::Shared(book), clock }
     }
 
     /// Holds the price of a choice, under the owner's total caps and budgets, before anything is signed; and
@@ -82,38 +126,53 @@ impl Books {
         self.held(claim).await
     }
 
+    /// Writes down the decision that lets a voucher be signed, with what it draws from budgets that its deposit
+    /// is not held in. It counts as spent from here on: nothing is ever known to be less than what was signed.
+    ///
+    /// # Idempotency
+    ///
+    /// One payment is written down, and counts, once.
+    ///
+    /// # Crash safety
+    ///
+    /// It is on disk when this returns.
+    ///
+    /// # Errors
+    ///
+    /// As [`Books::hold`].
+    pub(crate) async fn draw(
+        &self,
+        (fingerprint, choice): (Fingerprint, &Choice),
+        request: &PayRequest,
+        permit: &Permit,
+        trace: TraceId,
+    ) -> Result<(), BooksError> {
+        let now = self.clock.now();
+        let mut claim = claim(choice, request, &Rules::default(), permit, trace, now)?;
+        let payment = PaymentId::of(&fingerprint);
+        claim.payment.id = payment;
+        claim.payment.credential = fingerprint;
+        claim.proofs = vec![Proof { fingerprint, keep_until: Some(claim.payment.expires_at) }];
+        claim.proofs.extend(permit.proof);
+        // It moves nothing by itself: the money is in the deposit, which the book holds already, and the price is
+        // among the facts of the decision.
+        claim.payment.amount = Amount::zero(claim.payment.amount.asset().clone());
+        claim.legs.clear();
+        claim.money = Money::None;
+        let store = self.open().await?;
+        let claimed = store.claim(claim, now).await;
+        // Whether it is answered is the session's business.
+        store.deliver(payment, Outcome { status: 200 }, None, now);
+        match fresh(&claimed) {
+            Ok(()) | Err(BooksError::PaidBefore) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn held(&self, claim: ClaimRequest) -> Result<PaymentId, BooksError> {
         let id = claim.payment.id;
         let store = self.open().await?;
-        match store.claim(claim, self.clock.now()).await {
-            Ok(Claim::Fresh) => Ok(id),
-            Ok(
-                Claim::Bought(..)
-                | Claim::Pending(_)
-                | Claim::Unsettled
-                | Claim::Abandoned
-                | Claim::Undelivered(_)
-                | Claim::Interrupted
-                | Claim::Delivered(..)
-                | Claim::GivenBack
-                | Claim::Spent,
-            ) => Err(BooksError::PaidBefore),
-            Err(ClaimError::OverCap) => Err(BooksError::OverTotal),
-            Err(ClaimError::OverBudget { draw, used }) => {
-                Err(BooksError::OverBudget { draw, used })
-            }
-            Err(ClaimError::Frozen) => Err(BooksError::Frozen),
-            Err(
-                ClaimError::Overdrawn
-                | ClaimError::UnknownKey
-                | ClaimError::Duplicate
-                | ClaimError::KeyMisused
-                | ClaimError::Legs
-                | ClaimError::Channel(_)
-                | ClaimError::Subscription(_)
-                | ClaimError::Unavailable,
-            ) => Err(BooksError::Unavailable),
-        }
+        fresh(&store.claim(claim, self.clock.now()).await).map(|()| id)
     }
 
     /// Writes down that the seller was paid and answered with `status`.
@@ -218,24 +277,78 @@ impl Books {
 
     /// Every record of the book; none where nothing was ever held.
     pub(crate) fn journal(&self) -> Result<Vec<Record>, BooksError> {
-        if !self.path.exists() {
+        let path = match &self.keeping {
+            Keeping::EachStep(path) => path.as_path(),
+            Keeping::Kept(book) => book.path(),
+            Keeping::Shared(book) => return (book.journal)().ok_or(BooksError::Unavailable),
+        };
+        if !path.exists() {
             return Ok(Vec::new());
         }
-        Reader::open(&self.path)?.journal().map_err(|_| BooksError::Unavailable)
+        Reader::open(path)?.journal().map_err(|_| BooksError::Unavailable)
     }
 
-    async fn open(&self) -> Result<SqliteStore, BooksError> {
-        let mut waited = Duration::ZERO;
-        loop {
-            match SqliteStore::open(&self.path, Options::default(), self.clock.now()) {
-                Ok(store) => return Ok(store),
-                Err(OpenError::Locked) if waited < BUSY_WAIT => {
-                    tokio::time::sleep(BUSY_PAUSE).await;
-                    waited = waited.saturating_add(BUSY_PAUSE);
+    async fn open(&self) -> Result<Arc<dyn Store>, BooksError> {
+        let now = self.clock.now();
+        Ok(match &self.keeping {
+            Keeping::EachStep(path) => Arc::new(open(path, now).await?),
+            Keeping::Kept(book) => book.store(now).await?,
+            Keeping::Shared(book) => Arc::clone(&book.store),
+        })
+    }
+}
+
+/// Opens the book, waiting for another process to be done with it, and asking for it meanwhile.
+async fn open(path: &Path, now: Timestamp) -> Result<SqliteStore, BooksError> {
+    let mut waited = Duration::ZERO;
+    loop {
+        match SqliteStore::open(path, Options::default(), now) {
+            Ok(store) => {
+                if !waited.is_zero() {
+                    kept::wanted_no_more(path);
                 }
-                Err(error) => return Err(BooksError::Open(error)),
+                return Ok(store);
             }
+            Err(OpenError::Locked) if waited < BUSY_WAIT => {
+                kept::want(path);
+                tokio::time::sleep(BUSY_PAUSE).await;
+                waited = waited.saturating_add(BUSY_PAUSE);
+            }
+            Err(error) => return Err(BooksError::Open(error)),
         }
+    }
+}
+
+/// Whether a claim was made now, and by nobody before.
+fn fresh(claimed: &Result<Claim, ClaimError>) -> Result<(), BooksError> {
+    match claimed {
+        Ok(Claim::Fresh) => Ok(()),
+        Ok(
+            Claim::Bought(..)
+            | Claim::Pending(_)
+            | Claim::Unsettled
+            | Claim::Abandoned
+            | Claim::Undelivered(_)
+            | Claim::Interrupted
+            | Claim::Delivered(..)
+            | Claim::GivenBack
+            | Claim::Spent,
+        ) => Err(BooksError::PaidBefore),
+        Err(ClaimError::OverCap) => Err(BooksError::OverTotal),
+        Err(ClaimError::OverBudget { draw, used }) => {
+            Err(BooksError::OverBudget { draw: *draw, used: *used })
+        }
+        Err(ClaimError::Frozen) => Err(BooksError::Frozen),
+        Err(
+            ClaimError::Overdrawn
+            | ClaimError::UnknownKey
+            | ClaimError::Duplicate
+            | ClaimError::KeyMisused
+            | ClaimError::Legs
+            | ClaimError::Channel(_)
+            | ClaimError::Subscription(_)
+            | ClaimError::Unavailable,
+        ) => Err(BooksError::Unavailable),
     }
 }
 

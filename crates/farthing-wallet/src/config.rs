@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use farthing_ledger::Holder;
 use farthing_money::{Asset, AssetId, Assets};
 use farthing_rail_tempo::{Address, MalformedAddress, Token, Tokens, Url, parse_node};
 use serde::Deserialize;
@@ -32,7 +34,30 @@ pub struct WalletConfig {
     pub tempo: Option<TempoChain>,
     /// How it pays in sessions on another EVM chain, if it does.
     pub evm: Option<EvmChain>,
+    /// The database that its book is kept in, where it is not in its folder.
+    pub store: Option<BookPlace>,
 }
+
+/// A database that a wallet's book is kept in, so that several daemons spend one budget.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BookPlace {
+    /// Where its address is found: `env:NAME` or `file:PATH`.
+    pub postgres: String,
+    /// The book's name.
+    pub book: String,
+    /// Where a daemon listens for the others while it writes the book.
+    pub listen: SocketAddr,
+    /// Where the others reach that, if it is somewhere else.
+    pub advertise: Option<String>,
+    /// How long nobody writes after whoever wrote was lost.
+    pub lease_ttl: Duration,
+}
+
+/// How long nobody writes after the writer was lost, unless the owner says otherwise.
+const LEASE_TTL_MS: u64 = 5_000;
+
+/// The shortest lease.
+const LEASE_TTL_MS_MIN: u64 = 500;
 
 /// A Tempo chain, as the owner of a wallet names it.
 #[derive(Clone, PartialEq, Eq)]
@@ -85,6 +110,35 @@ struct Raw {
     sellers: BTreeMap<String, RawSeller>,
     tempo: Option<RawTempo>,
     evm: Option<RawEvm>,
+    store: Option<RawStore>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawStore {
+    postgres: String,
+    book: Option<String>,
+    listen: Option<SocketAddr>,
+    advertise: Option<String>,
+    lease_ttl_ms: Option<u64>,
+}
+
+impl RawStore {
+    fn read(self) -> Result<BookPlace, WalletConfigError> {
+        let book = self.book.unwrap_or_else(|| "wallet".to_owned());
+        if Holder::new(&book).is_err() {
+            let what = "[store]: a book's name is one printable word".to_owned();
+            return Err(WalletConfigError(what));
+        }
+        let lease_ttl_ms = self.lease_ttl_ms.unwrap_or(LEASE_TTL_MS).max(LEASE_TTL_MS_MIN);
+        Ok(BookPlace {
+            postgres: self.postgres,
+            book,
+            listen: self.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0))),
+            advertise: self.advertise,
+            lease_ttl: Duration::from_millis(lease_ttl_ms),
+        })
+    }
 }
 
 #[derive(Deserialize)]
@@ -231,7 +285,8 @@ impl WalletConfig {
         let assets: Assets = assets.into_iter().collect();
         let tempo = raw.tempo.map(|tempo| tempo.read(&assets)).transpose()?;
         let evm = raw.evm.map(|evm| evm.read(&assets)).transpose()?;
-        Ok(Self { key: raw.key, assets, rules, tempo, evm })
+        let store = raw.store.map(RawStore::read).transpose()?;
+        Ok(Self { key: raw.key, assets, rules, tempo, evm, store })
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use farthing_ledger::{Account, Balance, Draw, Event, Payment, PaymentId, Record, TraceId};
 use farthing_money::{Amount, AssetId, Timestamp};
+use farthing_policy::Facts;
 
 use crate::books::purse;
 use crate::{Books, BooksError};
@@ -79,9 +80,13 @@ impl Books {
         let mut draws: BTreeMap<String, Draw> = BTreeMap::new();
         let mut places: BTreeMap<PaymentId, usize> = BTreeMap::new();
         for record in &journal {
-            if let Event::Claimed { payment, .. } = &record.event {
+            if let Event::Claimed { payment, settlement, .. } = &record.event {
                 let decision = payment.decision.as_deref();
-                let past = claimed(record.at, payment);
+                let mut past = claimed(record.at, payment);
+                if let Some(settlement) = settlement {
+                    past.state = PaymentState::Paid;
+                    past.reference = Some(settlement.reference.clone());
+                }
                 if agent.is_some_and(|agent| past.agent.as_deref() != Some(agent)) {
                     continue;
                 }
@@ -120,11 +125,23 @@ fn claimed(at: Timestamp, payment: &Payment) -> PastPayment {
         at,
         agent: payment.decision.as_ref().map(|decision| decision.agent.clone()),
         what: payment.route.clone(),
-        amount: payment.amount.clone(),
+        amount: price(payment),
         recipient: payment.payee.to_string(),
         method: payment.method.clone(),
         state: PaymentState::Held,
         reference: None,
+    }
+}
+
+/// The price: for what is paid from a deposit, the one that was decided upon.
+fn price(payment: &Payment) -> Amount {
+    let facts = payment.decision.as_ref().map(|it| serde_json::from_str::<Facts>(&it.facts));
+    match facts {
+        Some(Ok(facts)) if facts.is_in_session() => {
+            let before = facts.before_atoms.unwrap_or_default();
+            Amount::new(facts.asset, facts.atoms.saturating_sub(before))
+        }
+        Some(_) | None => payment.amount.clone(),
     }
 }
 

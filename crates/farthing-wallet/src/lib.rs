@@ -25,6 +25,7 @@ mod books;
 mod choose;
 mod config;
 mod history;
+mod identity;
 mod memory;
 mod outcome;
 mod owner;
@@ -34,13 +35,13 @@ mod streams;
 mod subscriptions;
 mod wallet;
 
-pub use books::{Books, BooksError};
+pub use books::{Books, BooksError, OpenBook, SharedBook};
 pub use choose::{Choice, Objection, Rules, SellerRules, choose};
-pub use config::{EvmChain, TempoChain, WalletConfig, WalletConfigError};
+pub use config::{BookPlace, EvmChain, TempoChain, WalletConfig, WalletConfigError};
 pub use history::{History, PastPayment, PaymentState};
 pub use memory::{
     APPROVAL_LASTS, AnswerError, ApprovalRequest, ApprovalState, Asked, Asking, DENIAL_LASTS,
-    IntentLock, Memory, MemoryError, Outstanding, StoredReceipt, WAITING_MAX,
+    Depositor, IntentLock, Memory, MemoryError, Outstanding, StoredReceipt, WAITING_MAX,
     WAITING_PER_AGENT_MAX, WalletSession, WalletSessionState, WalletSubscription,
     WalletSubscriptionState,
 };

@@ -24,7 +24,7 @@ pub use owner::{
     WAITING_PER_AGENT_MAX,
 };
 pub(crate) use owner::{AskedFor, Lesson};
-pub use sessions::{Asked, WalletSession, WalletSessionState};
+pub use sessions::{Asked, Depositor, WalletSession, WalletSessionState};
 pub use subscriptions::{WalletSubscription, WalletSubscriptionState};
 
 /// The tables. A credential is sealed under the wallet's key and erased when its end is known.

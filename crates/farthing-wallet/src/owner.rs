@@ -18,7 +18,7 @@ use farthing_ledger::{Approval, Decided, Fingerprint, Proof, Ruling};
 use farthing_money::{Amount, Assets};
 use farthing_policy::{Decision, Facts, Grant, OWNER, Policy, PolicyError, Reason, Verdict};
 
-use crate::memory::{ApprovalRequest, ApprovalState, AskedFor, Asking, Lesson};
+use crate::memory::{ApprovalRequest, ApprovalState, AskedFor, Asking, Depositor, Lesson};
 use crate::{BooksError, PayFailure, PayRequest, Rules, Wallet};
 
 /// Who asks the wallet to pay, under which policies.
@@ -79,6 +79,21 @@ impl Authority {
     #[must_use]
     pub fn decide(&self, facts: &Facts) -> Option<Decision> {
         self.policies.iter().map(|policy| policy.decide(facts)).reduce(Decision::and)
+    }
+
+    /// Who asks, and in whose budgets of money what they are asked about counts.
+    pub(crate) fn depositor(&self, facts: &Facts) -> Depositor {
+        Depositor {
+            agent: self.agent.clone(),
+            task: self.task.clone(),
+            blocks: self.blocks.clone(),
+            purses: self.policies.iter().flat_map(|policy| policy.purses(facts)).collect(),
+        }
+    }
+
+    /// Whether it matters which key a seller proves to have.
+    pub(crate) fn asks_identity(&self) -> bool {
+        self.policies.iter().any(Policy::asks_identity)
     }
 
     fn category(&self, origin: &str) -> Option<String> {
@@ -149,7 +164,7 @@ impl Wallet {
     pub(crate) fn facts(&self, operation: &str, offer: &Offer<'_>) -> Result<Facts, PayFailure> {
         let Offer { request, invitation, amount, recipient, payer } = offer;
         let operation = if amount.is_zero() { "prove" } else { operation };
-        let bought = operation == "pay";
+        let bought = matches!(operation, "pay" | "call");
         let known_atoms = if bought { self.memory.known_price(&offer.what())? } else { None };
         Ok(Facts {
             agent: self.authority.agent.clone(),
@@ -165,9 +180,12 @@ impl Wallet {
             asset: amount.asset().clone(),
             atoms: amount.atoms(),
             recipient: (*recipient).to_owned(),
-            identity: None,
+            identity: self.identity(request, &invitation.realm),
+            known_identity: self.memory.known_identity(&request.origin())?,
             known_recipient: self.memory.known_recipient(&offer.seller())?,
             known_atoms,
+            before_atoms: None,
+            purses: Vec::new(),
             intent: request.intent().to_string(),
             at: self.clock.now(),
         })
@@ -273,6 +291,15 @@ impl Wallet {
         Ok(decision)
     }
 
+    /// The same for what cannot wait to be approved.
+    pub(crate) async fn not_waited_for(&self, refusal: Refusal) -> Result<Decision, PayFailure> {
+        let Refusal { decision, facts } = refusal;
+        let decision = Decision { verdict: Verdict::Deny, approvals: 0, ..decision };
+        let refusal = Refusal { decision, facts };
+        self.write_down(&refusal).await?;
+        Ok(refusal.decision)
+    }
+
     /// Parks a payment until it is approved, and says so.
     pub(crate) async fn park(&self, refusal: Refusal) -> PayFailure {
         match self.try_to_park(refusal).await {
@@ -328,6 +355,8 @@ impl Wallet {
             recipient: offer.recipient,
             what: &offer.what(),
             atoms: offer.amount.atoms(),
+            origin: &offer.request.origin(),
+            identity: self.identity(offer.request, &offer.invitation.realm),
             approved,
         };
         Ok(self.memory.learn(&lesson)?)
@@ -363,13 +392,14 @@ fn terms(facts: &Facts) -> Fingerprint {
         asset,
         atoms,
         recipient,
+        identity,
         intent,
         ..
     } = facts;
     let optional = |text: &Option<String>| text.clone().unwrap_or_default();
-    let (task, network) = (optional(task), optional(network));
+    let (task, network, identity) = (optional(task), optional(network), optional(identity));
     let atoms = atoms.to_be_bytes();
-    let parts: [&[u8]; 10] = [
+    let parts: [&[u8]; 11] = [
         agent.as_bytes(),
         task.as_bytes(),
         operation.as_bytes(),
@@ -379,6 +409,7 @@ fn terms(facts: &Facts) -> Fingerprint {
         asset.as_str().as_bytes(),
         &atoms,
         recipient.as_bytes(),
+        identity.as_bytes(),
         intent.as_bytes(),
     ];
     Fingerprint::of("terms", &parts)

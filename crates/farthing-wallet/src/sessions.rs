@@ -7,6 +7,9 @@
 //!         enough deposited? ─ no ─► hold more ─► remember ─► top up
 //!             │
 //!             ▼
+//!         does the policy allow it? ─ no ─► refused
+//!             │ yes: written down, with what it draws from budgets that the deposit is not held in
+//!             ▼
 //!         remember what is signed ─► voucher ─┬─ answered: the receipt says what was taken
 //!                                             ├─ a stream of events: paid for as it comes, see `streams`
 //!                                             ├─ 402: what it asks for, as far as it is owed
@@ -19,20 +22,24 @@
 //!
 //! **Architecture invariant:** a deposit is held under the owner's caps from before it is signed until the
 //! session is closed; then what was spent counts as spent, and the rest is free again.
+//!
+//! **Architecture invariant:** a voucher is signed after the owner's policy has allowed what it buys and that is
+//! written down, and from a deposit that is held in the budgets of whoever asks.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use farthing_core::{Act, Invitation, Object, PayError, Payer, SessionPayer, Standing, Unpayable};
 use farthing_ledger::{Fingerprint, PaymentId, TraceId};
-use farthing_money::Amount;
+use farthing_money::{Amount, Timestamp};
+use farthing_policy::Facts;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use serde_json::Value;
 
 use crate::choose::{SessionChoice, choose_session};
-use crate::memory::{Asked, WalletSession, WalletSessionState};
+use crate::memory::{Asked, Depositor, WalletSession, WalletSessionState};
 use crate::outcome::PaidFor;
-use crate::owner::{Offer, Ruled};
+use crate::owner::{Offer, Permit, Ruled};
 use crate::streams::Sink;
 use crate::wallet::{
     ATTEMPTS_MAX, Answer, PAUSE_MAX, SendError, is_funded, is_passing, offer, problem_detail,
@@ -54,9 +61,19 @@ const ROUNDS_MAX: u32 = 6;
 const HALVINGS_MAX: u32 = 16;
 
 /// The offers that were made last, by what they are for: within a session, a request need not be refused
-/// first to be paid for. Its clones share what they know.
+/// first to be paid for; and the keys that sellers have proven to have. Its clones share what they know.
 #[derive(Clone, Default)]
-pub struct KnownOffers(Arc<Mutex<BTreeMap<String, Invitation>>>);
+pub struct KnownOffers(Arc<Known>);
+
+#[derive(Default)]
+struct Known {
+    offers: Mutex<BTreeMap<String, Invitation>>,
+    /// By origin and realm.
+    identities: Mutex<BTreeMap<(String, String), Identified>>,
+}
+
+/// The key that a seller has proven to have, if any, and when that was found out.
+type Identified = (Option<String>, Timestamp);
 
 impl KnownOffers {
     fn name(request: &PayRequest) -> String {
@@ -64,13 +81,30 @@ impl KnownOffers {
     }
 
     fn get(&self, request: &PayRequest) -> Option<Invitation> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.0.offers.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(&Self::name(request)).cloned()
     }
 
     pub(crate) fn keep(&self, request: &PayRequest, invitation: &Invitation) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.offers.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert(Self::name(request), invitation.clone());
+    }
+
+    /// What was found out about who the seller of a realm is.
+    pub(crate) fn identity(&self, request: &PayRequest, realm: &str) -> Option<Identified> {
+        let known = self.0.identities.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&(request.origin(), realm.to_owned())).cloned()
+    }
+
+    pub(crate) fn keep_identity(
+        &self,
+        request: &PayRequest,
+        realm: &str,
+        identity: Option<String>,
+        at: Timestamp,
+    ) {
+        let mut known = self.0.identities.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert((request.origin(), realm.to_owned()), (identity, at));
     }
 }
 
@@ -109,6 +143,10 @@ pub(crate) struct InSession<'a> {
     pub(crate) sink: &'a mut dyn Sink,
     /// Whether it was asked for since it began to be paid for, and answered each time.
     began: bool,
+    /// Whether somebody has approved it.
+    approved: bool,
+    /// At which price it was allowed since then, and under which names that was written down.
+    allowed: Option<(Amount, PaymentId, TraceId)>,
 }
 
 /// What a seller answers with.
@@ -142,8 +180,18 @@ impl Wallet {
         let choice =
             choose_session(vec![invitation], request, &self.payers, &self.rules, limit, now);
         let Some(choice) = choice else { return Ok(None) };
-        let session = self.memory.session_with(&request.origin(), &choice.terms.binding)?;
-        Ok(session.map(|_| choice))
+        Ok(self.session_for(request, &choice)?.map(|_| choice))
+    }
+
+    /// The session that a request can be paid for in.
+    fn session_for(
+        &self,
+        request: &PayRequest,
+        choice: &SessionChoice,
+    ) -> Result<Option<WalletSession>, PayFailure> {
+        let call = call(choice, choice.terms.unit.clone());
+        let by = self.authority.depositor(&self.facts("call", &offer(request, &call))?);
+        Ok(self.memory.session_with(&request.origin(), &choice.terms.binding, &by)?)
     }
 
     /// Pays for a request in a session, opening one if there is none.
@@ -163,7 +211,15 @@ impl Wallet {
         sink: &mut dyn Sink,
     ) -> Result<Outcome, PayFailure> {
         let _ours = self.lock_session(&request.origin(), &choice.terms.binding).await?;
-        let mut at = InSession { request, options, choice, sink, began: false };
+        let mut at = InSession {
+            request,
+            options,
+            choice,
+            sink,
+            began: false,
+            approved: false,
+            allowed: None,
+        };
         for _ in 0..ROUNDS_MAX {
             if let Some(outcome) = self.round(&mut at).await? {
                 return Ok(outcome);
@@ -176,16 +232,16 @@ impl Wallet {
     async fn round(&self, at: &mut InSession<'_>) -> Result<Option<Outcome>, PayFailure> {
         let (request, terms) = (at.request, at.choice.terms.clone());
         let price = &terms.unit;
-        let known = self.memory.session_with(&request.origin(), &terms.binding)?;
-        let known = match known {
+        let known = match self.session_for(request, &at.choice)? {
             Some(session) => self.usable(session).await?,
             None => None,
         };
+        let permit = self.permit_call(at, known.as_ref()).await?;
         let mut session = match known {
             Some(session) => session,
             None => self.begin_session(at).await?,
         };
-        let (cumulative, resumed) = self.asked_in(at, &mut session).await?;
+        let (cumulative, resumed) = self.asked_in(at, &mut session, permit).await?;
         let act = match session.state {
             WalletSessionState::Opening => Act::Open { cumulative },
             WalletSessionState::Open
@@ -203,7 +259,10 @@ impl Wallet {
             }
             field => field?,
         };
-        let payment = payment_of(&session, cumulative);
+        let (payment, trace) = match &at.allowed {
+            Some((_, payment, trace)) => (*payment, Some(*trace)),
+            None => (payment_of(&session, request, cumulative), None),
+        };
         let mut ahead = self.top_up_ahead(at, &mut session).await?;
         let asking = self.insist_on(request, &field, &at.choice.invitation);
         let (came, made) = beside(asking, &mut ahead).await;
@@ -213,18 +272,18 @@ impl Wallet {
         }
         let came = came?;
         at.began = true;
+        let paid = PaidFor {
+            payment,
+            trace,
+            amount: Some(price.clone()),
+            recipient: Some(terms.recipient.clone()),
+            resumed,
+            kept_until: None,
+            receipt: None,
+        };
         let answer = match came {
             Came::Whole(answer) => answer,
             Came::Stream(response) => {
-                let paid = PaidFor {
-                    payment,
-                    trace: None,
-                    amount: Some(price.clone()),
-                    recipient: Some(terms.recipient.clone()),
-                    resumed,
-                    kept_until: None,
-                    receipt: None,
-                };
                 return self.stream(at, session, response, paid, ahead).await.map(Some);
             }
         };
@@ -256,53 +315,130 @@ impl Wallet {
                 self.offered_anew(at, &answer)?;
                 Ok(None)
             }
-            status => {
-                let receipt =
-                    self.buyers.iter().find_map(|buyer| buyer.read_receipt(&answer.fields));
-                if matches!(act, Act::Open { .. })
-                    && status.is_success()
-                    && receipt.as_ref().is_some_and(|it| bought_nothing(it, price))
-                {
-                    // Some sellers answer an opening with no more than that it is one. What was asked for
-                    // is still to be bought, and for some of them a voucher that buys has to advance.
-                    session.state = WalletSessionState::Open;
-                    session.asked = None;
-                    self.memory.keep_session(&session)?;
-                    return Ok(None);
-                }
-                let mut paid = PaidFor {
-                    payment,
-                    trace: None,
-                    amount: Some(price.clone()),
-                    recipient: Some(terms.recipient.clone()),
-                    resumed,
-                    kept_until: None,
-                    receipt: receipt.clone(),
-                };
-                if status.is_server_error() {
-                    paid.kept_until = at.choice.invitation.expires_at;
-                } else {
-                    self.answered(&mut session, price, receipt.as_ref())?;
-                    self.offers.keep(request, &at.choice.invitation);
-                    if status.is_success() {
-                        let SessionChoice { invitation, payer, .. } = &at.choice;
-                        let (amount, recipient, payer) =
-                            (price, terms.recipient.as_str(), payer.as_ref());
-                        self.learn(
-                            &Offer { request, invitation, amount, recipient, payer },
-                            false,
-                        )?;
-                    }
-                    if let Some(receipt) = receipt {
-                        let url = request.url.to_string();
-                        let at = self.clock.now();
-                        self.memory.keep_receipt(&StoredReceipt { payment, at, url, receipt })?;
-                    }
-                }
-                let Answer { status, fields, body } = answer;
-                Ok(Some(Outcome { status, fields, body, paid: Some(paid), streamed: false }))
+            _ => self.answered_in_session(at, session, act, answer, paid),
+        }
+    }
+
+    /// The seller's answer to a request that was bought, or that failed. Nothing means that it has only opened the
+    /// session.
+    fn answered_in_session(
+        &self,
+        at: &InSession<'_>,
+        mut session: WalletSession,
+        act: Act,
+        answer: Answer,
+        mut paid: PaidFor,
+    ) -> Result<Option<Outcome>, PayFailure> {
+        let (request, terms, status) = (at.request, &at.choice.terms, answer.status);
+        let price = &terms.unit;
+        let receipt = self.buyers.iter().find_map(|buyer| buyer.read_receipt(&answer.fields));
+        if matches!(act, Act::Open { .. })
+            && status.is_success()
+            && receipt.as_ref().is_some_and(|it| bought_nothing(it, price))
+        {
+            // Some sellers answer an opening with no more than that it is one. What was asked for is still to be
+            // bought, and for some of them a voucher that buys has to advance.
+            session.state = WalletSessionState::Open;
+            session.asked = None;
+            self.memory.keep_session(&session)?;
+            return Ok(None);
+        }
+        paid.receipt.clone_from(&receipt);
+        if status.is_server_error() {
+            paid.kept_until = at.choice.invitation.expires_at;
+        } else {
+            self.answered(&mut session, price, receipt.as_ref())?;
+            self.offers.keep(request, &at.choice.invitation);
+            if status.is_success() {
+                let SessionChoice { invitation, payer, .. } = &at.choice;
+                let (amount, recipient, payer) = (price, terms.recipient.as_str(), payer.as_ref());
+                let offer = Offer { request, invitation, amount, recipient, payer };
+                self.learn(&offer, at.approved)?;
+            }
+            if let Some(receipt) = receipt {
+                let (url, at) = (request.url.to_string(), self.clock.now());
+                let payment = paid.payment;
+                self.memory.keep_receipt(&StoredReceipt { payment, at, url, receipt })?;
             }
         }
+        let Answer { status, fields, body } = answer;
+        Ok(Some(Outcome { status, fields, body, paid: Some(paid), streamed: false }))
+    }
+
+    // --- deciding -----------------------------------------------------------------------------
+
+    /// Asks the owner's policy whether a request may be bought in a session. Nothing means that it was allowed
+    /// before.
+    async fn permit_call(
+        &self,
+        at: &InSession<'_>,
+        session: Option<&WalletSession>,
+    ) -> Result<Option<Box<Permit>>, PayFailure> {
+        let price = &at.choice.terms.unit;
+        let is_resumed =
+            !at.began && session.is_some_and(|it| it.asks(&at.request.intent(), price));
+        let is_allowed = at.allowed.as_ref().is_some_and(|(allowed, ..)| allowed == price);
+        if is_resumed || is_allowed {
+            return Ok(None);
+        }
+        let call = call(&at.choice, price.clone());
+        let facts = self.facts("call", &offer(at.request, &call))?;
+        match self.rule(self.in_session(facts, session))? {
+            Ruled::Allowed(permit) => Ok(Some(permit)),
+            Ruled::Asked(refusal) => Err(self.park(*refusal).await),
+            Ruled::Denied(refusal) => Err(self.denied(*refusal).await?),
+        }
+    }
+
+    /// The facts of what is paid from a deposit: whom it pays was decided upon when it was made, or will be.
+    pub(crate) fn in_session(&self, facts: Facts, session: Option<&WalletSession>) -> Facts {
+        let purses = match session {
+            Some(session) => session.by.as_ref().map(|by| by.purses.clone()).unwrap_or_default(),
+            None => self.authority.depositor(&facts).purses,
+        };
+        Facts {
+            known_recipient: Some(facts.recipient.clone()),
+            purses: purses.into_iter().collect(),
+            ..facts
+        }
+    }
+
+    /// Writes down that a request was allowed, before anything is signed for it.
+    async fn write_call(
+        &self,
+        at: &mut InSession<'_>,
+        session: &mut WalletSession,
+        (permit, cumulative): (Box<Permit>, u128),
+    ) -> Result<(), PayFailure> {
+        let price = at.choice.terms.unit.clone();
+        let call = call(&at.choice, price.clone());
+        let voucher = voucher_of(session, at.request, cumulative);
+        let trace = TraceId::new(self.clock.now(), rand::random());
+        match self.books.draw((voucher, &call), at.request, &permit, trace).await {
+            Ok(()) => {}
+            Err(error) => {
+                self.give_up_unopened(session).await?;
+                let BooksError::OverBudget { draw, used } = error else {
+                    return Err(error.into());
+                };
+                let decision = self.over_budget(*permit, draw, used).await?;
+                return Err(PayFailure::Denied(Box::new(decision)));
+            }
+        }
+        if let Some(approval) = &permit.decided.approval {
+            self.memory.used(&approval.id)?;
+            at.approved = true;
+        }
+        at.allowed = Some((price, PaymentId::of(&voucher), trace));
+        Ok(())
+    }
+
+    /// Gives up a session of which nothing was signed yet, so that nothing can be deposited.
+    async fn give_up_unopened(&self, session: &mut WalletSession) -> Result<(), PayFailure> {
+        if session.state == WalletSessionState::Opening && session.signed.is_zero() {
+            self.count_up(session, 0, "never opened").await?;
+        }
+        Ok(())
     }
 
     /// Remembers what is asked for now, before it is signed: what the voucher is over, and whether the same was
@@ -311,13 +447,11 @@ impl Wallet {
         &self,
         at: &mut InSession<'_>,
         session: &mut WalletSession,
+        permit: Option<Box<Permit>>,
     ) -> Result<(u128, bool), PayFailure> {
         let (request, terms) = (at.request, at.choice.terms.clone());
         let price = &terms.unit;
-        let is_same = session
-            .asked
-            .as_ref()
-            .is_some_and(|it| it.intent == request.intent() && it.price == *price);
+        let is_same = session.asks(&request.intent(), price);
         let resumed = is_same && !at.began;
         // What was asked for before and never answered counts as bought.
         if !is_same && let Some(before) = session.asked.take() {
@@ -327,6 +461,9 @@ impl Wallet {
         let cumulative = session.next(&request.intent(), price, terms.delta_min_atoms);
         if cumulative > session.deposit.atoms() {
             self.top_up(at, session, cumulative).await?;
+        }
+        if let Some(permit) = permit {
+            self.write_call(at, session, (permit, cumulative)).await?;
         }
         session.asked = Some(Asked {
             intent: request.intent(),
@@ -401,7 +538,7 @@ impl Wallet {
     ) -> Result<(), PayFailure> {
         let figures = Figures::read(&answer.body);
         let refused = PayFailure::Refused(Refused {
-            payment: payment_of(&session, cumulative),
+            payment: payment_of(&session, at.request, cumulative),
             status: answer.status,
             detail: problem_detail(&answer.body),
             held_until: at.choice.invitation.expires_at.unwrap_or_default(),
@@ -461,6 +598,7 @@ impl Wallet {
         let most = self.deposit_max(&terms.unit).max(least);
         let suggested = terms.suggested_deposit.as_ref().map_or(most, Amount::atoms);
         let wanted = suggested.min(most).max(least);
+        let by = self.depositor(at)?;
         let (payment, deposit) = self.hold_deposit(at, invitation, wanted, least, false).await?;
         let prepared = match sessions_of(payer.as_ref())?
             .prepare(invitation, &deposit, rand::random())
@@ -484,6 +622,7 @@ impl Wallet {
             url: at.request.url.to_string(),
             http_method: at.request.method.to_string(),
             state: WalletSessionState::Opening,
+            by: Some(by),
             holds: vec![(payment, deposit.clone())],
             deposit,
             signed: Amount::zero(asset.clone()),
@@ -518,15 +657,8 @@ impl Wallet {
         let mut atoms = wanted;
         for _ in 0..HALVINGS_MAX {
             let deposit = Amount::new(at.choice.terms.unit.asset().clone(), atoms);
-            let choice = Choice {
-                invitation: invitation.clone(),
-                price: farthing_core::Price {
-                    amount: deposit.clone(),
-                    recipient: at.choice.terms.recipient.clone(),
-                    shares: Vec::new(),
-                },
-                payer: at.choice.payer.clone(),
-            };
+            let choice =
+                Choice { invitation: invitation.clone(), ..call(&at.choice, deposit.clone()) };
             if atoms > least && !is_funded(&choice).await {
                 atoms = atoms.checked_div(2).unwrap_or_default().max(least);
                 continue;
@@ -602,14 +734,35 @@ impl Wallet {
             Some(_) | None => {
                 let held =
                     self.hold_deposit(at, &choice.invitation, wanted, missing, false).await?;
-                session.holds.push(held.clone());
-                session.topping = Some(held.1.clone());
-                self.memory.keep_session(session)?;
+                self.is_held(at, session, &held)?;
                 held
             }
         };
         let made = self.deposit_more(at.request, &choice, session, &(payment, more)).await;
         self.topped_up(session, made).await
+    }
+
+    /// Whose budgets a deposit is held in that is made for a request.
+    fn depositor(&self, at: &InSession<'_>) -> Result<Depositor, PayFailure> {
+        let call = call(&at.choice, at.choice.terms.unit.clone());
+        Ok(self.authority.depositor(&self.facts("deposit", &offer(at.request, &call))?))
+    }
+
+    /// Remembers a further deposit that is held, and in whose budgets, before anything of it is signed.
+    fn is_held(
+        &self,
+        at: &InSession<'_>,
+        session: &mut WalletSession,
+        held: &(PaymentId, Amount),
+    ) -> Result<(), PayFailure> {
+        let by = self.depositor(at)?;
+        match &mut session.by {
+            Some(known) => known.purses.extend(by.purses),
+            None => session.by = Some(by),
+        }
+        session.holds.push(held.clone());
+        session.topping = Some(held.1.clone());
+        Ok(self.memory.keep_session(session)?)
     }
 
     /// Gives up the hold of a further deposit that will not be made.
@@ -717,7 +870,7 @@ impl Wallet {
                 Some(required) if required < cumulative => cumulative = required,
                 Some(_) | None => {
                     return Err(PayFailure::Refused(Refused {
-                        payment: payment_of(&session, cumulative),
+                        payment: payment_of(&session, &request, cumulative),
                         status: answer.status,
                         detail: problem_detail(&answer.body),
                         held_until: choice.invitation.expires_at.unwrap_or_default(),
@@ -1037,9 +1190,31 @@ fn never_was(session: &WalletSession, answer: &Answer) -> bool {
     session.state == WalletSessionState::Opening && Figures::read(&answer.body).never_was
 }
 
-fn payment_of(session: &WalletSession, cumulative: u128) -> PaymentId {
-    let parts = [session.method.as_bytes(), session.channel.as_bytes(), &cumulative.to_be_bytes()];
-    PaymentId::of(&Fingerprint::of("wallet voucher", &parts))
+/// Names what a request buys with a voucher over so much in all.
+pub(crate) fn voucher_of(
+    session: &WalletSession,
+    request: &PayRequest,
+    cumulative: u128,
+) -> Fingerprint {
+    let (intent, cumulative) = (request.intent(), cumulative.to_be_bytes());
+    let (method, channel) = (session.method.as_bytes(), session.channel.as_bytes());
+    let parts: [&[u8]; 4] = [method, channel, &cumulative, intent.as_bytes()];
+    Fingerprint::of("wallet voucher", &parts)
+}
+
+fn payment_of(session: &WalletSession, request: &PayRequest, cumulative: u128) -> PaymentId {
+    PaymentId::of(&voucher_of(session, request, cumulative))
+}
+
+/// A purchase within a session, as the owner is asked about it.
+pub(crate) fn call(choice: &SessionChoice, amount: Amount) -> Choice {
+    let SessionChoice { invitation, terms, payer } = choice;
+    let recipient = terms.recipient.clone();
+    Choice {
+        invitation: invitation.clone(),
+        price: farthing_core::Price { amount, recipient, shares: Vec::new() },
+        payer: payer.clone(),
+    }
 }
 
 pub(crate) fn atoms_in(receipt: &Object, name: &str) -> Option<u128> {

@@ -3,9 +3,9 @@
 //! ```text
 //! events ─► the caller                         payment-receipt ─► what was spent
 //!    │
-//!    └─ payment-need-voucher ─► may it be signed? ─► remember ─► sign ─► HEAD, while the stream is open
-//!                                    │ no
-//!                                    └─► hang up, and say why
+//!    └─ payment-need-voucher ─► may it be signed? ─► does the policy allow it? ─► remember ─► sign ─► HEAD
+//!                                    │ no                 │ no                            while it is open
+//!                                    └────────────────────┴─► hang up, and say why
 //! ```
 //!
 //! **Architecture invariant:** a wallet signs on for a stream only if something of it has come since it
@@ -16,15 +16,18 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use farthing_core::{Act, Object};
+use farthing_ledger::TraceId;
 use farthing_meter::{NeedVoucher, Reader, Said};
+use farthing_policy::{Decision, Facts};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, StatusCode};
 
 use crate::memory::{WalletSession, WalletSessionState};
 use crate::outcome::PaidFor;
-use crate::sessions::{Ahead, InSession, atoms_in, beside};
-use crate::wallet::{SendError, problem_detail};
-use crate::{BooksError, Outcome, PayFailure, PayRequest, StoredReceipt, Wallet};
+use crate::owner::Ruled;
+use crate::sessions::{Ahead, InSession, atoms_in, beside, call, voucher_of};
+use crate::wallet::{SendError, offer, problem_detail};
+use crate::{BooksError, Objection, Outcome, PayFailure, PayRequest, StoredReceipt, Wallet};
 
 #[cfg(test)]
 mod tests;
@@ -64,6 +67,9 @@ pub enum Stopped {
     /// The owner's total cap leaves no room for what would have to be deposited.
     #[error("the next part would exceed the total cap")]
     Total,
+    /// The owner's policy does not allow the next part, or would have to be asked.
+    #[error("{}", Objection::Policy(.0.clone()))]
+    Denied(Box<Decision>),
     /// The seller wants to be paid further ahead than the owner allows.
     #[error(
         "the seller asks for {asked} atoms at once, and the wallet pays at most {lead} ahead; \
@@ -295,6 +301,9 @@ impl Wallet {
             }
         }
         cumulative = cumulative.min(session.deposit.atoms()).max(required);
+        if cumulative > session.signed.atoms() {
+            cumulative = self.permit_more(at, (session, bill), (required, cumulative)).await?;
+        }
         // Remembered before it is signed, and counted as spent until the seller says less.
         session.asked = None;
         session.signed = session.with(session.signed.atoms().max(cumulative));
@@ -307,6 +316,51 @@ impl Wallet {
             *ahead = self.top_up_ahead(at, session).await?;
         }
         Ok(())
+    }
+
+    /// Asks the owner's policy whether to sign on, up to `wanted` or else for what is `required`, and writes
+    /// down what it said.
+    async fn permit_more(
+        &self,
+        at: &InSession<'_>,
+        (session, bill): (&WalletSession, &Bill),
+        (required, wanted): (u128, u128),
+    ) -> Result<u128, Ended> {
+        let signed = session.signed.atoms();
+        let mut cumulative = wanted;
+        loop {
+            let total = session.with(cumulative.saturating_sub(bill.before));
+            let more = session.with(cumulative.saturating_sub(signed));
+            let stream = call(&at.choice, total);
+            let facts = self.facts("stream", &offer(at.request, &stream))?;
+            let facts = Facts {
+                before_atoms: Some(signed.saturating_sub(bill.before)),
+                ..self.in_session(facts, Some(session))
+            };
+            let decision = match self.rule(facts)? {
+                Ruled::Allowed(permit) => {
+                    let voucher = voucher_of(session, at.request, cumulative);
+                    let trace = TraceId::new(self.clock.now(), rand::random());
+                    let part = call(&at.choice, more);
+                    match self.books.draw((voucher, &part), at.request, &permit, trace).await {
+                        Ok(()) => return Ok(cumulative),
+                        Err(BooksError::OverBudget { draw, used }) => {
+                            self.over_budget(*permit, draw, used).await?
+                        }
+                        Err(error) => return Err(PayFailure::from(error).into()),
+                    }
+                }
+                // A stream does not wait for whoever would have to be asked.
+                Ruled::Asked(refusal) | Ruled::Denied(refusal) => {
+                    self.not_waited_for(*refusal).await?
+                }
+            };
+            if cumulative == required {
+                return Err(Stopped::Denied(Box::new(decision)).into());
+            }
+            // Less far ahead may be allowed.
+            cumulative = required;
+        }
     }
 
     async fn authorise(

@@ -163,7 +163,8 @@ impl Wallet {
             return self.resume(request, options, &outstanding).await;
         }
         if let Some(choice) = self.known_choice(request, options)? {
-            return self.pay_in_session(request, options, choice, sink).await;
+            self.find_identities(request, [choice.invitation.realm.clone()]).await;
+            return Box::pin(self.pay_in_session(request, options, choice, sink)).await;
         }
         let asked = self.send(request, None).await.map_err(PayFailure::Unreachable)?;
         if asked.status != StatusCode::PAYMENT_REQUIRED {
@@ -175,6 +176,8 @@ impl Wallet {
                 streamed: false,
             });
         }
+        let realms = self.invitations(&asked.fields).into_iter().map(|it| it.realm);
+        self.find_identities(request, realms).await;
         let choices = self.choices(request, options, &asked.fields);
         if let Some(choice) = self.subscription_choice(request, options, &asked)? {
             match self.pay_subscribed(request, options, choice).await {
@@ -184,7 +187,7 @@ impl Wallet {
             }
         }
         if let Some(choice) = self.session_choice(request, options, &asked) {
-            match self.pay_in_session(request, options, choice, sink).await {
+            match Box::pin(self.pay_in_session(request, options, choice, sink)).await {
                 // What no deposit fits into, is there for, or is allowed for may be paid for by itself: nothing
                 // of this request was signed.
                 Err(
@@ -303,6 +306,8 @@ impl Wallet {
             let Answer { status, fields, body } = asked;
             return Ok(Err(Outcome { status, fields, body, paid: None, streamed: false }));
         }
+        let realms = self.invitations(&asked.fields).into_iter().map(|it| it.realm);
+        self.find_identities(request, realms).await;
         let subscribed = self.subscription_choice(request, options, &asked)?;
         let (chosen, objections) = match subscribed {
             Some(choice) => (Some(choice.invitation), Vec::new()),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use farthing_core::identity;
 use farthing_gate::{Clock as _, SystemClock};
-use farthing_gateway::{BookConfig, BookReadError, BookReader, StoreConfig};
+use farthing_gateway::{BookConfig, BookReadError, BookReader};
 use farthing_ledger::{
     Account, Audit, Balance, PaymentId, Published, Record, Story, TraceId, Transfer, Verified,
     audit as recompute,
@@ -46,7 +46,8 @@ impl Opened {
     pub(crate) fn open(book: &Book) -> Result<Self, Failure> {
         let (store, assets) = if book.wallet {
             let home = Home::find()?;
-            (StoreConfig::Sqlite(home.book()), home.config()?.assets)
+            let config = home.config()?;
+            (crate::books::place(&home, &config)?, config.assets)
         } else {
             let config = read_config(&book.config)?;
             (config.store, config.assets)

@@ -428,6 +428,9 @@ pub(crate) struct DecideOn {
     /// The network
     #[arg(long)]
     pub(crate) network: Option<String>,
+    /// The key that the seller proves to have
+    #[arg(long, value_name = "KEY")]
+    pub(crate) identity: Option<String>,
     /// As if the seller was never paid before
     #[arg(long)]
     pub(crate) first_payment: bool,

@@ -13,9 +13,7 @@ use farthing_keys::SecretKey;
 use farthing_money::Assets;
 use farthing_policy::{Grant, Policy, Token, TokenRoot};
 use farthing_protocols::mpp::MppBuyer;
-use farthing_wallet::{
-    Authority, Books, KnownOffers, Memory, Outcome, PayRequest, Wallet, WalletConfig,
-};
+use farthing_wallet::{Authority, KnownOffers, Memory, Outcome, PayRequest, Wallet, WalletConfig};
 use farthing_wallet_client::{At, Error, Paid, PayOptions, Problem, Request};
 use farthing_wallet_daemon::{
     Ca, Daemon, Guest, Intercept, Keeper, MadeCa, Offered, Place, Stranger,
@@ -26,6 +24,7 @@ use subtle::ConstantTimeEq;
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
+use crate::books::LongBook;
 use crate::cli::{CaCommand, Pay, ServeWallet};
 use crate::failure::{Done, Exit, Failure};
 use crate::home::{Home, passphrase};
@@ -78,6 +77,7 @@ struct Unlocked {
     config: WalletConfig,
     key: SecretKey,
     payers: Vec<Arc<dyn Payer>>,
+    book: LongBook,
     http: reqwest::Client,
     offers: KnownOffers,
     root: TokenRoot,
@@ -96,6 +96,7 @@ impl Unlocked {
         Ok(Self {
             http: Wallet::client().map_err(Failure::other)?,
             offers: KnownOffers::default(),
+            book: LongBook::open(&home, &config)?,
             root: policy::root(&memory, &key)?,
             owner: owner_token(&memory, &key, false)?,
             home,
@@ -168,7 +169,7 @@ impl Keeper for Unlocked {
             buyers: vec![Arc::new(MppBuyer)],
             rules: config.rules.clone(),
             authority,
-            books: Books::new(&home.book(), clock.clone()),
+            books: self.book.books(clock.clone()),
             memory,
             key: key.clone(),
             clock,

@@ -1,6 +1,6 @@
 //! The folder where a wallet lives: its configuration, its keys, its book and its memory.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use farthing_keys::{Cost, KeyError, KeyFolder};
 use farthing_wallet::WalletConfig;
@@ -15,6 +15,10 @@ impl Home {
         let home = std::env::var_os("FARTHING_HOME").map(PathBuf::from);
         let home = home.or_else(|| Some(std::env::home_dir()?.join(".farthing")));
         home.map(Self).ok_or_else(|| Failure::usage("set FARTHING_HOME; there is no home folder"))
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.0
     }
 
     pub(crate) fn keys(&self) -> KeyFolder {

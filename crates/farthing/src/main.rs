@@ -5,6 +5,7 @@
 
 mod admin;
 mod book;
+mod books;
 mod cli;
 mod conformance;
 mod daemon;

@@ -17,7 +17,7 @@ use farthing_rail_prepaid::PrepaidPayer;
 use farthing_rail_tempo::session::{EvmAccount, EvmPayer};
 use farthing_rail_tempo::{MalformedKey, TempoPayer};
 use farthing_wallet::{
-    Books, BooksError, KnownOffers, Memory, Objection, Outcome, PaidFor, PayFailure, PayOptions,
+    BooksError, KnownOffers, Memory, Objection, Outcome, PaidFor, PayFailure, PayOptions,
     PayRequest, Preview, Sink, Stopped, Wallet, WalletConfig,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -106,8 +106,8 @@ pub(crate) fn open(
     Ok(Wallet {
         payers,
         buyers: vec![Arc::new(MppBuyer)],
+        books: crate::books::open(home, &config)?,
         rules: config.rules,
-        books: Books::new(&home.book(), clock.clone()),
         authority,
         memory,
         key,
@@ -424,7 +424,9 @@ pub(crate) fn failure(error: PayFailure, assets: &Assets) -> Failure {
         ) => Exit::Rules,
         PayFailure::Parked(_) => Exit::Waiting,
         PayFailure::Stopped { why, .. } => match &**why {
-            Stopped::Cap | Stopped::Total | Stopped::Lead { .. } => Exit::Rules,
+            Stopped::Cap | Stopped::Total | Stopped::Denied(_) | Stopped::Lead { .. } => {
+                Exit::Rules
+            }
             Stopped::Nothing | Stopped::Stranger | Stopped::Refused(_) => Exit::Refused,
             Stopped::Broken(_) => Exit::Answer,
             Stopped::Unwritten(_) => Exit::Other,

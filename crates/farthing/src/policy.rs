@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use farthing_core::Clock;
 use farthing_gate::SystemClock;
+use farthing_gateway::{BookReader, StoreConfig};
 use farthing_keys::SecretKey;
 use farthing_ledger::{Decided, Event, OwnerStep, Record, Ruling};
 use farthing_money::Timestamp;
 use farthing_policy::{Decision, Facts, Limits, Policy, Token, TokenRoot, Usage, Verdict};
-use farthing_store_sqlite::Reader;
-use farthing_wallet::{ApprovalRequest, ApprovalState, Authority, Books, Memory, WalletConfig};
+use farthing_wallet::{ApprovalRequest, ApprovalState, Authority, Memory, WalletConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -209,14 +209,17 @@ fn decide(home: &Home, config: &WalletConfig, args: &DecideOn) -> Done {
         asset: amount.asset().clone(),
         atoms: amount.atoms(),
         recipient: args.recipient.clone(),
-        identity: None,
+        identity: args.identity.clone(),
+        known_identity: args.identity.clone(),
         known_recipient: (!args.first_payment).then(|| args.recipient.clone()),
         known_atoms: None,
+        before_atoms: None,
+        purses: Vec::new(),
         intent: "as asked for".to_owned(),
         at: now(),
     };
     let decision = policy.decide(&facts);
-    let books = Books::new(&home.book(), std::sync::Arc::new(SystemClock));
+    let books = crate::books::open(home, config)?;
     let keys = decision.draws.iter().map(|draw| draw.key.clone()).collect();
     let view = books.owner(keys).map_err(Failure::other)?;
     let usage: Usage = view.used.into_iter().map(|it| (it.key, it.amount)).collect();
@@ -245,7 +248,7 @@ fn replay(
     };
     let name = policy.name();
     let (mut same, mut other, mut broken) = (0_u64, Vec::new(), Vec::new());
-    for (seq, at, decided) in decisions(home, since)? {
+    for (seq, at, decided) in decisions((home, config), since)? {
         let facts = serde_json::from_str::<Facts>(&decided.facts).ok();
         let facts = facts.filter(|_| Decided::digest_of(&decided.facts) == decided.digest);
         let Some(facts) = facts else {
@@ -303,13 +306,15 @@ fn is_same(was: &Decided, is: &Decision) -> bool {
 
 /// Every decision in the book from a moment on.
 fn decisions(
-    home: &Home,
+    (home, config): (&Home, &WalletConfig),
     since: Timestamp,
 ) -> Result<Vec<(u64, Timestamp, Box<Decided>)>, Failure> {
-    if !home.book().exists() {
-        return Ok(Vec::new());
-    }
-    let records = Reader::open(&home.book()).map_err(Failure::other)?.journal();
+    let records = match crate::books::place(home, config)? {
+        StoreConfig::Sqlite(path) if !path.exists() => return Ok(Vec::new()),
+        place @ (StoreConfig::Sqlite(_) | StoreConfig::Postgres(_) | StoreConfig::Memory) => {
+            BookReader::open(&place).map_err(Failure::other)?.journal()
+        }
+    };
     let decided = |record: Record| {
         let decided = if let Event::Owner { step: OwnerStep::Decided(decided) } = record.event {
             Some(decided)

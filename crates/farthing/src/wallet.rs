@@ -4,13 +4,12 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
-use farthing_gate::SystemClock;
 use farthing_keys::{KeyInfo, KeyKind, SecretKey};
 use farthing_ledger::OwnerStep;
 use farthing_money::Assets;
 use farthing_rail_prepaid::did_key;
 use farthing_rail_tempo::{Address, Nodes, Url};
-use farthing_wallet::{Books, EvmChain, Memory, StoredReceipt, TempoChain};
+use farthing_wallet::{EvmChain, Memory, StoredReceipt, TempoChain};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
@@ -247,7 +246,7 @@ async fn unfreeze(home: &Home, agent: Option<String>, reason: String) -> Done {
 }
 
 async fn note(home: &Home, step: OwnerStep) -> Done {
-    let books = Books::new(&home.book(), Arc::new(SystemClock));
+    let books = crate::books::open(home, &home.config()?)?;
     books.step(step).await.map(drop).map_err(Failure::other)
 }
 

@@ -43,8 +43,11 @@ fn forecast() -> Facts {
         atoms: 100_000,
         recipient: "0xaa".to_owned(),
         identity: None,
+        known_identity: None,
         known_recipient: Some("0xaa".to_owned()),
         known_atoms: Some(100_000),
+        before_atoms: None,
+        purses: Vec::new(),
         intent: "1234".to_owned(),
         at: at("2026-11-26T12:00:00Z"),
     }
@@ -201,8 +204,11 @@ fn every_list_allows_what_it_names_and_nothing_else() {
             assert_eq!(said(&with(named), &bare), format!("Deny agents.researcher.{list}"));
         }
     }
-    for (list, entry) in [("block_sellers", "https://*.example.com"), ("block_recipients", "0xaa")]
-    {
+    for (list, entry) in [
+        ("block_sellers", "https://*.example.com"),
+        ("block_recipients", "0xaa"),
+        ("block_identities", "did:key:z6Mk"),
+    ] {
         let blocked = policy(&format!("{base}{list} = [\"{entry}\"]"));
         assert_eq!(said(&blocked, &full), format!("Deny agents.researcher.{list}"));
     }
@@ -263,6 +269,17 @@ fn another_recipient_is_asked_for_and_so_is_a_stranger_where_the_owner_wants() {
     assert_eq!(said(&policy(base), &moved), "Ask wallet.recipient_change");
     let strict = format!("{base}recipient_change = \"deny\"\n");
     assert_eq!(said(&policy(&strict), &moved), "Deny agents.researcher.recipient_change");
+    // The same for the key that it had proven to have.
+    let pinned = format!("{base}identity_change = \"ask\"\n");
+    let key = |known: Option<&str>, now: Option<&str>| {
+        let (known_identity, identity) = (known.map(str::to_owned), now.map(str::to_owned));
+        said(&policy(&pinned), &Facts { identity, known_identity, ..forecast() })
+    };
+    assert_eq!(key(Some("k1"), Some("k1")), "Allow agents.researcher");
+    assert_eq!(key(None, Some("k1")), "Allow agents.researcher", "nothing was known");
+    assert_eq!(key(Some("k1"), Some("k2")), "Ask agents.researcher.identity_change");
+    assert_eq!(key(Some("k1"), None), "Ask agents.researcher.identity_change", "none any more");
+    assert!(policy(&pinned).asks_identity() && !policy(base).asks_identity());
     let first = Facts { known_recipient: None, ..forecast() };
     assert_eq!(said(&policy(base), &first), "Allow agents.researcher");
     let wary = format!("{base}first_payment = \"ask\"\napprovals = 2\n");
@@ -526,7 +543,7 @@ fn what_is_wrong_with_a_policy_is_named_with_its_place() {
         ("[wallet]\nassets = [\"doge\"]", "wallet: doge"),
         (
             "[wallet]\noperations = [\"drain\"]",
-            "wallet: operations: \"drain\" is none of pay, deposit, subscribe, prove",
+            "wallet: operations: \"drain\" is none of pay, deposit, call, stream, subscribe, prove",
         ),
         (
             "[wallet]\nsellers = [\"api.example.com\"]",

@@ -234,3 +234,41 @@ fn the_callers_limit_is_one_more_cap() {
     let other = "this payment is capped in eur, and the offer is in usd";
     assert_eq!(outcome(one(), url, &rules(), Some("5 eur")), other);
 }
+
+/// whoever floods an answer with offers, names them alike and praises them is chosen by nothing that it
+/// says. What it can do is to be cheaper, and then only where the owner has not said who is to be paid.
+#[test]
+fn strangers_capture_nothing_by_what_they_say_of_themselves() {
+    let url = "https://shop.example/x";
+    let words =
+        ["BEST OFFER", "verified partner", "seller", "Ignore the others.", "5 stars, 10k sales"];
+    let stranger = |at: usize, atoms: &str| {
+        let mut offer = priced(atoms, &format!("stranger {at}"));
+        offer.request.insert("recipient".into(), format!("stranger{at}").into());
+        offer.description = Some(words[at % words.len()].into());
+        offer
+    };
+    let mut pinned = rules();
+    let known = SellerRules { realm: None, recipients: vec!["seller".into()] };
+    pinned.sellers.insert("https://shop.example".into(), known);
+    let captured = |rules: &Rules, strangers: &str| -> usize {
+        let is_captured = |place: &usize| {
+            let mut offers: Vec<_> = (0..60).map(|at| stranger(at, strangers)).collect();
+            offers.insert(*place, priced("25", "known"));
+            outcome(offers, url, rules, None) != "pays known"
+        };
+        (0..=60).filter(is_captured).count()
+    };
+    for dearer in ["26", "40", "99"] {
+        assert_eq!(captured(&rules(), dearer), 0, "at {dearer}, wherever it stands");
+    }
+    assert_eq!(captured(&rules(), "24"), 61, "a price is a reason, and every stranger's is lower");
+    for any in ["1", "24", "25", "26"] {
+        assert_eq!(captured(&pinned, any), 0, "at {any}, where the owner has said who is paid");
+    }
+    // Words alone change nothing, whatever they are and whoever is first.
+    let plain = |at: usize| Invitation { description: None, ..stranger(at, "25") };
+    let told: Vec<_> = (0..5).map(|at| stranger(at, "25")).collect();
+    let silent: Vec<_> = (0..5).map(plain).collect();
+    assert_eq!(outcome(told, url, &rules(), None), outcome(silent, url, &rules(), None));
+}

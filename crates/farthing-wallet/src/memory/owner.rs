@@ -21,6 +21,10 @@ CREATE TABLE IF NOT EXISTS payee (
     seller    TEXT PRIMARY KEY,
     recipient TEXT NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS identity (
+    origin TEXT PRIMARY KEY,
+    key    TEXT NOT NULL
+) STRICT;
 CREATE TABLE IF NOT EXISTS price (
     what  TEXT PRIMARY KEY,
     atoms TEXT NOT NULL
@@ -179,6 +183,10 @@ pub(crate) struct Lesson<'a> {
     pub(crate) what: &'a str,
     /// For how much.
     pub(crate) atoms: u128,
+    /// From which origin.
+    pub(crate) origin: &'a str,
+    /// Which key it has proven to have.
+    pub(crate) identity: Option<String>,
     /// Whether somebody has approved it, other recipient, other price and all.
     pub(crate) approved: bool,
 }
@@ -188,6 +196,12 @@ impl Memory {
     pub(crate) fn known_recipient(&self, seller: &str) -> Result<Option<String>, MemoryError> {
         let sql = "SELECT recipient FROM payee WHERE seller = ?";
         Ok(self.connection().query_row(sql, [seller], |row| row.get(0)).optional()?)
+    }
+
+    /// Which key a seller had proven to have when it was first paid.
+    pub(crate) fn known_identity(&self, origin: &str) -> Result<Option<String>, MemoryError> {
+        let sql = "SELECT key FROM identity WHERE origin = ?";
+        Ok(self.connection().query_row(sql, [origin], |row| row.get(0)).optional()?)
     }
 
     /// What something cost before.
@@ -214,6 +228,22 @@ impl Memory {
             "INSERT OR IGNORE INTO payee (seller, recipient) VALUES (?1, ?2)"
         };
         connection.execute(sql, [lesson.seller, lesson.recipient])?;
+        match &lesson.identity {
+            Some(key) => {
+                let sql = if lesson.approved {
+                    "INSERT INTO identity (origin, key) VALUES (?1, ?2)
+                     ON CONFLICT (origin) DO UPDATE SET key = ?2"
+                } else {
+                    "INSERT OR IGNORE INTO identity (origin, key) VALUES (?1, ?2)"
+                };
+                connection.execute(sql, [lesson.origin, key.as_str()])?;
+            }
+            // Somebody has approved that it proves none.
+            None if lesson.approved => {
+                connection.execute("DELETE FROM identity WHERE origin = ?", [lesson.origin])?;
+            }
+            None => {}
+        }
         let sql = "INSERT INTO price (what, atoms) VALUES (?1, ?2)
                    ON CONFLICT (what) DO UPDATE SET atoms = ?2";
         connection.execute(sql, params![lesson.what, price.to_string()])?;

@@ -1,9 +1,11 @@
 //! What the wallet remembers of its sessions.
 
+use std::collections::BTreeSet;
+
 use farthing_core::{Object, PreparedSession};
 use farthing_ledger::{Fingerprint, PaymentId};
 use farthing_money::{Amount, Timestamp};
-use rusqlite::{OptionalExtension, params};
+use rusqlite::params;
 use serde::{Deserialize, Serialize};
 
 use super::{Memory, MemoryError};
@@ -40,6 +42,9 @@ pub struct WalletSession {
     /// The request that is under way, or whose end is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<Asked>,
+    /// Who made its deposits; not said by sessions from before agents were told apart, which are everybody's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Depositor>,
     /// What of the wallet's caps is held for it: a payment of the wallet's book for each deposit.
     pub holds: Vec<(PaymentId, Amount)>,
     /// A further deposit whose end is not known.
@@ -55,6 +60,38 @@ pub struct WalletSession {
     pub opened_at: Timestamp,
     /// When it was last used.
     pub used_at: Timestamp,
+}
+
+/// Who made a deposit, and in whose budgets it is held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Depositor {
+    /// The agent.
+    pub agent: String,
+    /// The task it was for, if one was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    /// The blocks of the token it was made with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blocks: Vec<String>,
+    /// Whose budgets of money it is held in.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub purses: BTreeSet<String>,
+}
+
+impl Depositor {
+    /// Whether it is the very same, whatever the budgets are by now.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        (&self.agent, &self.task, &self.blocks) == (&other.agent, &other.task, &other.blocks)
+    }
+
+    /// Whether `other` may spend what was deposited: the depositor, and whoever's payments count in the very
+    /// same budgets, so that nobody spends what only another's budget paid for.
+    #[must_use]
+    pub fn lends_to(&self, other: &Self) -> bool {
+        self.is(other) || self.purses == other.purses
+    }
 }
 
 /// A request within a session whose end is not known.
@@ -122,6 +159,11 @@ impl WalletSession {
         }
     }
 
+    /// Whether a request is the one that is under way.
+    pub(crate) fn asks(&self, intent: &Fingerprint, price: &Amount) -> bool {
+        self.asked.as_ref().is_some_and(|it| it.intent == *intent && it.price == *price)
+    }
+
     pub(crate) fn with(&self, atoms: u128) -> Amount {
         Amount::new(self.deposit.asset().clone(), atoms)
     }
@@ -154,7 +196,8 @@ impl Memory {
         Ok(())
     }
 
-    /// The session with an origin that is bound to `binding` and can be used.
+    /// The session with an origin that is bound to `binding` and that `by` can use: its own rather than another's
+    /// that lends.
     ///
     /// # Errors
     ///
@@ -163,16 +206,19 @@ impl Memory {
         &self,
         origin: &str,
         binding: &str,
+        by: &Depositor,
     ) -> Result<Option<WalletSession>, MemoryError> {
         let connection = self.connection();
-        let body: Option<String> = connection
-            .query_row(
-                "SELECT body FROM session WHERE origin = ? AND binding = ? AND closed = 0",
-                [origin, binding],
-                |row| row.get(0),
-            )
-            .optional()?;
-        body.map(|body| read(&body)).transpose()
+        let mut statement = connection.prepare_cached(
+            "SELECT body FROM session WHERE origin = ? AND binding = ? AND closed = 0",
+        )?;
+        let bodies = statement.query_map([origin, binding], |row| row.get::<_, String>(0))?;
+        let bodies = bodies.collect::<Result<Vec<_>, _>>()?;
+        let mut known = bodies.iter().map(|body| read(body)).collect::<Result<Vec<_>, _>>()?;
+        known.retain(|session| session.by.as_ref().is_none_or(|it| it.lends_to(by)));
+        let is_own = |session: &WalletSession| session.by.as_ref().is_some_and(|it| it.is(by));
+        known.sort_by_key(|session| (!is_own(session), session.opened_at));
+        Ok(known.into_iter().next())
     }
 
     /// Every session, the latest first.

@@ -61,9 +61,7 @@ impl Wallet {
             Err(PayFailure::Books(_)) => return Ok(None),
             Err(failure) => return Err(failure),
         };
-        session.holds.push(held.clone());
-        session.topping = Some(held.1.clone());
-        self.memory.keep_session(session)?;
+        self.is_held(at, session, &held)?;
         let (request, before) = (at.request.clone(), session.clone());
         Ok(Some(Box::pin(
             async move { self.deposit_more(&request, &choice, &before, &held).await },

@@ -328,7 +328,7 @@ async fn a_device_asks_for_nothing_but_the_signature() {
     assert_eq!(receipts.as_array().unwrap().len(), 2);
 }
 
-/// A credential is asked for once for each purchase, is its agent's alone, and is let go by nobody's word.
+/// a credential is asked for once for each purchase, is its agent's alone, and is let go by nobody's word.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_signed_stays_held_until_its_end_is_known() {
     let scene = Scene::new(&["--sign-for-others"]).await;
@@ -389,7 +389,7 @@ async fn a_wallet_signs_for_others_only_where_it_was_told_to() {
     assert_eq!(scene.payments(), (0, 0));
 }
 
-/// A purchase with a name is over once it was answered: whoever lost the answer gets it again.
+/// P-06: a purchase with a name is over once it was answered: whoever lost the answer gets it again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_named_purchase_is_answered_again_and_not_paid_again() {
     let scene = Scene::new(&[]).await;

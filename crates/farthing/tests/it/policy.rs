@@ -14,13 +14,13 @@ ask_above = { usd = "0.30" }
 "#;
 
 /// Pays as whoever has the token.
-fn pay_as(world: &World, token: &str, url: &str) -> Ended {
+pub(crate) fn pay_as(world: &World, token: &str, url: &str) -> Ended {
     let mut command = world.command(&["pay", url]);
     command.env("FARTHING_AGENT_TOKEN", token);
     run(command, "")
 }
 
-fn issue(world: &World, agent: &str) -> String {
+pub(crate) fn issue(world: &World, agent: &str) -> String {
     let issue = ["agents", "issue", agent, "--expires", "2099-01-01T00:00:00Z"];
     world.farthing(&issue).ok().trim().to_owned()
 }
@@ -176,4 +176,61 @@ async fn a_frozen_wallet_pays_nobody_until_it_is_thawed() {
     let journal = world.farthing(&["ledger", "journal", "--wallet"]).ok();
     assert!(journal.contains("frozen for everybody: odd"), "{journal}");
     world.farthing(&["ledger", "verify", "--wallet"]).ok();
+}
+
+/// A-02, A-06: a seller is known by the key that it proves to have: those that are named are paid, and nobody who
+/// proves another, or none; and one that was paid before and proves another now is asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seller_is_known_by_the_key_it_proves_to_have() {
+    let world = World::set_up(echo().await);
+    let bare = world.read("farthing.toml");
+    let signing = |world: &World, keys: &str| {
+        world.write("farthing.toml", &format!("{bare}\n[receipts]\nkeys = [{keys}]\n"));
+    };
+    world.farthing(&["receipt", "new-key", "first.key"]).ok();
+    world.farthing(&["receipt", "new-key", "second.key"]).ok();
+    signing(&world, "\"file:first.key\"");
+    let keys = world.farthing(&["receipt", "keys"]).json();
+    let kid = keys["keys"][0]["kid"].as_str().unwrap().to_owned();
+    let accept = |limit: &str| {
+        let policy = format!("[wallet]\nmax = {{ usd = \"0.50\" }}\n{limit}\n");
+        world.write("home/policy.toml", &policy);
+        world.farthing(&["policy", "accept"]).ok();
+    };
+    let shop = world.serve();
+    let quote = shop.url("/quote");
+    accept("identities = [\"another\"]");
+    world.pay(&[&quote]).fails(3, "wallet.identities");
+    accept(&format!("block_identities = [\"{kid}\"]"));
+    world.pay(&[&quote]).fails(3, "wallet.block_identities");
+    accept(&format!("identities = [\"{kid}\"]"));
+    world.pay(&[&quote]).ok();
+    let port = quote.rsplit(':').next().unwrap().split('/').next().unwrap().to_owned();
+    let again = |config: &str| {
+        world.write(
+            "farthing.toml",
+            &config.replacen("127.0.0.1:0", &format!("127.0.0.1:{port}"), 1),
+        );
+    };
+    shop.stop();
+    // Another key in its place, and none at all.
+    accept("identity_change = \"ask\"");
+    signing(&world, "\"file:second.key\", \"file:first.key\"");
+    again(&world.read("farthing.toml"));
+    let shop = world.serve();
+    let parked = world.pay(&["--report", "why.json", &quote]);
+    parked.fails(9, "wallet.identity_change");
+    let why: Value = serde_json::from_str(&world.read("why.json")).unwrap();
+    world.farthing(&["approvals", "approve", why["approval"]["id"].as_str().unwrap()]).ok();
+    world.pay(&[&quote]).ok();
+    world.pay(&[&quote]).ok();
+    shop.stop();
+    again(&bare);
+    let shop = world.serve();
+    world.pay(&[&quote]).fails(9, "wallet.identity_change");
+    accept(&format!("identities = [\"{kid}\"]"));
+    world.pay(&[&quote]).fails(3, "wallet.identities");
+    shop.stop();
+    let audit = world.farthing(&["ledger", "verify", "--json"]).json()["audit"].clone();
+    assert_eq!(audit["delivered"], 3);
 }

@@ -1,9 +1,14 @@
 //! A wallet and a gateway with sessions between them, as processes.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use axum::extract::Request;
+use axum::response::{IntoResponse as _, Response};
 use serde_json::Value;
 
+use crate::policy::{issue, pay_as};
 use crate::world::{Serving, TOKEN, WALLET, World, echo, gateway_toml, nowhere, serve};
 
 /// The usual gateway, which sells its quotes in sessions too, and is managed.
@@ -100,7 +105,7 @@ async fn a_session_is_topped_up_beside_a_request() {
     assert!(earned(&world).contains("250"), "{}", earned(&world));
 }
 
-/// The answer to a deposit ahead of its need is lost with the process: the next one finds it, and makes no other.
+/// However many processes come at once to a session that runs low, one further deposit is made.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_processes_top_up_once() {
     let world = set_up(echo().await, "3.00");
@@ -118,6 +123,64 @@ async fn many_processes_top_up_once() {
     }
     let known = &sessions(&world)[0];
     assert_eq!((atoms(known, "spent"), atoms(known, "deposit")), (150, 200), "{known}");
+}
+
+/// The answer to a deposit ahead of its need is lost, and the process with it: the request is answered all the same,
+/// and whoever needs the deposit next finds it, and makes no other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_deposit_ahead_is_found() {
+    let world = set_up(echo().await, "3.00");
+    let wallet = world.read("home/wallet.toml");
+    world.write("home/wallet.toml", &format!("{wallet}session_low = \"0.50\"\n"));
+    let shop = world.serve();
+    let (gateway, loses) = (shop.url.clone(), Arc::new(AtomicBool::new(false)));
+    let losing = Arc::clone(&loses);
+    let front = axum::Router::new().fallback(move |request: Request| {
+        let (gateway, loses) = (gateway.clone(), losing.load(Ordering::SeqCst));
+        async move { pass(&gateway, loses, request).await }
+    });
+    let front = format!("http://{}", serve(front).await);
+    let pay = |round: u32| world.pay(&[&format!("{front}/quote?round={round}")]).ok();
+    pay(1);
+    pay(2);
+    loses.store(true, Ordering::SeqCst);
+    assert_eq!(pay(3).trim_end(), "GET /quote?round=3");
+    assert_eq!(atoms(&sessions(&world)[0], "deposit"), 100, "nobody has said so");
+    loses.store(false, Ordering::SeqCst);
+    pay(4);
+    pay(5);
+    let known = &sessions(&world)[0];
+    assert_eq!((atoms(known, "spent"), atoms(known, "deposit")), (125, 200), "{known}");
+    let closed = world.farthing(&["sessions", "close", "--all"]).ok();
+    assert!(closed.contains("1.25 usd spent, 0.75 usd free again"), "{closed}");
+    drop(shop);
+    world.farthing(&["ledger", "verify", "--wallet"]).ok();
+    assert!(earned(&world).contains("125"), "{}", earned(&world));
+}
+
+/// Passes a request on; and loses what is answered to a top-up, if it `loses`.
+async fn pass(gateway: &str, loses: bool, request: Request) -> Response {
+    let (head, _) = request.into_parts();
+    let line = head.headers.get("authorization").map(|it| it.to_str().unwrap().to_owned());
+    let token = line.as_deref().and_then(|line| line.strip_prefix("Payment "));
+    let tops_up = token.is_some_and(|token| {
+        let credential = farthing_mpp::base64url::decode(token).unwrap();
+        let credential: Value = serde_json::from_slice(&credential).unwrap();
+        credential["payload"]["action"] == "topUp"
+    });
+    let mut fields = head.headers.clone();
+    fields.remove("host");
+    let url = format!("{gateway}{}", head.uri);
+    let answer = reqwest::Client::new().request(head.method, url).headers(fields).send();
+    let answer = answer.await.unwrap();
+    let (status, mut fields) = (answer.status(), answer.headers().clone());
+    fields.remove("transfer-encoding");
+    fields.remove("content-length");
+    let body = answer.bytes().await.unwrap();
+    if loses && tops_up {
+        return axum::http::StatusCode::BAD_GATEWAY.into_response();
+    }
+    (status, fields, body).into_response()
 }
 
 /// The owner's cap holds over sessions: what is deposited is held, and nothing is paid beyond it; what a
@@ -271,4 +334,109 @@ async fn greedy(url: &str, channel: &str) -> axum::response::Response {
         fields.append("www-authenticate", value);
     }
     (axum::http::StatusCode::PAYMENT_REQUIRED, fields, problem.to_string()).into_response()
+}
+
+/// Puts a policy in force.
+fn accept(world: &World, policy: &str) {
+    world.write("home/policy.toml", policy);
+    world.farthing(&["policy", "accept"]).ok();
+}
+
+/// The facts of what was decided upon within sessions, and whether it was allowed.
+fn calls(world: &World) -> Vec<(Value, bool)> {
+    let journal = world.farthing(&["ledger", "journal", "--wallet", "--json"]).ok();
+    let records = journal.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let decided = |record: Value| {
+        let allowed = record.pointer("/event/payment/decision").cloned();
+        let refused = record.pointer("/event/step/decided").cloned();
+        let is_allowed = allowed.is_some();
+        let facts = allowed.or(refused)?["facts"].as_str()?.to_owned();
+        Some((serde_json::from_str::<Value>(&facts).unwrap(), is_allowed))
+    };
+    let of_call = |(facts, _): &(Value, bool)| facts["operation"] == "call";
+    records.filter_map(decided).filter(of_call).collect()
+}
+
+/// P-01, P-17: each call within a session is a decision of the owner's: routes, counts and a freeze hold for
+/// it, whatever was deposited, and each is written down once.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_in_a_session_is_decided_upon() {
+    let world = set_up(echo().await, "3.00");
+    let shop = world.serve();
+    let pay = |round: usize| world.pay(&[&shop.url(&format!("/quote?round={round}"))]);
+    let policy = "[wallet]\nmax = { usd = \"0.50\" }\ndeposit_max = { usd = \"1\" }\n\
+                  [[wallet.budgets]]\npayments = 3\nper = \"30d\"\n";
+    accept(&world, policy);
+    pay(1).ok();
+    world.farthing(&["wallet", "freeze"]).ok();
+    pay(2).fails(3, "frozen");
+    world.farthing(&["wallet", "unfreeze"]).ok();
+    world.write("home/policy.toml", &policy.replace("[wallet]", "[wallet]\nroutes = [\"/other\"]"));
+    pay(2).fails(3, "wallet.routes");
+    assert_eq!(atoms(&sessions(&world)[0], "signed"), 25, "nothing was signed for it");
+    world.write("home/policy.toml", policy);
+    pay(2).ok();
+    pay(3).ok();
+    pay(4).fails(3, "wallet.budgets[0].payments");
+    let all = sessions(&world);
+    assert_eq!((all.len(), atoms(&all[0], "signed"), atoms(&all[0], "deposit")), (1, 75, 100));
+    let allowed: Vec<bool> = calls(&world).into_iter().map(|(_, allowed)| allowed).collect();
+    assert_eq!(allowed, [true, false, true, true, false], "one record for each");
+    let since = ["policy", "replay", "--since", "2020-01-01T00:00:00Z", "--json"];
+    assert_eq!(world.farthing(&since).json()["broken"], serde_json::json!([]));
+    world.farthing(&["ledger", "verify", "--wallet"]).ok();
+    assert!(earned(&world).contains("75"), "{}", earned(&world));
+}
+
+/// A deposit fills its budget, and what is spent of it does not count once more; only a further deposit is too
+/// much.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_budget_counts_a_deposit_and_not_once_more_what_is_spent_of_it() {
+    let world = set_up(echo().await, "3.00");
+    let shop = world.serve();
+    let policy = "[wallet]\nmax = { usd = \"0.50\" }\ndeposit_max = { usd = \"1\" }\n\
+                  [[wallet.budgets]]\nmax = { usd = \"1\" }\nper = \"ever\"\n";
+    accept(&world, policy);
+    let pay = |round: usize| world.pay(&[&shop.url(&format!("/quote?round={round}"))]);
+    for round in 1..=4 {
+        pay(round).ok();
+    }
+    pay(5).fails(3, "wallet.budgets[0].max.usd");
+    let all = sessions(&world);
+    assert_eq!((all.len(), atoms(&all[0], "spent"), atoms(&all[0], "deposit")), (1, 100, 100));
+    world.farthing(&["sessions", "close", "--all"]).ok();
+    pay(6).fails(3, "wallet.budgets[0].max.usd");
+    assert!(earned(&world).contains("100"), "{}", earned(&world));
+}
+
+/// A-13: a deposit that one agent's budget paid for is not spent by another; one that counts in everybody's
+/// budgets alone is shared.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_spends_no_deposit_of_another_s_budget() {
+    let world = set_up(echo().await, "3.00");
+    let shop = world.serve();
+    let policy = "[wallet]\nmax = { usd = \"0.50\" }\ndeposit_max = { usd = \"0.50\" }\n\
+                  [[wallet.budgets]]\nmax = { usd = \"3\" }\nper = \"ever\"\n\
+                  [agents.a]\n[[agents.a.budgets]]\nmax = { usd = \"0.50\" }\nper = \"ever\"\n\
+                  [agents.b]\n[[agents.b.budgets]]\nmax = { usd = \"0.25\" }\nper = \"ever\"\n\
+                  [agents.c]\n[agents.d]\n";
+    accept(&world, policy);
+    let tokens = ["a", "b", "c", "d"].map(|agent| issue(&world, agent));
+    let [a, b, c, d] = &tokens;
+    let deposits = || -> Vec<(u128, u128)> {
+        let mut all: Vec<_> =
+            sessions(&world).iter().map(|it| (atoms(it, "deposit"), atoms(it, "spent"))).collect();
+        all.reverse();
+        all
+    };
+    pay_as(&world, a, &shop.url("/quote?1")).ok();
+    pay_as(&world, b, &shop.url("/quote?2")).ok();
+    assert_eq!(deposits(), [(50, 25), (25, 25)], "each its own");
+    pay_as(&world, b, &shop.url("/quote?3")).fails(3, "agents.b.budgets[0].max.usd");
+    assert_eq!(deposits(), [(50, 25), (25, 25)], "what is left is a's");
+    pay_as(&world, a, &shop.url("/quote?4")).ok();
+    pay_as(&world, c, &shop.url("/quote?5")).ok();
+    pay_as(&world, d, &shop.url("/quote?6")).ok();
+    assert_eq!(deposits(), [(50, 50), (25, 25), (50, 50)], "c and d share");
+    assert!(earned(&world).contains("125"), "{}", earned(&world));
 }

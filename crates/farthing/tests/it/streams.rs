@@ -166,6 +166,146 @@ async fn a_wallet_stops_at_its_cap() {
     assert!(earned(&audit(&world)) <= 9);
 }
 
+/// The owner's policy is asked for each voucher that a stream wants: counts and amounts hold for it, and what
+/// would have to be asked for is not waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_voucher_of_a_stream_is_decided_upon() {
+    for (limit, got, why) in [
+        ("[[wallet.budgets]]\npayments = 3\nper = \"30d\"", 5, "wallet.budgets[0].payments"),
+        ("ask_above = { usd = \"0.06\" }", 6, "wallet.ask_above.usd"),
+        // Where paying ahead is too much, what is asked for may still be allowed.
+        (
+            "[[wallet.budgets]]\nmax = { usd = \"0.04\" }\nper = \"30d\"\neach = \"request\"",
+            4,
+            "wallet.budgets[0].max.usd",
+        ),
+        ("[[wallet.budgets]]\npayments = 1\nper = \"30d\"\neach = \"request\"", 9, ""),
+    ] {
+        let (up, _) = upstream(events(9), false).await;
+        let world = set_up(up, "stream_lead_max = \"0.02\"");
+        let shop = world.serve();
+        let policy = format!("[wallet]\nmax = {{ usd = \"0.50\" }}\n{limit}\n");
+        world.write("home/policy.toml", &policy);
+        world.farthing(&["policy", "accept"]).ok();
+        let streamed = world.pay(&[&shop.url("/quote")]);
+        assert_eq!(streamed.out, events(got).concat(), "{limit}: {}", streamed.err);
+        if why.is_empty() {
+            streamed.ok();
+        } else {
+            streamed.fails(3, why);
+        }
+        assert_eq!(atoms(&session(&world), "spent"), u128::try_from(got).unwrap());
+        let since = ["policy", "replay", "--since", "2020-01-01T00:00:00Z", "--json"];
+        assert_eq!(world.farthing(&since).json()["broken"], serde_json::json!([]), "{limit}");
+        world.farthing(&["ledger", "verify", "--wallet"]).ok();
+    }
+}
+
+/// P-14: a third of the requests take six times as much. Metered, each costs what it takes, and nothing is left over;
+/// at one price for all, 62 of 100 parts would be. Where the buyer bounds what it pays, no more is given.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_takes_more_costs_more_or_is_not_given() {
+    let router = axum::Router::new().fallback(|uri: axum::http::Uri| async move {
+        let heavy = uri.query() == Some("heavy");
+        let pieces = events(if heavy { 6 } else { 1 });
+        let answer = axum::response::Response::builder();
+        let answer = answer.header("content-type", "text/event-stream");
+        answer.body(Body::new(Script { pieces: pieces.into_iter(), hangs: false })).unwrap()
+    });
+    let world = set_up(serve(router).await, "stream_lead_max = \"0.03\"");
+    let shop = world.serve();
+    let (mut taken, mut flat) = (0_u128, 0_u128);
+    for (query, parts) in [("light", 1_usize), ("light", 1), ("heavy", 6)] {
+        let streamed = world.pay(&[&shop.url(&format!("/quote?{query}"))]);
+        assert_eq!(streamed.ok(), events(parts).concat());
+        taken += u128::try_from(parts).unwrap();
+        flat += 1;
+    }
+    let bounded = world.pay(&[&shop.url("/quote?heavy"), "--max-amount", "0.03 usd"]);
+    assert_eq!(bounded.out, events(3).concat(), "as much as was paid for");
+    bounded.fails(3, "exceed what a single payment may cost");
+    taken += 3;
+    world.farthing(&["sessions", "close", "--all"]).ok();
+    shop.stop();
+    let earned = earned(&audit(&world));
+    assert_eq!(earned, taken, "each part that was given is paid for");
+    assert_eq!(
+        (earned - 3 - flat) * 100 / (earned - 3),
+        62,
+        "what one price would have left unpaid"
+    );
+}
+
+/// An upstream whose stream is what the test says, when it says it.
+async fn told() -> (SocketAddr, tokio::sync::mpsc::UnboundedSender<String>) {
+    struct Told(tokio::sync::mpsc::UnboundedReceiver<String>);
+    impl http_body::Body for Told {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            mut self: std::pin::Pin<&mut Self>,
+            context: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+            let piece = self.0.poll_recv(context);
+            piece.map(|piece| piece.map(|piece| Ok(Frame::data(piece.into()))))
+        }
+    }
+    let (sender, pieces) = tokio::sync::mpsc::unbounded_channel();
+    let pieces = Arc::new(std::sync::Mutex::new(Some(pieces)));
+    let router = axum::Router::new().fallback(move || {
+        let pieces = pieces.lock().unwrap().take();
+        async move {
+            let answer = axum::response::Response::builder();
+            let answer = answer.header("content-type", "text/event-stream");
+            answer.body(pieces.map_or_else(Body::empty, |it| Body::new(Told(it)))).unwrap()
+        }
+    });
+    (serve(router).await, sender)
+}
+
+/// Once the wallet is frozen, a stream that runs gets no further voucher.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_freeze_stops_a_stream_at_its_next_voucher() {
+    use tokio::io::AsyncBufReadExt as _;
+    let (up, tell) = told().await;
+    let world = set_up(up, "stream_lead_max = \"0.01\"");
+    let shop = world.serve();
+    let mut paying = tokio::process::Command::from(world.command(&["pay", &shop.url("/quote")]));
+    let paying = paying.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped());
+    let mut paying =
+        paying.stderr(std::process::Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+    let mut lines = tokio::io::BufReader::new(paying.stdout.take().unwrap()).lines();
+    let mut come = async |event: &String| {
+        let line = async {
+            loop {
+                let line = lines.next_line().await.unwrap().unwrap();
+                if event.starts_with(&line) && !line.is_empty() {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, line).await.unwrap();
+    };
+    let pieces = events(9);
+    for piece in &pieces[..3] {
+        tell.send(piece.clone()).unwrap();
+        come(piece).await;
+    }
+    world.farthing(&["wallet", "freeze"]).ok();
+    let signed = atoms(&session(&world), "signed");
+    for piece in &pieces[3..] {
+        tell.send(piece.clone()).unwrap();
+    }
+    let ended = tokio::time::timeout(PATIENCE, paying.wait_with_output()).await.unwrap().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(3), "{said}");
+    assert!(said.contains("frozen"), "{said}");
+    let known = session(&world);
+    assert_eq!(atoms(&known, "signed"), signed, "nothing was signed since");
+    assert!(signed < 9, "there was more to buy");
+}
+
 /// Nothing is signed for a seller who wants to be paid further ahead than the owner allows.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wallet_pays_no_further_ahead_than_its_owner_allows() {

@@ -88,7 +88,8 @@ fn nobody_is_flooded_with_requests() {
 fn a_price_is_remembered_as_it_was_and_a_recipient_as_the_first() {
     let (_folder, memory) = memory();
     let learn = |recipient: &str, atoms, approved| {
-        let lesson = Lesson { seller: "s", recipient, what: "w", atoms, approved };
+        let (seller, what, origin) = ("s", "w", "https://shop.example");
+        let lesson = Lesson { seller, recipient, what, atoms, origin, identity: None, approved };
         memory.learn(&lesson).unwrap();
         (memory.known_recipient("s").unwrap().unwrap(), memory.known_price("w").unwrap().unwrap())
     };
