@@ -27,6 +27,7 @@ mod disk;
 mod executor;
 mod fault;
 mod input;
+mod owner;
 mod planted;
 mod process;
 mod protocol;
@@ -50,6 +51,7 @@ use crate::fault::{Fault, Rates};
 use crate::process::Process;
 use crate::sim::Sim;
 
+pub use owner::{OwnerFailure, OwnerInvariant, OwnerPlan, OwnerPlanted, OwnerRun, run_owner};
 pub use planted::Planted;
 
 /// How long everything is given to come to rest, before and after a last day passes.

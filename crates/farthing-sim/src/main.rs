@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use farthing_sim::{Plan, Planted, run};
+use farthing_sim::{OwnerPlan, OwnerPlanted, Plan, Planted, run, run_owner};
 
 /// The simulator.
 #[derive(Parser)]
@@ -20,12 +20,15 @@ struct Cli {
     /// How many runs at most
     #[arg(long)]
     runs: Option<u64>,
-    /// How many steps of each run things go wrong for
+    /// How many steps of each run things go wrong for; with --owner, how many decisions it makes
     #[arg(long, default_value_t = 2_000)]
     steps: u64,
     /// Plants a bug, to see it found
-    #[arg(long, value_parser = planted)]
-    plant: Option<Planted>,
+    #[arg(long)]
+    plant: Option<String>,
+    /// A wallet under its owner's limits, and not a seller
+    #[arg(long)]
+    owner: bool,
 }
 
 fn span(text: &str) -> Result<Duration, String> {
@@ -45,14 +48,51 @@ fn planted(name: &str) -> Result<Planted, String> {
     Planted::named(name).ok_or_else(|| format!("one of: {}", names()))
 }
 
+fn owners(name: &str) -> Result<OwnerPlanted, String> {
+    let names = || OwnerPlanted::ALL.map(OwnerPlanted::name).join(", ");
+    OwnerPlanted::named(name).ok_or_else(|| format!("one of: {}", names()))
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    let done = if cli.owner { owner(&cli) } else { seller(&cli) };
+    done.unwrap_or_else(|why| {
+        say(&why);
+        ExitCode::FAILURE
+    })
+}
+
+/// Runs of a wallet whose owner has limits.
+fn owner(cli: &Cli) -> Result<ExitCode, String> {
+    let planted = cli.plant.as_deref().map(owners).transpose()?;
+    let began = Instant::now();
+    let mut runs = 0_u64;
+    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+    while began.elapsed() < cli.span && cli.runs.is_none_or(|most| runs < most) {
+        let seed = cli.seed.saturating_add(runs);
+        let done = run_owner(OwnerPlan { seed, decisions: cli.steps, planted });
+        for (what, count) in done.map_err(|failure| failure.to_string())?.counts {
+            let sum = counts.entry(what).or_default();
+            *sum = sum.saturating_add(count);
+        }
+        runs = runs.saturating_add(1);
+    }
+    let decisions = runs.saturating_mul(cli.steps);
+    say(&format!("no limit was passed: {runs} seeds from {} on, {decisions} decisions", cli.seed));
+    let counts = counts.iter().map(|(what, count)| format!("{what} {count}"));
+    say(&counts.collect::<Vec<_>>().join(", "));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs of a seller.
+fn seller(cli: &Cli) -> Result<ExitCode, String> {
+    let plant = cli.plant.as_deref().map(planted).transpose()?;
     let began = Instant::now();
     let (mut runs, mut steps, mut payments) = (0_u64, 0_u64, 0_usize);
     let mut faults: BTreeMap<String, u64> = BTreeMap::new();
     while began.elapsed() < cli.span && cli.runs.is_none_or(|most| runs < most) {
         let seed = cli.seed.saturating_add(runs);
-        match run(Plan { seed, steps: cli.steps, planted: cli.plant }) {
+        match run(Plan { seed, steps: cli.steps, planted: plant }) {
             Ok(done) => {
                 runs = runs.saturating_add(1);
                 steps = steps.saturating_add(done.steps);
@@ -62,10 +102,7 @@ fn main() -> ExitCode {
                     *sum = sum.saturating_add(count);
                 }
             }
-            Err(failure) => {
-                say(&format!("{failure}"));
-                return ExitCode::FAILURE;
-            }
+            Err(failure) => return Err(failure.to_string()),
         }
     }
     let millis = began.elapsed().as_millis().max(1);
@@ -77,7 +114,7 @@ fn main() -> ExitCode {
     ));
     let faults = faults.iter().map(|(fault, count)| format!("{fault} {count}"));
     say(&format!("faults: {}", faults.collect::<Vec<_>>().join(", ")));
-    ExitCode::SUCCESS
+    Ok(ExitCode::SUCCESS)
 }
 
 #[expect(clippy::print_stdout, reason = "a command's answer")]

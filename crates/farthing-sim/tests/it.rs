@@ -1,6 +1,6 @@
 //! The simulator finds nothing in the production code, and everything that is planted around it.
 
-use farthing_sim::{Failure, Plan, Planted, run};
+use farthing_sim::{Failure, OwnerPlan, OwnerPlanted, Plan, Planted, run, run_owner};
 
 const STEPS: u64 = 1_200;
 
@@ -95,4 +95,67 @@ planted! {
     a_session_settled_beyond_what_was_spent_is_found: TakesTheVoucher;
     a_voucher_that_goes_back_is_found: VoucherGoesBack;
     a_rest_that_is_kept_is_found: KeepsTheRest;
+}
+
+const DECISIONS: u64 = 500;
+
+fn owner(seed: u64) -> OwnerPlan {
+    OwnerPlan { seed, decisions: DECISIONS, planted: None }
+}
+
+#[track_caller]
+fn owner_holds(seed: u64) -> farthing_sim::OwnerRun {
+    run_owner(owner(seed)).unwrap_or_else(|failure| panic!("{failure}"))
+}
+
+/// P-02, P-10, P-11, P-12, P-17: whatever agents ask at once, and whatever dies in between, no limit
+/// of an owner is passed at any moment, nothing else is refused, and every decision is on record.
+#[test]
+fn no_limit_of_an_owner_is_ever_passed() {
+    let mut counts = std::collections::BTreeMap::new();
+    for seed in 1..=20 {
+        for (what, count) in owner_holds(seed).counts {
+            *counts.entry(what).or_insert(0) += count;
+        }
+    }
+    for (what, least) in [
+        ("allowed", 2_000),
+        ("over budget", 500),
+        ("asked", 300),
+        ("crashes", 50),
+        ("freezes", 30),
+        ("frozen", 5),
+        ("let go", 100),
+        ("midnights", 10),
+        ("outcome learnt late", 50),
+        ("deposit closed", 5),
+        ("approval used before", 1),
+    ] {
+        assert!(counts.get(what).is_some_and(|it| *it >= least), "{what}: {counts:?}");
+    }
+}
+
+#[test]
+fn an_owner_s_run_is_a_function_of_its_seed() {
+    assert_eq!(owner_holds(1), owner_holds(1));
+    assert_ne!(owner_holds(1).digest, owner_holds(2).digest);
+}
+
+/// How many seeds a bug that is planted around an owner's wallet may hide in.
+const OWNER_SEEDS_MAX: u64 = 60;
+
+/// Finds what is planted, and shows that it is what was found: on the same seed, nothing fails without.
+#[test]
+fn every_bug_that_is_planted_around_an_owner_is_found() {
+    for planted in OwnerPlanted::ALL {
+        let found = |seed| {
+            let plan = OwnerPlan { planted: Some(planted), ..owner(seed) };
+            let failure = run_owner(plan).err()?;
+            (failure.invariant == planted.breaks()).then_some(failure)
+        };
+        let failure = (1..=OWNER_SEEDS_MAX).find_map(found);
+        let failure = failure.unwrap_or_else(|| panic!("{planted:?} is not found"));
+        owner_holds(failure.plan.seed);
+        assert!(failure.to_string().contains(planted.name()), "{failure}");
+    }
 }
