@@ -21,6 +21,7 @@ mod durability;
 mod load;
 mod machine;
 mod peer;
+mod policy;
 mod server;
 mod session;
 mod tempo;
@@ -58,6 +59,9 @@ enum Task {
     /// Vouchers of sessions a second, each durable before its answer, beside the peer's and the machine's
     /// signatures; and what a session costs of the chain and the disk, beside single payments
     Session(session::Options),
+    /// An owner's policy against agents that overspend and credentials that are no good: three baselines, six
+    /// scenarios, with what was prevented, what was denied, and how long each stage takes
+    Policy(policy::Options),
     /// Durable postings a second on one book, in SQLite and in PostgreSQL, on the disk as it is and on a
     /// slower one
     Durability(durability::Options),
@@ -105,6 +109,10 @@ fn main() -> Result<()> {
         Task::Challenge(options) => block_on(challenge(&options)),
         Task::Prepaid(options) => block_on(prepaid(&options)),
         Task::Tempo(options) => block_on(tempo::run(&options)),
+        Task::Policy(options) => {
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            runtime.block_on(policy::run(&options))
+        }
         Task::Durability(options) => durability::run(&options),
         Task::Session(options) => block_on(session::run(&options)),
         Task::Serve { kind, folder, upstream, node, escrow } => {
