@@ -334,14 +334,19 @@ const GROUPS: &[Group] = &[
         requirements: &[
             ("P-01", "the control: what is allowed is bought"),
             ("P-02", "more asked for at once than a budget holds"),
+            ("P-03", "what was paid with, presented again"),
             ("P-04", "a token that is forged, cut or another wallet's"),
             ("P-05", "an authority before its time, and after it"),
+            ("P-05b", "many agents at once on one budget"),
+            ("P-06", "the same purchase, asked for again"),
+            ("P-07", "an allowance, asked for by many at once"),
             ("P-08", "other decimals than an asset has"),
             ("P-09", "a caller who says that it is somebody else"),
             ("P-10", "a purchase cut into many small ones"),
             ("P-11", "spending around the edge of a window, and other clocks"),
             ("P-12", "a hold whose payment comes to nothing"),
             ("P-13", "a price that creeps up"),
+            ("P-14", "what takes more than its price covers"),
             ("P-15", "a policy that changes while it is asked"),
             ("P-16", "a policy that fails, or does not know"),
             ("P-17", "every decision on record, to be made again"),
@@ -352,9 +357,12 @@ const GROUPS: &[Group] = &[
             ("A-05", "a seller that takes the payment and gives nothing"),
             ("A-06", "a seller that looks like another"),
             ("A-07", "words that praise an offer"),
+            ("A-08", "a seller that asks for keys, and for what is nobody's business"),
+            ("A-09", "strangers that flood an answer and praise themselves"),
             ("A-10", "a seller that asks again and again"),
             ("A-11", "the same request bought over and over"),
             ("A-12", "the control: honest purchases all succeed"),
+            ("A-13", "an agent that is made to pay for another"),
         ],
     },
     Group {
@@ -418,6 +426,8 @@ fn ids_of(comment: &str) -> Vec<String> {
 }
 
 fn is_id(text: &str) -> bool {
+    // One that was put between two others has a letter behind its number.
+    let text = text.strip_suffix('b').unwrap_or(text);
     let end = text.trim_end_matches(|char: char| char.is_ascii_digit());
     let stem = end.trim_end_matches(|char: char| matches!(char, '.' | '-' | 'A'..='Z'));
     stem.is_empty() && end.len() < text.len() && end.contains(['.', '-'])

@@ -13,7 +13,7 @@ fn named(name: &str) -> PayOptions {
     PayOptions { name: Some(name.to_owned()), ..PayOptions::default() }
 }
 
-/// Whoever names a purchase and loses its answer gets it again, over a restart too, and pays once.
+/// P-06: whoever names a purchase and loses its answer gets it again, over a restart too, and pays once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_named_purchase_is_over_once_it_was_answered() {
     let clock = TestClock::new();

@@ -40,7 +40,7 @@ fn decisions(owner: &Owner) -> Vec<Decided> {
     owner.journal().into_iter().filter_map(|record| decided(record.event)).collect()
 }
 
-/// P-01, A-12: the control: what the owner allows is bought, without anybody being asked.
+/// P-01: the control: what the owner allows is bought, without anybody being asked.
 #[tokio::test(flavor = "multi_thread")]
 async fn honest_purchases_within_the_policy_all_succeed() {
     let clock = TestClock::new();
@@ -54,6 +54,103 @@ async fn honest_purchases_within_the_policy_all_succeed() {
         owner.pay(&seller.server.url("/quote")).await.unwrap();
     }
     assert_eq!((owner.spent_and_held(), seller.earned()), ((100, 0), 100));
+}
+
+/// P-03: what was paid with is presented again, by whoever saw it, for the same and for something else: nobody pays
+/// for it, and nothing more is sold.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_that_was_used_buys_nothing_more() {
+    let clock = TestClock::new();
+    let seller = Seller::open(&clock).await;
+    let owner = Owner::under(&clock, &asking_above("0.25"));
+    owner.pay(&seller.server.url("/quote")).await.unwrap();
+    let used = seller.server.credentials().remove(0);
+    let http = farthing_wallet::Wallet::client().unwrap();
+    for path in ["/quote", "/quote?other", "/report"] {
+        for _ in 0..5 {
+            let replay = http.get(seller.server.url(path)).header("authorization", &used);
+            let status = replay.send().await.unwrap().status();
+            assert!(status == 200 && path == "/quote" || status == 402, "{path}: {status}");
+        }
+    }
+    // The answer that was sold may be read again; the handler did not run for it.
+    assert_eq!((seller.served(), seller.earned(), owner.spent_and_held()), (1, 25, (25, 0)));
+    owner.pay(&seller.server.url("/quote?other")).await.unwrap();
+    assert_eq!((seller.served(), seller.earned()), (2, 50), "the control: an honest one");
+}
+
+/// P-07: of an allowance of 500, ten that ask for 100 each at once are allowed five, and nobody ever more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_allowance_is_spent_once() {
+    let clock = TestClock::new();
+    let text = "[wallet]\nmax = { usd = \"1\" }\n[[wallet.budgets]]\nmax = { usd = \"5\" }\nper = \"ever\"\n";
+    let owner = Owner::under(&clock, text);
+    let serial = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let server = Server::start(move |seen| {
+        let serial = serial.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        async move {
+            let is_paid = seen.credential().is_some();
+            if is_paid {
+                answer(200, &[], "sold")
+            } else {
+                offer_to("inc", "100", &format!("c{serial}"))
+            }
+        }
+    })
+    .await;
+    for round in 0..2 {
+        let paying = (0..10).map(|at| {
+            let (wallet, url) = (owner.wallet(), server.url(&format!("/{round}/{at}")));
+            tokio::spawn(
+                async move { wallet.pay(&get(&url), &PayOptions::default()).await.is_ok() },
+            )
+        });
+        let mut paid = 0;
+        for paying in paying.collect::<Vec<_>>() {
+            paid += usize::from(paying.await.unwrap());
+        }
+        assert_eq!(paid, if round == 0 { 5 } else { 0 });
+        clock.advance(Duration::from_hours(24 * 400));
+    }
+    assert_eq!((owner.spent_and_held(), server.credentials().len()), ((500, 0), 5));
+}
+
+/// A-12: the four controls, which are legitimate: read something, send something, where the seller's own users have
+/// taken the usual field, and what costs nothing. All of them succeed, each time, beside every rule there is.
+#[tokio::test(flavor = "multi_thread")]
+async fn four_kinds_of_legitimate_purchases_all_succeed() {
+    let clock = TestClock::new();
+    let seller = Seller::open(&clock).await;
+    let text = "[wallet]\nmax = { usd = \"0.30\" }\nask_above = { usd = \"0.25\" }\nmethods = [\"GET\", \"POST\"]\n\
+                recipients = [\"seller\"]\nrails = [\"prepaid\"]\nassets = [\"usd\"]\n\
+                price_rise = { percent = 1 }\nrecipient_change = \"deny\"\n\
+                [[wallet.budgets]]\nmax = { usd = \"7.50\" }\nper = \"day\"\n\
+                [[wallet.budgets]]\npayments = 1\nper = \"1h\"\neach = \"request\"\n";
+    let owner = Owner::under(&clock, text);
+    let mut succeeded = 0;
+    for round in 0..10 {
+        for (method, path, body) in [
+            ("GET", "/quote", ""),
+            ("POST", "/quote", "hello"),
+            ("GET", "/taken", ""),
+            ("GET", "/about", ""),
+        ] {
+            let request = farthing_wallet::PayRequest {
+                method: method.parse().unwrap(),
+                body: body.into(),
+                ..get(&seller.server.url(&format!("{path}?{round}")))
+            };
+            let outcome = owner.wallet().pay(&request, &PayOptions::default()).await.unwrap();
+            assert_eq!(&outcome.body[..], b"the answer", "{method} {path}");
+            succeeded += 1;
+        }
+    }
+    assert_eq!((succeeded, seller.served()), (40, 40));
+    assert_eq!(
+        (owner.spent_and_held(), seller.earned()),
+        ((750, 0), 750),
+        "30 of them cost something"
+    );
 }
 
 /// P-17: every decision is one record, from which it can be made again, to the same verdict.
