@@ -10,6 +10,8 @@ pub(crate) enum Store {
     Sqlite,
     /// In PostgreSQL
     Postgres,
+    /// Not a gateway's: a wallet's in PostgreSQL, which two daemons share
+    Wallet,
 }
 
 /// Kills the gateway `runs` times at each point.
@@ -17,9 +19,13 @@ pub(crate) fn crash(shell: &Shell, runs: u32, store: Store) -> Result<()> {
     let _runs = shell.push_env("FARTHING_CRASH_RUNS", runs.to_string());
     let head = "| point | arm | payments | served once | refunded | not charged | listed | \
                 served and refunded | lost | double |";
+    if store == Store::Wallet {
+        let test = "wallets::two_daemons_are_killed_at_every_step_and_spend_one_budget";
+        return Ok(cmd!(shell, "cargo test --package farthing --test it -- {test}").run()?);
+    }
     let tests = match store {
         Store::Sqlite => "crash::killed",
-        Store::Postgres => "crash::on_postgres::killed",
+        Store::Postgres | Store::Wallet => "crash::on_postgres::killed",
     };
     table(shell, head, &["--package", "farthing", "--test", "it", "--", tests])
 }

@@ -21,5 +21,6 @@ mod streams;
 mod subscriptions;
 mod tempo;
 mod tempo_sessions;
+mod wallets;
 mod webhooks;
 mod world;
