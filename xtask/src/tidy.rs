@@ -30,6 +30,7 @@ const LAYERS: &[&[&str]] = &[
         "farthing-store-postgres",
         "farthing-store-sqlite",
         "farthing-store-writer",
+        "farthing-webhook",
     ],
     &[
         "farthing-gate",

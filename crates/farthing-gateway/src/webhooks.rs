@@ -32,12 +32,11 @@ pub(crate) mod event;
 mod outbox;
 mod post;
 mod session;
-mod sign;
 mod worker;
 
 pub use event::{EventId, EventKind, ParseEventIdError};
-pub use outbox::{Fault, Retries};
-pub use sign::{UnfitSecret, WebhookSecret};
+pub use farthing_webhook::{Retries, UnfitSecret, WebhookSecret};
+pub use outbox::Fault;
 
 use outbox::{Outbox, Standing};
 use worker::{Asked, Bells, Tools, Traces};
@@ -491,7 +490,7 @@ impl Postman {
             begin(&*store, &setup.endpoints).await?;
         }
         let (setup, _) = watch::channel(setup);
-        let (client, workers) = (post::client()?, Mutex::default());
+        let (client, workers) = (farthing_webhook::client()?, Mutex::default());
         Ok(Arc::new(Self { store, client, metrics, setup, workers }))
     }
 

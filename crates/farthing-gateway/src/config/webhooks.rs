@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farthing_ledger::Holder;
+use farthing_webhook::is_loopback;
 use toml::Spanned;
-use url::{Host, Url};
+use url::Url;
 
 use super::{Read, Reader, raw};
 use crate::webhooks::{EventKind, Retries, WebhookSecret};
@@ -148,14 +149,5 @@ impl Reader<'_> {
             return Err(self.fault(zero, "an event is sent once at least"));
         }
         Ok(Retries { attempts_max, waits })
-    }
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost",
-        None => false,
     }
 }

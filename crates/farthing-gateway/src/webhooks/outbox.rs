@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use farthing_ledger::{Record, TraceId};
 use farthing_money::Timestamp;
+use farthing_webhook::Retries;
 use serde::{Deserialize, Serialize};
 
 use super::event::EventKind;
@@ -142,23 +143,6 @@ impl Standing {
     pub(super) fn to_note(&self) -> String {
         // In-memory data with string keys always serialises.
         serde_json::to_string(self).unwrap_or_default()
-    }
-}
-
-/// How often and when an event is tried again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Retries {
-    /// How many attempts there are, the first included.
-    pub attempts_max: u32,
-    /// How long to wait after the first failure, the second, and so on; the last one repeats.
-    pub waits: Vec<Duration>,
-}
-
-impl Retries {
-    /// How long to wait after so many failures, at least.
-    fn wait(&self, failures: u32) -> Duration {
-        let at = usize::try_from(failures.saturating_sub(1)).unwrap_or(usize::MAX);
-        self.waits.get(at).or(self.waits.last()).copied().unwrap_or_default()
     }
 }
 

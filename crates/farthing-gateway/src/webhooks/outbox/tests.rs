@@ -3,8 +3,9 @@ use std::time::Duration;
 
 use farthing_ledger::{Event, Outcome, PaymentId, Record, TraceId};
 use farthing_money::Timestamp;
+use farthing_webhook::Retries;
 
-use super::{Attempt, DEAD_MAX, Fault, OPEN_MAX, Outbox, Retries, Standing};
+use super::{Attempt, DEAD_MAX, Fault, OPEN_MAX, Outbox, Standing};
 use crate::webhooks::EventKind;
 
 const START: Timestamp = Timestamp::from_micros(1_763_712_000_000_000);

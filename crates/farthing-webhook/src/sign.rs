@@ -50,7 +50,7 @@ pub struct UnfitSecret;
 
 /// The value of `webhook-signature`: one signature of every secret, so that a receiver may hold any of
 /// them while they are rotated.
-pub(super) fn signatures(
+pub(crate) fn signatures(
     secrets: &[WebhookSecret],
     id: &str,
     timestamp_s: u64,
