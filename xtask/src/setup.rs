@@ -38,6 +38,7 @@ impl<'a> Setup<'a> {
         self.python_peers(&folder.join("python"))?;
         self.postgres()?;
         self.nginx(&folder.join("nginx"))?;
+        self.chromium()?;
         Ok(folder)
     }
 
@@ -155,6 +156,15 @@ impl<'a> Setup<'a> {
             return Ok(());
         }
         self.debian(&["postgresql-15"])
+    }
+
+    /// Chromium and its driver, which look at the wallet's page as its owner does.
+    fn chromium(&self) -> Result<()> {
+        let driver = cmd!(self.shell, "chromedriver --version");
+        if driver.quiet().ignore_stdout().ignore_stderr().run().is_ok() {
+            return Ok(());
+        }
+        self.debian(&["chromium", "chromium-driver"])
     }
 
     /// nginx, a shared cache as there are many: unpacked, so that none is started on this machine.

@@ -987,6 +987,9 @@ impl Book {
         if self.frozen.contains(&None) || self.frozen.contains(&Some(decided.agent.clone())) {
             return Err(ClaimError::Frozen);
         }
+        if let Some(draft) = &mut decided.draft {
+            self.budgets.try_out(draft, now);
+        }
         self.budgets.within(&mut decided.draws, now)
     }
 

@@ -43,9 +43,53 @@ pub struct Decided {
     /// The approval that let it pass, where it had to be asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<Approval>,
+    /// What a policy would have said that was only tried out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draft: Option<Box<Drafted>>,
+}
+
+/// What a policy would have said that was only tried out. It has decided nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Drafted {
+    /// The owner's own name for its version.
+    pub policy: String,
+    /// Its digest, in hexadecimal digits.
+    pub policy_sha256: String,
+    /// What its rules would have said, whatever its budgets hold.
+    pub ruling: Ruling,
+    /// The rules that would have decided.
+    pub rules: Vec<String>,
+    /// What it would have drawn, with what was used of each budget before. What the policies that hold count
+    /// as well is counted once; the rest is counted under names of the draft's own, and refuses nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub draws: Vec<Draw>,
+}
+
+impl Drafted {
+    /// The budgets that would not have held the payment.
+    pub fn over(&self) -> impl Iterator<Item = &Draw> {
+        let holds = |draw: &Draw| {
+            draw.used.checked_add(draw.amount).is_some_and(|total| total <= draw.limit)
+        };
+        self.draws.iter().filter(move |draw| !holds(draw))
+    }
+
+    /// What it would have said in the end.
+    #[must_use]
+    pub fn would(&self) -> Ruling {
+        if self.over().next().is_some() { Ruling::Denied } else { self.ruling }
+    }
 }
 
 impl Decided {
+    /// Everything that is counted with the payment's claim: what is drawn, and what a draft counts apart.
+    pub(crate) fn counted(&self) -> impl Iterator<Item = &Draw> {
+        let drafted = self.draft.iter().flat_map(|draft| &draft.draws);
+        let apart = drafted.filter(|draw| !self.draws.iter().any(|held| held.key == draw.key));
+        self.draws.iter().chain(apart)
+    }
+
     /// The digest of facts.
     #[must_use]
     pub fn digest_of(facts: &str) -> Fingerprint {

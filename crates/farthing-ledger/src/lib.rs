@@ -58,7 +58,7 @@ pub use channel::{
     ChannelNews, ChannelOpening, ChannelSeen, ChannelState, ChannelStep, ChannelsHeard,
     ChannelsPlace, Closing, EarlierVoucher, PendingDeposit, Voucher, VoucherClaim,
 };
-pub use decided::{Approval, Decided, OwnerStep, OwnerView, Ruling};
+pub use decided::{Approval, Decided, Drafted, OwnerStep, OwnerView, Ruling};
 pub use erase::{
     ERASED, ERASED_ROWS_MAX, EraseError, Erased, ErasedRow, Erasure, ErasureKey, Leaves, Plan,
     Rewritten, StillOpen, Survey, Unexplained, Whose, is_pseudonym,

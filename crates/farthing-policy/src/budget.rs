@@ -16,6 +16,9 @@ use crate::policy::{Level, PolicyError};
 /// The name of the reference currency among assets.
 pub(crate) const ANY: &str = "any";
 
+/// What budgets of payments count.
+const PAYMENTS: &str = "payments";
+
 /// The longest rolling window: ten years.
 const ROLLING_S_MAX: u64 = 3_660 * 86_400;
 
@@ -221,12 +224,58 @@ impl Budget {
                 let amount = more.and_then(|it| u128::try_from(it).ok()).ok_or(Unclear::Asset)?;
                 (ANY, amount)
             }
-            Unit::Payments => ("payments", 1),
+            Unit::Payments => (PAYMENTS, 1),
         };
         let (time, window) = self.per.at(offset, facts.at);
         let each = self.each.map(|each| format!("|{}", each.of(facts))).unwrap_or_default();
         let key = BudgetKey::new(format!("{}|{time}|{unit}{each}", self.level));
         Ok(Some(Draw { key, rule: self.rule.clone(), amount, limit: self.limit, window, used: 0 }))
+    }
+}
+
+impl Budget {
+    /// A draw of nothing, where the budget counts its whole level together.
+    pub(crate) fn untouched(&self, offset: UtcOffset, at: Timestamp) -> Option<Draw> {
+        if self.each.is_some() {
+            return None;
+        }
+        let unit = match &self.unit {
+            Unit::Asset(asset) => asset.as_str(),
+            Unit::Reference => ANY,
+            Unit::Payments => PAYMENTS,
+        };
+        let (time, window) = self.per.at(offset, at);
+        let key = BudgetKey::new(format!("{}|{time}|{unit}", self.level));
+        Some(Draw { key, rule: self.rule.clone(), amount: 0, limit: self.limit, window, used: 0 })
+    }
+}
+
+/// What the name of a budget says, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted<'a> {
+    /// Whose limit it is, such as `agent bot`.
+    pub level: &'a str,
+    /// Over which time, such as `2026-11-26` or `3600s`.
+    pub time: &'a str,
+    /// In what it counts: an asset's name, [`Counted::ANY`] or [`Counted::PAYMENTS`].
+    pub unit: &'a str,
+    /// What is counted by itself, such as `seller https://api.example.com`.
+    pub each: Option<&'a str>,
+}
+
+impl<'a> Counted<'a> {
+    /// The reference currency, in billionths.
+    pub const ANY: &'static str = ANY;
+
+    /// Payments, however large.
+    pub const PAYMENTS: &'static str = PAYMENTS;
+
+    /// Reads a budget's name; nothing where no budget of a policy is called so.
+    #[must_use]
+    pub fn of(key: &'a BudgetKey) -> Option<Self> {
+        let mut parts = key.as_str().splitn(4, '|');
+        let (level, time, unit) = (parts.next()?, parts.next()?, parts.next()?);
+        Some(Self { level, time, unit, each: parts.next() })
     }
 }
 

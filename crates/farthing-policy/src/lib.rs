@@ -32,7 +32,7 @@ mod limits;
 mod policy;
 mod token;
 
-pub use budget::{Budget, Usage};
+pub use budget::{Budget, Counted, Usage};
 pub use calendar::{Period, UtcOffset};
 pub use cedar::SCHEMA;
 pub use decision::{Decision, Exceeded, Reason, Verdict};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use farthing_ledger::{Draw, Fingerprint};
-use farthing_money::{AssetId, Assets};
+use farthing_money::{AssetId, Assets, Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -17,6 +17,7 @@ use crate::limits::Limits;
 
 #[cfg(test)]
 mod tests;
+mod threshold;
 
 /// Whoever is at the wallet without a token: its owner, or who has the owner's passphrase.
 pub const OWNER: &str = "owner";
@@ -295,6 +296,13 @@ impl Policy {
     #[must_use]
     pub fn approvers(&self) -> &[String] {
         &self.approvers
+    }
+
+    /// The budgets that count a whole level together, as they are at a moment, with nothing drawn from them.
+    /// Those for each seller, or of anything else by itself, are not among them: they begin with a payment.
+    #[must_use]
+    pub fn standing_budgets(&self, at: Timestamp) -> Vec<Draw> {
+        merged(self.budgets.iter().filter_map(|it| it.untouched(self.offset, at)).collect())
     }
 
     /// The currency that limits of `any` asset are in.

@@ -4,15 +4,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use farthing_core::Object;
-use farthing_ledger::{Draw, PaymentId, TraceId};
-use farthing_money::{Amount, Assets, Timestamp};
+use farthing_ledger::{PaymentId, TraceId};
+use farthing_money::Assets;
 use farthing_wallet::{
-    ApprovalRequest, Ending, Outcome, PaidFor, PastPayment, PayOptions, PayRequest, Preview,
-    Signed, WalletSession,
+    Ending, Outcome, PaidFor, PayOptions, PayRequest, Preview, Signed, Sum, When,
 };
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use url::Url;
 
@@ -126,34 +125,6 @@ impl Purchase {
 pub(crate) fn is_payment(name: &HeaderName, value: &HeaderValue) -> bool {
     name.as_str() == "payment-authorization"
         || value.to_str().is_ok_and(|value| farthing_mpp::Credential::token(value).is_some())
-}
-
-/// A moment, as RFC 3339 has it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct When(pub(crate) Timestamp);
-
-impl Serialize for When {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
-    }
-}
-
-/// An amount, for programs and for people.
-#[derive(Serialize)]
-pub(crate) struct Sum {
-    asset: String,
-    atoms: String,
-    text: String,
-}
-
-impl Sum {
-    pub(crate) fn of(amount: &Amount, assets: &Assets) -> Self {
-        Self {
-            asset: amount.asset().to_string(),
-            atoms: amount.atoms().to_string(),
-            text: assets.print(amount),
-        }
-    }
 }
 
 /// The seller's answer.
@@ -321,164 +292,4 @@ impl From<Ending> for Ended {
             }
         }
     }
-}
-
-/// A payment of the wallet's book.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct PaymentLine {
-    payment: PaymentId,
-    trace: TraceId,
-    at: When,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    agent: Option<String>,
-    what: String,
-    amount: Sum,
-    recipient: String,
-    method: String,
-    state: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reference: Option<String>,
-}
-
-impl PaymentLine {
-    pub(crate) fn of(past: PastPayment, assets: &Assets) -> Self {
-        Self {
-            payment: past.payment,
-            trace: past.trace,
-            at: When(past.at),
-            agent: past.agent,
-            what: past.what,
-            amount: Sum::of(&past.amount, assets),
-            recipient: past.recipient,
-            method: past.method,
-            state: past.state.name(),
-            reference: past.reference,
-        }
-    }
-}
-
-/// A session of the wallet's.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct SessionLine {
-    channel: String,
-    method: String,
-    origin: String,
-    recipient: String,
-    state: &'static str,
-    deposit: Sum,
-    signed: Sum,
-    spent: Sum,
-    opened_at: When,
-    used_at: When,
-}
-
-impl SessionLine {
-    pub(crate) fn of(session: &WalletSession, assets: &Assets) -> Self {
-        Self {
-            channel: session.channel.clone(),
-            method: session.method.clone(),
-            origin: session.origin.clone(),
-            recipient: session.recipient.clone(),
-            state: session.state.name(),
-            deposit: Sum::of(&session.deposit, assets),
-            signed: Sum::of(&session.signed, assets),
-            spent: Sum::of(&session.spent, assets),
-            opened_at: When(session.opened_at),
-            used_at: When(session.used_at),
-        }
-    }
-}
-
-/// A payment that waits for approval, or did.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct ApprovalLine {
-    id: String,
-    agent: String,
-    asked_at: When,
-    expires_at: When,
-    state: &'static str,
-    origin: String,
-    what: String,
-    recipient: String,
-    asset: String,
-    atoms: String,
-    because: Vec<String>,
-    approvals: u8,
-    by: Vec<String>,
-    answered_at: Option<When>,
-}
-
-impl From<ApprovalRequest> for ApprovalLine {
-    fn from(request: ApprovalRequest) -> Self {
-        let ApprovalRequest { id, terms: _, agent, asked_at, expires_at, state, asked } = request;
-        Self {
-            id,
-            agent,
-            asked_at: When(asked_at),
-            expires_at: When(expires_at),
-            state: state.name(),
-            origin: asked.origin,
-            what: asked.what,
-            recipient: asked.recipient,
-            asset: asked.asset.to_string(),
-            atoms: asked.atoms,
-            because: asked.because,
-            approvals: asked.approvals,
-            by: asked.by,
-            answered_at: asked.answered_at.map(When),
-        }
-    }
-}
-
-/// A budget that payments drew from.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct BudgetLine {
-    budget: String,
-    rule: String,
-    limit: String,
-    used: String,
-}
-
-impl BudgetLine {
-    pub(crate) fn of((draw, used): (Draw, u128)) -> Self {
-        Self {
-            budget: draw.key.to_string(),
-            rule: draw.rule,
-            limit: draw.limit.to_string(),
-            used: used.to_string(),
-        }
-    }
-}
-
-/// The caps of one asset.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct CapLine {
-    pub(crate) asset: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) per_payment_max: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) total_max: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) session_deposit_max: Option<String>,
-    /// What is held and spent by everybody; for the owner alone.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) used: Option<String>,
-}
-
-/// How the wallet stands, as far as it is the business of whoever asks.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Status {
-    pub(crate) agent: String,
-    pub(crate) frozen: bool,
-    pub(crate) caps: Vec<CapLine>,
-    pub(crate) budgets: Vec<BudgetLine>,
-    /// The latest payments.
-    pub(crate) payments: Vec<PaymentLine>,
-    pub(crate) sessions: Vec<SessionLine>,
 }

@@ -9,9 +9,12 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Json, Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
-use farthing_money::Amount;
+use farthing_money::Timestamp;
 use farthing_policy::OWNER;
-use farthing_wallet::{PayFailure, Wallet};
+use farthing_wallet::{
+    AnswerError, ApprovalLine, ApprovalRequest, ApprovalState, PayFailure, PaymentLine,
+    SessionLine, SubscriptionLine, Wallet,
+};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -20,10 +23,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tower_service::Service;
 
-use crate::answers::{
-    Answered, ApprovalLine, BudgetLine, CapLine, Decided, Ended, PaymentLine, Purchase,
-    SessionLine, SignedLine, Status, Told,
-};
+use crate::answers::{Answered, Decided, Ended, Purchase, SignedLine, Told};
 use crate::keeper::{Guest, Keeper, Stranger};
 use crate::listen::{Answering, Handler, Place};
 use crate::problem::Problem;
@@ -41,14 +41,19 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 const PAGE: usize = 100;
 const PAGE_MAX: usize = 1_000;
 
-/// How many of the latest payments stand in the status.
-const LATEST: usize = 10;
+/// The longest that an answer to a request for approval is waited for.
+const WAIT_S_MAX: u64 = 60;
+
+/// How often it is looked whether it was answered.
+const LOOKED_AGAIN: Duration = Duration::from_millis(200);
 
 #[derive(Clone)]
 pub(crate) struct Api {
     keeper: Arc<dyn Keeper>,
     place: Place,
     signs: bool,
+    /// The owner's page, if there is one.
+    page: Option<String>,
 }
 
 /// Method and path of everything the API offers.
@@ -67,6 +72,7 @@ fn table() -> Vec<(&'static str, &'static str, MethodRouter<Api>)> {
         ("GET", "/v1/status", get(status)),
         ("GET", "/v1/payments", get(payments)),
         ("GET", "/v1/sessions", get(sessions)),
+        ("GET", "/v1/subscriptions", get(subscriptions)),
         ("GET", "/v1/approvals", get(approvals)),
         ("GET", "/v1/approvals/{approval}", get(approval)),
         ("POST", "/v1/approvals/{approval}", post(answer_approval)),
@@ -74,8 +80,13 @@ fn table() -> Vec<(&'static str, &'static str, MethodRouter<Api>)> {
 }
 
 impl Api {
-    pub(crate) fn new(keeper: Arc<dyn Keeper>, place: Place, signs: bool) -> Self {
-        Self { keeper, place, signs }
+    pub(crate) fn new(
+        keeper: Arc<dyn Keeper>,
+        place: Place,
+        signs: bool,
+        page: Option<String>,
+    ) -> Self {
+        Self { keeper, place, signs, page }
     }
 
     pub(crate) fn handler(self) -> Handler {
@@ -117,7 +128,7 @@ impl Api {
     }
 
     fn failed(&self, failure: &PayFailure) -> Problem {
-        Problem::of_failure(failure, self.keeper.assets())
+        Problem::of_failure(failure, self.keeper.assets()).shown_at(self.page.as_deref())
     }
 }
 
@@ -305,40 +316,11 @@ fn whose(wallet: &Wallet) -> Option<&str> {
     Some(wallet.authority.agent()).filter(|agent| *agent != OWNER)
 }
 
-async fn status(State(api): State<Api>, fields: HeaderMap) -> Result<Json<Status>, Problem> {
+async fn status(State(api): State<Api>, fields: HeaderMap) -> Result<Response, Problem> {
     let guest = api.guest(&fields).await?;
     let assets = api.keeper.assets().clone();
-    let seen = look(&api, guest, move |wallet| {
-        let whose = whose(wallet);
-        let history = wallet.books.history(whose)?;
-        let sessions = if whose.is_none() { wallet.memory.sessions()? } else { Vec::new() };
-        let cap = |asset: &farthing_money::Asset| {
-            let id = asset.id();
-            let text = |atoms: &u128| assets.print(&Amount::new(id.clone(), *atoms));
-            let used = whose.is_none().then(|| history.totals.get(id).copied().unwrap_or_default());
-            CapLine {
-                asset: id.to_string(),
-                per_payment_max: wallet.rules.per_payment.get(id).map(text),
-                total_max: wallet.rules.total.get(id).map(text),
-                session_deposit_max: wallet.rules.session_deposit.get(id).map(text),
-                used: used.as_ref().map(text),
-            }
-        };
-        Ok(Status {
-            agent: wallet.authority.agent().to_owned(),
-            frozen: wallet.memory.is_frozen(wallet.authority.agent())?,
-            caps: assets.iter().map(cap).collect(),
-            payments: history
-                .payments
-                .iter()
-                .take(LATEST)
-                .map(|past| PaymentLine::of(past.clone(), &assets))
-                .collect(),
-            sessions: sessions.iter().map(|it| SessionLine::of(it, &assets)).collect(),
-            budgets: history.budgets.into_iter().map(BudgetLine::of).collect(),
-        })
-    });
-    Ok(Json(seen.await?))
+    let seen = look(&api, guest, move |wallet| Ok(wallet.status(&assets)?));
+    Ok(Json(seen.await?).into_response())
 }
 
 #[derive(Deserialize)]
@@ -378,30 +360,68 @@ async fn sessions(State(api): State<Api>, fields: HeaderMap) -> Result<Response,
     Ok(Json(seen.await?).into_response())
 }
 
+async fn subscriptions(State(api): State<Api>, fields: HeaderMap) -> Result<Response, Problem> {
+    let guest = api.owner(&fields).await?;
+    let assets = api.keeper.assets().clone();
+    let seen = look(&api, guest, move |wallet| {
+        let subscriptions = wallet.memory.subscriptions()?;
+        let items = subscriptions.iter().map(|it| SubscriptionLine::of(it, &assets));
+        Ok(List { items: items.collect() })
+    });
+    Ok(Json(seen.await?).into_response())
+}
+
+impl Api {
+    fn line(&self, request: ApprovalRequest, now: Timestamp) -> ApprovalLine {
+        let line = ApprovalLine::of(request, now, self.keeper.assets());
+        let link = self.page.as_ref().map(|page| format!("{page}/approvals/{}", line.id));
+        ApprovalLine { link, ..line }
+    }
+}
+
 async fn approvals(State(api): State<Api>, fields: HeaderMap) -> Result<Response, Problem> {
     let guest = api.guest(&fields).await?;
+    let now = guest.wallet.clock.now();
     let seen = look(&api, guest, |wallet| {
         let mut items = wallet.memory.approvals()?;
         items.retain(|request| whose(wallet).is_none_or(|agent| agent == request.agent));
-        Ok(List { items: items.into_iter().map(ApprovalLine::from).collect() })
+        Ok(items)
     });
-    Ok(Json(seen.await?).into_response())
+    let items = seen.await?.into_iter().map(|request| api.line(request, now)).collect();
+    Ok(Json(List { items }).into_response())
+}
+
+#[derive(Deserialize)]
+struct Wait {
+    /// For how many seconds to wait for an answer, at most.
+    #[serde(default)]
+    wait: u64,
 }
 
 async fn approval(
     State(api): State<Api>,
     Path(id): Path<String>,
+    wait: Result<Query<Wait>, QueryRejection>,
     fields: HeaderMap,
 ) -> Result<Response, Problem> {
     let guest = api.guest(&fields).await?;
-    let found = look(&api, guest, move |wallet| {
-        let mine = |agent: &str| whose(wallet).is_none_or(|it| it == agent);
-        let requests = wallet.memory.approvals()?.into_iter();
-        Ok(requests.filter(|request| mine(&request.agent)).find(|request| request.id == id))
-    });
-    match found.await? {
-        Some(request) => Ok(Json(ApprovalLine::from(request)).into_response()),
-        None => Err(no_approval()),
+    let wait = wait.map_err(Problem::malformed)?.wait.min(WAIT_S_MAX);
+    let (begun, wait) = (tokio::time::Instant::now(), Duration::from_secs(wait));
+    let wallet = Arc::new(guest.wallet);
+    loop {
+        let (looking, id) = (Arc::clone(&wallet), id.clone());
+        let looked = tokio::task::spawn_blocking(move || looking.memory.approval(&id)).await;
+        let stopped = |_| Problem::from(Stranger::Broken("it is stopping".to_owned()));
+        let found = looked.map_err(stopped)?;
+        let found = found.map_err(|error| api.failed(&PayFailure::from(error)))?;
+        let mine = |request: &ApprovalRequest| whose(&wallet).is_none_or(|it| it == request.agent);
+        let request = found.filter(mine).ok_or_else(no_approval)?;
+        let now = wallet.clock.now();
+        let waits = request.state_at(now) == ApprovalState::Waiting;
+        if !waits || begun.elapsed() >= wait {
+            return Ok(Json(api.line(request, now)).into_response());
+        }
+        tokio::time::sleep(LOOKED_AGAIN).await;
     }
 }
 
@@ -427,13 +447,19 @@ async fn answer_approval(
         let detail = "The policy names approvers, who answer with keys of their own.";
         return Err(Problem::new(StatusCode::FORBIDDEN, "approvers", detail));
     };
-    let answered = look(&api, guest, move |wallet| {
-        let now = wallet.clock.now();
-        Ok(wallet.memory.answer(&id, &approver, answer.approve, now)?)
-    });
-    match answered.await? {
-        Ok(request) => Ok(Json(ApprovalLine::from(request)).into_response()),
-        Err(farthing_wallet::AnswerError::Unknown) => Err(no_approval()),
-        Err(error) => Err(Problem::new(StatusCode::CONFLICT, "answered", error)),
+    let keeper = Arc::clone(&api.keeper);
+    let opened = tokio::task::spawn_blocking(move || keeper.desk()).await;
+    let stopped = |_| Stranger::Broken("it is stopping".to_owned());
+    let desk = opened.map_err(stopped)??;
+    let answered = desk.answer(&id, &approver, answer.approve).await;
+    match answered.map_err(|error| api.failed(&error.into()))? {
+        Ok(request) => Ok(Json(api.line(request, desk.clock.now())).into_response()),
+        Err(AnswerError::Unknown) => Err(no_approval()),
+        Err(error @ AnswerError::Nobody(_)) => {
+            Err(Problem::new(StatusCode::FORBIDDEN, "approvers", error))
+        }
+        Err(error @ (AnswerError::Expired | AnswerError::Answered(_) | AnswerError::Twice(_))) => {
+            Err(Problem::new(StatusCode::CONFLICT, "answered", error))
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Who may come in, and as whom.
 
 use farthing_money::Assets;
-use farthing_wallet::Wallet;
+use farthing_wallet::{Desk, Wallet};
 
 /// Opens the wallet for whoever shows a token.
 ///
@@ -14,6 +14,13 @@ pub trait Keeper: Send + Sync + 'static {
     ///
     /// A [`Stranger`].
     fn admit(&self, token: &str) -> Result<Guest, Stranger>;
+
+    /// The owner's side of asking. Whoever answers there has shown that they may.
+    ///
+    /// # Errors
+    ///
+    /// [`Stranger::Broken`].
+    fn desk(&self) -> Result<Desk, Stranger>;
 
     /// The assets that the wallet knows.
     fn assets(&self) -> &Assets;

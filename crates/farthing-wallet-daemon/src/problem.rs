@@ -9,12 +9,11 @@ use farthing_core::PayError;
 use farthing_ledger::PaymentId;
 use farthing_money::{Assets, Timestamp};
 use farthing_policy::Decision;
-use farthing_wallet::{ApprovalRequest, BooksError, Objection, PayFailure};
+use farthing_wallet::{ApprovalRequest, BooksError, BudgetView, Objection, PayFailure, When};
 use http::header::{CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use http::{HeaderName, StatusCode};
 use serde::Serialize;
 
-use crate::answers::When;
 use crate::keeper::Stranger;
 
 /// What every problem's type begins with; its code follows.
@@ -64,6 +63,9 @@ pub(crate) struct Why {
 struct Asked {
     id: String,
     href: String,
+    /// Where the owner answers, if the wallet shows a page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    link: Option<String>,
     expires_at: When,
 }
 
@@ -128,7 +130,7 @@ impl Problem {
             PayFailure::Denied(decision) => {
                 at(StatusCode::FORBIDDEN, "denied").because(of(decision))
             }
-            PayFailure::Parked(request) => Self::parked(request),
+            PayFailure::Parked(request) => Self::parked(request, assets),
             PayFailure::NoPolicy => at(StatusCode::FORBIDDEN, "no-policy"),
             PayFailure::Revoked => at(StatusCode::UNAUTHORIZED, "token"),
             PayFailure::Rail(error) => match error {
@@ -184,16 +186,25 @@ impl Problem {
         }
     }
 
-    fn parked(request: &ApprovalRequest) -> Self {
+    fn parked(request: &ApprovalRequest, assets: &Assets) -> Self {
         let detail = format!("{} waits for approval.", request.id);
         let mut problem = Self::new(StatusCode::FORBIDDEN, "waiting", detail);
-        problem.0.reasons = request.asked.because.iter().map(|why| Why::new("ask", why)).collect();
+        problem.0.reasons = asked(request, assets);
         problem.0.approval = Some(Asked {
             id: request.id.clone(),
             href: format!("/v1/approvals/{}", request.id),
+            link: None,
             expires_at: When(request.expires_at),
         });
         problem
+    }
+
+    /// The same, where the owner's page is at an address: whoever waits can show their people where to answer.
+    pub(crate) fn shown_at(mut self, page: Option<&str>) -> Self {
+        if let (Some(approval), Some(page)) = (&mut self.0.approval, page) {
+            approval.link = Some(format!("{page}/approvals/{}", approval.id));
+        }
+        self
     }
 
     /// The document, for a proxy's client or an API's.
@@ -235,6 +246,28 @@ impl Why {
         let because = because.to_string();
         Self { rule: rule.to_owned(), because, limit: None, used: None, requested: None }
     }
+}
+
+/// The rules that ask, and the budgets that it would draw from as they stood then.
+fn asked(request: &ApprovalRequest, assets: &Assets) -> Vec<Why> {
+    let asked = &request.asked;
+    let atoms = farthing_money::parse_atoms(&asked.atoms).unwrap_or_default();
+    let price = assets.print(&farthing_money::Amount::new(asked.asset.clone(), atoms));
+    let asks = asked.reasons.iter().map(|asker| Why {
+        limit: asker.limit.clone(),
+        requested: Some(price.clone()),
+        ..Why::new(&asker.rule, &asker.because)
+    });
+    let draws = asked.draws.iter().map(|draw| {
+        let view = BudgetView::of(draw, draw.used, assets);
+        Why {
+            limit: Some(view.limit),
+            used: Some(view.used),
+            requested: Some(BudgetView::of(draw, draw.amount, assets).used),
+            ..Why::new(&draw.rule, &"it would draw from this budget")
+        }
+    });
+    asks.chain(draws).collect()
 }
 
 /// The rules that a decision rests on.

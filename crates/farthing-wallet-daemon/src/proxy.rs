@@ -76,6 +76,8 @@ pub(crate) struct Proxy {
     intercept: Option<Intercept>,
     tunnels: Arc<Semaphore>,
     turns: Turns,
+    /// The owner's page, for those whose payment waits.
+    page: Option<String>,
 }
 
 /// Whom a request is for, and on whose behalf.
@@ -90,12 +92,13 @@ impl Proxy {
         keeper: Arc<dyn Keeper>,
         ours: Vec<u16>,
         intercept: Option<Intercept>,
+        page: Option<String>,
     ) -> Result<Arc<Self>, ListenError> {
         let guard = Guard::new(ours);
         let outwards = outwards(guard.clone());
         let outwards = outwards.map_err(|error| ListenError::Io("TLS".to_owned(), error))?;
         let (tunnels, turns) = (Arc::new(Semaphore::new(TUNNELS_MAX)), Turns::default());
-        Ok(Arc::new(Self { keeper, outwards, guard, intercept, tunnels, turns }))
+        Ok(Arc::new(Self { keeper, outwards, guard, intercept, tunnels, turns, page }))
     }
 
     pub(crate) fn handler(self: Arc<Self>) -> Handler {

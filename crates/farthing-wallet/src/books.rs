@@ -1,18 +1,19 @@
 //! The wallet's book: the same as a seller's, with its accounts mirrored.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use farthing_core::{Clock, Invitation, Store, identity};
 use farthing_ledger::{
-    Account, AccountKind, Book, BudgetKey, Cap, Claim, ClaimError, ClaimRequest, Decided, Entry,
-    Fingerprint, Holder, Leg, Money, Outcome, OwnerStep, OwnerView, Payment, PaymentId, Proof,
-    Record, Settlement, Source, Terms, TraceId, VoidReason,
+    Account, AccountKind, Cap, Claim, ClaimError, ClaimRequest, Decided, Entry, Fingerprint,
+    Holder, Leg, Money, Outcome, OwnerStep, Payment, PaymentId, Proof, Record, Settlement, Source,
+    Terms, TraceId, VoidReason,
 };
 use farthing_money::{Amount, AssetId, Timestamp};
 use farthing_store_sqlite::{OpenError, Options, Reader, SqliteStore};
 
+use crate::history::Seen;
 use crate::owner::Permit;
 use crate::{Choice, PayRequest, Rules};
 
@@ -26,13 +27,19 @@ const BUSY_WAIT: Duration = Duration::from_secs(10);
 /// How long to pause between two attempts.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
+/// How many records are read at once.
+const PAGE: u32 = 1_024;
+
 /// The wallet's book. Several processes share it: each opens its file for a step, or [keeps](OpenBook) it for a
-/// while; or it lies [where all of them have it open](SharedBook).
+/// while; or it lies [where all of them have it open](SharedBook). Clones share what was read of it.
+#[derive(Clone)]
 pub struct Books {
     keeping: Keeping,
     clock: Arc<dyn Clock>,
+    seen: Arc<Mutex<Seen>>,
 }
 
+#[derive(Clone)]
 enum Keeping {
     EachStep(PathBuf),
     Kept(OpenBook),
@@ -64,19 +71,23 @@ impl Books {
     /// The book at `path`, opened for each step.
     #[must_use]
     pub fn new(path: &Path, clock: Arc<dyn Clock>) -> Self {
-        Self { keeping: Keeping::EachStep(path.to_owned()), clock }
+        Self::with(Keeping::EachStep(path.to_owned()), clock)
     }
 
     /// A book that is kept open between steps.
     #[must_use]
     pub fn keeping(book: OpenBook, clock: Arc<dyn Clock>) -> Self {
-        Self { keeping: Keeping::Kept(book), clock }
+        Self::with(Keeping::Kept(book), clock)
     }
 
     /// A book that others have open as well.
     #[must_use]
     pub fn sharing(book: SharedBook, clock: Arc<dyn Clock>) -> Self {
-        Self { keeping: Keeping::Shared(book), clock }
+        Self::with(Keeping::Shared(book), clock)
+    }
+
+    fn with(keeping: Keeping, clock: Arc<dyn Clock>) -> Self {
+        Self { keeping, clock, seen: Arc::default() }
     }
 
     /// Holds the price of a choice, under the owner's total caps and budgets, before anything is signed; and
@@ -262,30 +273,35 @@ impl Books {
         entered.map_err(|_| BooksError::Unavailable)
     }
 
-    /// How much of budgets is held and spent, and who is frozen. Reads beside whoever writes.
-    ///
-    /// # Errors
-    ///
-    /// A [`BooksError`].
-    pub fn owner(&self, budgets: Vec<BudgetKey>) -> Result<OwnerView, BooksError> {
-        let mut book = Book::default();
-        for record in self.journal()? {
-            book.replay(&record).map_err(|_| BooksError::Unavailable)?;
-        }
-        Ok(book.owner(budgets, self.clock.now()))
-    }
-
-    /// Every record of the book; none where nothing was ever held.
-    pub(crate) fn journal(&self) -> Result<Vec<Record>, BooksError> {
+    /// Records of the book from place `from` on, in order; none where nothing was ever held.
+    pub(crate) fn records(&self, from: u64) -> Result<Vec<Record>, BooksError> {
         let path = match &self.keeping {
             Keeping::EachStep(path) => path.as_path(),
             Keeping::Kept(book) => book.path(),
-            Keeping::Shared(book) => return (book.journal)().ok_or(BooksError::Unavailable),
+            Keeping::Shared(book) => {
+                let mut all = (book.journal)().ok_or(BooksError::Unavailable)?;
+                all.retain(|record| record.seq >= from);
+                return Ok(all);
+            }
         };
         if !path.exists() {
             return Ok(Vec::new());
         }
-        Reader::open(path)?.journal().map_err(|_| BooksError::Unavailable)
+        Reader::open(path)?.records(from, PAGE).map_err(|_| BooksError::Unavailable)
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub(crate) fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(|poisoned| {
+            // What a panic has left half read is read anew.
+            self.seen.clear_poison();
+            let mut seen = poisoned.into_inner();
+            *seen = Seen::default();
+            seen
+        })
     }
 
     async fn open(&self) -> Result<Arc<dyn Store>, BooksError> {

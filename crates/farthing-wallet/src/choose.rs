@@ -12,6 +12,7 @@ use farthing_policy::{Decision, Policy, PolicyError, Verdict};
 use url::Url;
 
 use crate::PayRequest;
+use crate::memory::Waiting;
 use crate::request::is_loopback;
 use crate::subscriptions::is_subscription;
 
@@ -41,6 +42,8 @@ pub struct Rules {
     pub validity_max: Duration,
     /// What the owner knows of single sellers, by origin.
     pub sellers: BTreeMap<String, SellerRules>,
+    /// How long requests for approval wait, and how many may.
+    pub waiting: Waiting,
 }
 
 impl Rules {

@@ -10,7 +10,8 @@ use farthing_money::{Asset, AssetId, Assets};
 use farthing_rail_tempo::{Address, MalformedAddress, Token, Tokens, Url, parse_node};
 use serde::Deserialize;
 
-use crate::{Rules, SellerRules};
+use crate::request::is_loopback;
+use crate::{Rules, SellerRules, Waiting};
 
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,9 @@ const VALIDITY_MAX_S: u64 = 3_600;
 
 /// A unit of gas is priced in billionths.
 const WEI_PER_GWEI: u128 = 1_000_000_000;
+
+/// The longest that a request for approval may wait.
+const WAIT_MAX: Duration = Duration::from_hours(7 * 24);
 
 /// What the owner of a wallet has decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +40,34 @@ pub struct WalletConfig {
     pub evm: Option<EvmChain>,
     /// The database that its book is kept in, where it is not in its folder.
     pub store: Option<BookPlace>,
+    /// How its owner is asked, beside the command line.
+    pub approvals: Approvals,
+}
+
+/// How an owner is asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Approvals {
+    /// Where the daemon shows a page of what waits.
+    pub page: Option<SocketAddr>,
+    /// Who is told what is asked and decided.
+    pub webhook: Option<ApprovalWebhook>,
+}
+
+/// Who is told what is asked and decided.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ApprovalWebhook {
+    /// Where it is sent. It may contain a key.
+    pub url: Url,
+    /// Where the secret is that it is signed with: `file:PATH` or `env:NAME`.
+    pub secret: String,
+    /// Whether whoever gets the message may answer by the links in it.
+    pub answers: bool,
+}
+
+impl fmt::Debug for ApprovalWebhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApprovalWebhook").field("answers", &self.answers).finish_non_exhaustive()
+    }
 }
 
 /// A database that a wallet's book is kept in, so that several daemons spend one budget.
@@ -111,6 +143,8 @@ struct Raw {
     tempo: Option<RawTempo>,
     evm: Option<RawEvm>,
     store: Option<RawStore>,
+    #[serde(default)]
+    approvals: RawApprovals,
 }
 
 #[derive(Deserialize)]
@@ -139,6 +173,79 @@ impl RawStore {
             lease_ttl: Duration::from_millis(lease_ttl_ms),
         })
     }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawApprovals {
+    page: Option<SocketAddr>,
+    lasts_s: Option<u64>,
+    per_agent_max: Option<u32>,
+    waiting_max: Option<u32>,
+    webhook: Option<String>,
+    webhook_secret: Option<String>,
+    webhook_answers: Option<bool>,
+    #[serde(default)]
+    plain_http: bool,
+}
+
+impl RawApprovals {
+    fn waiting(&self) -> Result<Waiting, WalletConfigError> {
+        let usual = Waiting::default();
+        let lasts = self.lasts_s.map_or(usual.lasts, Duration::from_secs);
+        if lasts.is_zero() || lasts > WAIT_MAX {
+            return Err(of_approvals("lasts_s is between 1 and 604800, which is a week"));
+        }
+        Ok(Waiting {
+            lasts,
+            per_agent_max: self.per_agent_max.unwrap_or(usual.per_agent_max),
+            max: self.waiting_max.unwrap_or(usual.max),
+        })
+    }
+
+    fn read(self) -> Result<Approvals, WalletConfigError> {
+        if self.page.is_some_and(|page| !page.ip().is_loopback()) {
+            return Err(of_approvals(
+                "the page is for this machine: an address of 127.0.0.1 or ::1",
+            ));
+        }
+        let page = self.page;
+        Ok(Approvals { page, webhook: self.webhook()? })
+    }
+
+    fn webhook(self) -> Result<Option<ApprovalWebhook>, WalletConfigError> {
+        let answers = self.webhook_answers.unwrap_or_default();
+        let Some(text) = self.webhook else {
+            let is_lone = self.webhook_secret.is_some() || self.webhook_answers.is_some();
+            let lone =
+                is_lone.then(|| of_approvals("webhook says where to send to, and is missing"));
+            return lone.map_or(Ok(None), Err);
+        };
+        let url = Url::parse(&text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        let url = url.filter(Url::has_host);
+        let url = url.ok_or_else(|| of_approvals("a webhook is sent to an https URL"))?;
+        if url.scheme() == "http" && !is_loopback(&url) && !self.plain_http {
+            return Err(of_approvals(
+                "what is asked is nobody else's business: use https, or set plain_http = true on a \
+                 network that is yours alone",
+            ));
+        }
+        if answers && self.page.is_none() {
+            return Err(of_approvals(
+                "webhook_answers needs a page, which the answers are given on",
+            ));
+        }
+        let is_place = |text: &String| ["file:", "env:"].iter().any(|it| text.starts_with(it));
+        let secret = self.webhook_secret.filter(is_place);
+        let secret = secret.ok_or_else(|| {
+            of_approvals("webhook_secret says where the secret is: \"file:PATH\" or \"env:NAME\"")
+        })?;
+        Ok(Some(ApprovalWebhook { url, secret, answers }))
+    }
+}
+
+fn of_approvals(what: &str) -> WalletConfigError {
+    WalletConfigError(format!("[approvals]: {what}"))
 }
 
 #[derive(Deserialize)]
@@ -244,6 +351,7 @@ impl WalletConfig {
         let mut assets = Vec::new();
         let mut rules = Rules {
             validity_max: Duration::from_secs(raw.validity_max_s.unwrap_or(VALIDITY_MAX_S)),
+            waiting: raw.approvals.waiting()?,
             ..Rules::default()
         };
         for (name, setting) in raw.assets {
@@ -286,7 +394,8 @@ impl WalletConfig {
         let tempo = raw.tempo.map(|tempo| tempo.read(&assets)).transpose()?;
         let evm = raw.evm.map(|evm| evm.read(&assets)).transpose()?;
         let store = raw.store.map(RawStore::read).transpose()?;
-        Ok(Self { key: raw.key, assets, rules, tempo, evm, store })
+        let approvals = raw.approvals.read()?;
+        Ok(Self { key: raw.key, assets, rules, tempo, evm, store, approvals })
     }
 }
 

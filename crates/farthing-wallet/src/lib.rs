@@ -22,8 +22,10 @@
 //! this machine, and is erased when its end is known.
 
 mod books;
+mod budgets;
 mod choose;
 mod config;
+mod desk;
 mod history;
 mod identity;
 mod memory;
@@ -31,23 +33,34 @@ mod outcome;
 mod owner;
 mod request;
 mod sessions;
+mod status;
 mod streams;
 mod subscriptions;
 mod wallet;
+mod words;
 
 pub use books::{Books, BooksError, OpenBook, SharedBook};
+pub use budgets::BudgetView;
 pub use choose::{Choice, Objection, Rules, SellerRules, choose};
-pub use config::{BookPlace, EvmChain, TempoChain, WalletConfig, WalletConfigError};
+pub use config::{
+    ApprovalWebhook, Approvals, BookPlace, EvmChain, TempoChain, WalletConfig, WalletConfigError,
+};
+pub use desk::{Desk, DeskError};
 pub use history::{History, PastPayment, PaymentState};
 pub use memory::{
-    APPROVAL_LASTS, AnswerError, ApprovalRequest, ApprovalState, Asked, Asking, DENIAL_LASTS,
-    Depositor, IntentLock, Memory, MemoryError, Outstanding, StoredReceipt, WAITING_MAX,
-    WAITING_PER_AGENT_MAX, WalletSession, WalletSessionState, WalletSubscription,
-    WalletSubscriptionState,
+    APPROVAL_LASTS, AnswerError, ApprovalRequest, ApprovalState, Asked, Asker, Asking,
+    DENIAL_LASTS, Depositor, IntentLock, LINK_LASTS, Memory, MemoryError, Notice, NoticeEvent,
+    Outstanding, Quote, StoredReceipt, TOLD_FOR, WAITING_MAX, WAITING_PER_AGENT_MAX, Waiting,
+    WalletSession, WalletSessionState, WalletSubscription, WalletSubscriptionState,
 };
 pub use outcome::{Outcome, PaidFor, Preview, PreviewOffer, Refused};
 pub use owner::Authority;
 pub use request::{PayRequest, UnsafeUrl};
 pub use sessions::KnownOffers;
+pub use status::{
+    ApprovalLine, CapLine, OutstandingLine, PaymentLine, QuoteLine, SessionLine, Sources,
+    SubscriptionLine, Sum, WalletStatus, When,
+};
 pub use streams::{Sink, Stopped};
 pub use wallet::{Ending, PayFailure, PayOptions, SendError, Signed, Told, Wallet};
+pub use words::plain;

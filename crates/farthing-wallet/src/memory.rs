@@ -14,14 +14,16 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 mod answers;
+mod desk;
 mod owner;
 mod sessions;
 mod subscriptions;
 
 pub(crate) use answers::Kept;
+pub use desk::{LINK_LASTS, Notice, NoticeEvent, TOLD_FOR};
 pub use owner::{
-    APPROVAL_LASTS, AnswerError, ApprovalRequest, ApprovalState, Asking, DENIAL_LASTS, WAITING_MAX,
-    WAITING_PER_AGENT_MAX,
+    APPROVAL_LASTS, AnswerError, ApprovalRequest, ApprovalState, Asker, Asking, DENIAL_LASTS,
+    Quote, WAITING_MAX, WAITING_PER_AGENT_MAX, Waiting,
 };
 pub(crate) use owner::{AskedFor, Lesson};
 pub use sessions::{Asked, Depositor, WalletSession, WalletSessionState};
@@ -126,6 +128,7 @@ impl Memory {
         )?;
         connection.execute_batch(SCHEMA)?;
         connection.execute_batch(owner::SCHEMA)?;
+        connection.execute_batch(desk::SCHEMA)?;
         connection.execute_batch(answers::SCHEMA)?;
         Ok(Self { connection: Mutex::new(connection), path: path.to_owned() })
     }

@@ -14,11 +14,15 @@
 //! book takes it with the claim, as it takes a proof.
 
 use farthing_core::{Invitation, Payer};
-use farthing_ledger::{Approval, Decided, Fingerprint, Proof, Ruling};
+use farthing_ledger::{Approval, Decided, Drafted, Draw, Fingerprint, Proof, Ruling};
 use farthing_money::{Amount, Assets};
-use farthing_policy::{Decision, Facts, Grant, OWNER, Policy, PolicyError, Reason, Verdict};
+use farthing_policy::{
+    BudgetKey, Decision, Facts, Grant, OWNER, Policy, PolicyError, Reason, Verdict,
+};
 
-use crate::memory::{ApprovalRequest, ApprovalState, AskedFor, Asking, Depositor, Lesson};
+use crate::memory::{
+    ApprovalRequest, ApprovalState, AskedFor, Asker, Asking, Depositor, Lesson, Quote, Waiting,
+};
 use crate::{BooksError, PayFailure, PayRequest, Rules, Wallet};
 
 /// Who asks the wallet to pay, under which policies.
@@ -26,6 +30,8 @@ use crate::{BooksError, PayFailure, PayRequest, Rules, Wallet};
 pub struct Authority {
     /// All of them have to allow it.
     policies: Vec<Policy>,
+    /// What is only tried out: it is asked as well, and what it says is written down and changes nothing.
+    draft: Option<Policy>,
     agent: String,
     task: Option<String>,
     tool: Option<String>,
@@ -37,7 +43,14 @@ impl Authority {
     /// The owner's own, under every one of `policies`.
     #[must_use]
     pub fn owner(policies: Vec<Policy>) -> Self {
-        Self { policies, agent: OWNER.to_owned(), task: None, tool: None, blocks: Vec::new() }
+        Self {
+            policies,
+            draft: None,
+            agent: OWNER.to_owned(),
+            task: None,
+            tool: None,
+            blocks: Vec::new(),
+        }
     }
 
     /// The owner's own, under the caps alone.
@@ -60,7 +73,14 @@ impl Authority {
         let within = |policy: &Policy| policy.within(blocks.clone());
         let policies = policies.iter().map(within).collect::<Result<_, _>>()?;
         let blocks = blocks.into_iter().map(|(name, _)| name).collect();
-        Ok(Self { policies, agent, task, tool: None, blocks })
+        Ok(Self { policies, draft: None, agent, task, tool: None, blocks })
+    }
+
+    /// The same, with a policy that is tried out beside those that hold: what it would have said is written
+    /// down with each decision, and changes none.
+    #[must_use]
+    pub fn trying(self, draft: Option<Policy>) -> Self {
+        Self { draft, ..self }
     }
 
     /// The same, for a task and a tool. A task that the token names stays.
@@ -73,6 +93,11 @@ impl Authority {
     #[must_use]
     pub fn agent(&self) -> &str {
         &self.agent
+    }
+
+    /// The policies, all of which have to allow it.
+    pub(crate) fn policies(&self) -> &[Policy] {
+        &self.policies
     }
 
     /// What every policy says together. Without any, nothing is allowed.
@@ -96,17 +121,47 @@ impl Authority {
         self.policies.iter().any(Policy::asks_identity)
     }
 
+    /// What the draft would say, if one is tried out. What it counts and the policies that hold do not is
+    /// counted apart from them, under its own name.
+    fn drafted(&self, facts: &Facts, holds: &[Draw]) -> Option<Drafted> {
+        let decision = self.draft.as_ref()?.decide(facts);
+        let own = |mut draw: Draw| {
+            if !holds.iter().any(|held| held.key == draw.key) {
+                let name = decision.policy.sha256.get(..12).unwrap_or_default();
+                draw.key = BudgetKey::new(format!("draft {name}|{}", draw.key));
+            }
+            draw
+        };
+        Some(Drafted {
+            ruling: ruling(decision.verdict),
+            rules: decision.reasons.into_iter().map(|reason| reason.rule).collect(),
+            draws: decision.draws.into_iter().map(own).collect(),
+            policy: decision.policy.version,
+            policy_sha256: decision.policy.sha256,
+        })
+    }
+
+    /// The amount that a rule compares with.
+    fn threshold(&self, rule: &str) -> Option<String> {
+        self.policies.iter().find_map(|policy| policy.threshold(rule))
+    }
+
     fn category(&self, origin: &str) -> Option<String> {
         self.policies.last().and_then(|policy| policy.category(origin)).map(str::to_owned)
     }
 
     /// Whether an answer of `name` counts.
     fn may_approve(&self, name: &str) -> bool {
-        let may = |policy: &Policy| {
-            policy.approvers().is_empty() || policy.approvers().iter().any(|it| it == name)
-        };
-        self.policies.iter().all(may)
+        may_approve(&self.policies, name)
     }
+}
+
+/// Whether an answer of `name` counts under every one of `policies`.
+pub(crate) fn may_approve(policies: &[Policy], name: &str) -> bool {
+    let may = |policy: &Policy| {
+        policy.approvers().is_empty() || policy.approvers().iter().any(|it| it == name)
+    };
+    policies.iter().all(may)
 }
 
 /// That a payment may be made, and everything that has to be written down with it.
@@ -128,6 +183,23 @@ pub(crate) enum Ruled {
 pub(crate) struct Refusal {
     pub(crate) decision: Decision,
     facts: Facts,
+    quote: Option<Quote>,
+}
+
+impl Refusal {
+    fn new(decision: Decision, facts: Facts) -> Box<Self> {
+        Box::new(Self { decision, facts, quote: None })
+    }
+
+    /// The same, upon an offer that whoever is asked may see.
+    pub(crate) fn upon(self, offer: &Invitation) -> Self {
+        let quote = Quote {
+            challenge: offer.challenge.clone(),
+            expires_at: offer.expires_at,
+            description: offer.description.clone(),
+        };
+        Self { quote: Some(quote), ..self }
+    }
 }
 
 /// What is to be decided upon.
@@ -198,18 +270,21 @@ impl Wallet {
             return Err(PayFailure::NoPolicy);
         };
         let approved = match decision.verdict {
-            Verdict::Deny => return Ok(Ruled::Denied(Box::new(Refusal { decision, facts }))),
+            Verdict::Deny => return Ok(Ruled::Denied(Refusal::new(decision, facts))),
             Verdict::Allow => None,
             Verdict::Ask => {
                 let Some(known) = self.memory.approval_of(&terms(&facts), facts.at)? else {
-                    return Ok(Ruled::Asked(Box::new(Refusal { decision, facts })));
+                    return Ok(Ruled::Asked(Refusal::new(decision, facts)));
                 };
                 match known.state {
                     ApprovalState::Approved if self.is_enough(&known, decision.approvals) => {
                         Some(known)
                     }
-                    ApprovalState::Waiting | ApprovalState::Approved | ApprovalState::Used => {
-                        return Ok(Ruled::Asked(Box::new(Refusal { decision, facts })));
+                    ApprovalState::Waiting
+                    | ApprovalState::Approved
+                    | ApprovalState::Used
+                    | ApprovalState::Expired => {
+                        return Ok(Ruled::Asked(Refusal::new(decision, facts)));
                     }
                     ApprovalState::Denied => {
                         let reason = Reason {
@@ -218,7 +293,7 @@ impl Wallet {
                             exceeded: None,
                         };
                         let decision = Decision::denied(decision.policy, reason);
-                        return Ok(Ruled::Denied(Box::new(Refusal { decision, facts })));
+                        return Ok(Ruled::Denied(Refusal::new(decision, facts)));
                     }
                 }
             }
@@ -232,7 +307,7 @@ impl Wallet {
             by: it.asked.by,
             id: it.id,
         });
-        let decided = Decided { approval, ..decided(&decision, &facts, Ruling::Allowed) };
+        let decided = Decided { approval, ..self.decided(&decision, &facts, Ruling::Allowed) };
         Ok(Ruled::Allowed(Box::new(Permit { decided, proof, decision })))
     }
 
@@ -256,13 +331,43 @@ impl Wallet {
 
     /// Writes down that a payment was not allowed.
     pub(crate) async fn write_down(&self, refusal: &Refusal) -> Result<(), PayFailure> {
-        let ruling = match refusal.decision.verdict {
-            Verdict::Deny => Ruling::Denied,
-            Verdict::Ask => Ruling::Asked,
-            Verdict::Allow => Ruling::Allowed,
-        };
-        let decided = decided(&refusal.decision, &refusal.facts, ruling);
+        let decided = self.refused(refusal);
         Ok(self.books.decide(decided).await?)
+    }
+
+    /// What is written down of a decision that lets nothing pass.
+    fn refused(&self, Refusal { decision, facts, .. }: &Refusal) -> Decided {
+        let mut decided = self.decided(decision, facts, ruling(decision.verdict));
+        self.look_up_draft(&mut decided);
+        decided
+    }
+
+    /// Writes down how much is used of what a draft would draw. The book does so with a claim; without one, it
+    /// is asked, and where it does not answer, the draft has said nothing.
+    fn look_up_draft(&self, decided: &mut Decided) {
+        if let Some(draft) = &mut decided.draft {
+            match self.books.used(&draft.draws) {
+                Ok(used) => draft.draws = used,
+                Err(_) => decided.draft = None,
+            }
+        }
+    }
+
+    fn decided(&self, decision: &Decision, facts: &Facts, ruling: Ruling) -> Decided {
+        // In-memory data with string keys always serialises.
+        let text = serde_json::to_string(facts).unwrap_or_default();
+        Decided {
+            agent: facts.agent.clone(),
+            ruling,
+            policy: decision.policy.version.clone(),
+            policy_sha256: decision.policy.sha256.clone(),
+            digest: Decided::digest_of(&text),
+            facts: text.into(),
+            rules: decision.reasons.iter().map(|reason| reason.rule.clone()).collect(),
+            draws: decision.draws.clone(),
+            approval: None,
+            draft: self.authority.drafted(facts, &decision.draws).map(Box::new),
+        }
     }
 
     /// Writes down that a payment was denied, and says so.
@@ -287,30 +392,72 @@ impl Wallet {
         decided.ruling = Ruling::Denied;
         decided.rules = decision.reasons.iter().map(|reason| reason.rule.clone()).collect();
         decided.approval = None;
+        self.look_up_draft(&mut decided);
         self.books.decide(decided).await?;
         Ok(decision)
     }
 
     /// The same for what cannot wait to be approved.
     pub(crate) async fn not_waited_for(&self, refusal: Refusal) -> Result<Decision, PayFailure> {
-        let Refusal { decision, facts } = refusal;
+        let Refusal { decision, facts, quote } = refusal;
         let decision = Decision { verdict: Verdict::Deny, approvals: 0, ..decision };
-        let refusal = Refusal { decision, facts };
+        let refusal = Refusal { decision, facts, quote };
         self.write_down(&refusal).await?;
         Ok(refusal.decision)
     }
 
     /// Parks a payment until it is approved, and says so.
     pub(crate) async fn park(&self, refusal: Refusal) -> PayFailure {
-        match self.try_to_park(refusal).await {
+        match Box::pin(self.try_to_park(refusal)).await {
             Ok(failure) | Err(failure) => failure,
         }
     }
 
     async fn try_to_park(&self, mut refusal: Refusal) -> Result<PayFailure, PayFailure> {
-        let Refusal { decision, facts } = &refusal;
+        let facts = &refusal.facts;
+        self.expire().await?;
+        // What waits already was written down when it began to.
+        if let Some(known) = self.memory.approval_of(&terms(facts), facts.at)? {
+            return Ok(PayFailure::Parked(Box::new(known)));
+        }
+        let entropy: [u8; 12] = rand::random();
+        let id = entropy.iter().fold("apr_".to_owned(), |id, byte| format!("{id}{byte:02x}"));
+        let named = (id.clone(), terms(facts), facts.agent.as_str());
+        let (asking, decided) = (self.asking(&refusal)?, self.refused(&refusal));
+        let waiting = self.rules.waiting;
+        match self.memory.ask(named, (asking, &decided), waiting, facts.at)? {
+            AskedFor::Stands(request) => {
+                if request.id == id {
+                    self.books.decide(decided).await?;
+                }
+                Ok(PayFailure::Parked(request))
+            }
+            AskedFor::TooMany => {
+                let Waiting { per_agent_max, max, .. } = waiting;
+                let reason = Reason {
+                    rule: "approvals.waiting".to_owned(),
+                    because: format!(
+                        "too many payments wait for approval already: at most {per_agent_max} of an \
+                         agent, and {max} in all"
+                    ),
+                    exceeded: None,
+                };
+                refusal.decision = Decision::denied(refusal.decision.policy, reason);
+                self.write_down(&refusal).await?;
+                Ok(PayFailure::Denied(Box::new(refusal.decision)))
+            }
+        }
+    }
+
+    /// What an approver is asked.
+    fn asking(&self, Refusal { decision, facts, quote }: &Refusal) -> Result<Asking, PayFailure> {
         let because = |reason: &Reason| format!("{}: {}", reason.rule, reason.because);
-        let asking = Asking {
+        let asker = |reason: &Reason| Asker {
+            rule: reason.rule.clone(),
+            because: reason.because.clone(),
+            limit: self.authority.threshold(&reason.rule),
+        };
+        Ok(Asking {
             origin: facts.origin.clone(),
             what: format!("{} {}", facts.method, facts.path),
             recipient: facts.recipient.clone(),
@@ -320,29 +467,19 @@ impl Wallet {
             approvals: decision.approvals,
             by: Vec::new(),
             answered_at: None,
-        };
-        let entropy: [u8; 12] = rand::random();
-        let id = entropy.iter().fold("apr_".to_owned(), |id, byte| format!("{id}{byte:02x}"));
-        let named = (id.clone(), terms(facts), facts.agent.as_str());
-        match self.memory.ask(named, asking, facts.at)? {
-            AskedFor::Stands(request) => {
-                // What waits already was written down when it began to.
-                if request.id == id {
-                    self.write_down(&refusal).await?;
-                }
-                Ok(PayFailure::Parked(request))
-            }
-            AskedFor::TooMany => {
-                let reason = Reason {
-                    rule: "approvals.waiting".to_owned(),
-                    because: "too many payments wait for approval already".to_owned(),
-                    exceeded: None,
-                };
-                refusal.decision = Decision::denied(refusal.decision.policy, reason);
-                self.write_down(&refusal).await?;
-                Ok(PayFailure::Denied(Box::new(refusal.decision)))
-            }
-        }
+            task: facts.task.clone(),
+            tool: facts.tool.clone(),
+            method: facts.rail.clone(),
+            reasons: decision.reasons.iter().map(asker).collect(),
+            draws: self.books.used(&decision.draws)?,
+            quote: quote.clone(),
+            answer_by: None,
+        })
+    }
+
+    /// Writes down that nobody has answered what has waited for its whole time, which denies it.
+    async fn expire(&self) -> Result<(), PayFailure> {
+        Ok(crate::desk::expire(&self.memory, &self.books, self.clock.now()).await?)
     }
 
     /// Remembers what was bought from whom at which price, now that it was answered.
@@ -363,19 +500,12 @@ impl Wallet {
     }
 }
 
-fn decided(decision: &Decision, facts: &Facts, ruling: Ruling) -> Decided {
-    // In-memory data with string keys always serialises.
-    let text = serde_json::to_string(facts).unwrap_or_default();
-    Decided {
-        agent: facts.agent.clone(),
-        ruling,
-        policy: decision.policy.version.clone(),
-        policy_sha256: decision.policy.sha256.clone(),
-        digest: Decided::digest_of(&text),
-        facts: text.into(),
-        rules: decision.reasons.iter().map(|reason| reason.rule.clone()).collect(),
-        draws: decision.draws.clone(),
-        approval: None,
+/// A verdict, as it is written down.
+const fn ruling(verdict: Verdict) -> Ruling {
+    match verdict {
+        Verdict::Deny => Ruling::Denied,
+        Verdict::Ask => Ruling::Asked,
+        Verdict::Allow => Ruling::Allowed,
     }
 }
 

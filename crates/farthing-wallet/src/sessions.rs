@@ -675,7 +675,9 @@ impl Wallet {
                 Ruled::Asked(_) | Ruled::Denied(_) if ahead => {
                     return Err(BooksError::OverTotal.into());
                 }
-                Ruled::Asked(refusal) => return Err(self.park(*refusal).await),
+                Ruled::Asked(refusal) => {
+                    return Err(self.park(refusal.upon(&choice.invitation)).await);
+                }
                 Ruled::Denied(refusal) => {
                     self.write_down(&refusal).await?;
                     return Err(PayFailure::Denied(Box::new(refusal.decision)));

@@ -156,7 +156,7 @@ impl Wallet {
                         periods = fewer;
                         continue;
                     }
-                    None => return Err(self.park(*refusal).await),
+                    None => return Err(self.park(refusal.upon(invitation)).await),
                 },
                 Ruled::Denied(refusal) => match fewer {
                     Some(fewer) => {
@@ -218,7 +218,9 @@ impl Wallet {
     ) -> Result<PaymentId, PayFailure> {
         let permit = match self.rule(self.facts("prove", &offer(request, free))?)? {
             Ruled::Allowed(permit) => permit,
-            Ruled::Asked(refusal) => return Err(self.park(*refusal).await),
+            Ruled::Asked(refusal) => {
+                return Err(self.park(refusal.upon(&free.invitation)).await);
+            }
             Ruled::Denied(refusal) => return Err(self.denied(*refusal).await?),
         };
         Ok(self.books.hold(free, request, &self.rules, &permit, trace).await?)

@@ -263,8 +263,8 @@ impl Wallet {
                 Ruled::Allowed(permit) => permit,
                 Ruled::Asked(refusal) => {
                     let objection = Objection::Policy(Box::new(refusal.decision.clone()));
+                    asked = asked.or_else(|| Some(refusal.upon(&choice.invitation)));
                     objections.push((choice.invitation, objection));
-                    asked = asked.or(Some(refusal));
                     continue;
                 }
                 Ruled::Denied(refusal) => {
@@ -285,7 +285,7 @@ impl Wallet {
         }
         match (refused, asked) {
             (Some(error), _) => Err(PayFailure::Rail(error)),
-            (None, Some(asked)) => Err(self.park(*asked).await),
+            (None, Some(asked)) => Err(self.park(asked).await),
             (None, None) => Err(PayFailure::Objections(objections)),
         }
     }

@@ -287,6 +287,17 @@ pub(crate) enum Wallet {
         #[arg(long)]
         json: bool,
     },
+    /// How the wallet stands: what is used of its budgets and caps, and what waits
+    Status {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        /// Keep showing it, full screen; the same as `dashboard`
+        #[arg(long, conflicts_with = "json")]
+        watch: bool,
+    },
+    /// The same, full screen and kept up to date; `q` ends it
+    Dashboard,
     /// Let programs of this machine pay: an API, and a proxy, for those who have a token
     Serve(Box<ServeWallet>),
     /// Print the owner's token for the API; needs the wallet's passphrase
@@ -330,6 +341,9 @@ pub(crate) struct ServeWallet {
     /// An address of this machine for a proxy that pays, such as 127.0.0.1:4041
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) proxy: Option<SocketAddr>,
+    /// An address of this machine for the owner's page, such as 127.0.0.1:4042, instead of that in wallet.toml
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) page: Option<SocketAddr>,
     /// Hosts whose TLS the proxy reads, with certificates of `farthing wallet ca`
     #[arg(long, value_name = "HOST", value_delimiter = ',', requires = "proxy")]
     pub(crate) intercept: Vec<String>,
@@ -365,8 +379,24 @@ pub(crate) enum CaCommand {
     Remove,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum ReadyPolicy {
+    /// One agent that buys small things by itself, and asks before it buys anything else
+    OneAgent,
+    /// Several agents on one purse, with two people to approve what is dear
+    Team,
+    /// A crawler that pays many sellers a little, fast, and nobody much
+    Crawler,
+}
+
 #[derive(Subcommand)]
 pub(crate) enum PolicyCommand {
+    /// Begin policy.toml with a ready one; what is there already is not touched
+    New {
+        /// Which one
+        #[arg(value_enum)]
+        which: ReadyPolicy,
+    },
     /// Print the Cedar that policy.toml compiles to
     Show,
     /// Check a policy, and print its version and digest
@@ -376,6 +406,9 @@ pub(crate) enum PolicyCommand {
     },
     /// Accept policy.toml as it stands, raised limits and all; needs the wallet's passphrase
     Accept,
+    /// Try a policy out beside the one that holds, on every payment, without changing any decision
+    #[command(subcommand)]
+    Rollout(Rollout),
     /// Say what policy.toml would say to a payment; nothing is paid, held or written down
     Decide(Box<DecideOn>),
     /// Decide again upon what was decided, under policy.toml or another, and say what comes out otherwise
@@ -437,6 +470,25 @@ pub(crate) struct DecideOn {
 }
 
 #[derive(Subcommand)]
+pub(crate) enum Rollout {
+    /// Begin to try a policy out, instead of one that is; needs the wallet's passphrase
+    Start {
+        /// The policy
+        file: PathBuf,
+    },
+    /// Say what it would have decided otherwise since then
+    Status {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make it hold: it becomes policy.toml, and is accepted; needs the wallet's passphrase
+    Accept,
+    /// Try it out no longer; needs the wallet's passphrase
+    Stop,
+}
+
+#[derive(Subcommand)]
 pub(crate) enum Approvals {
     /// List what waits, the latest first
     List {
@@ -454,6 +506,12 @@ pub(crate) enum Approvals {
         /// Wait until it was answered, or its time is over
         #[arg(long)]
         wait: bool,
+    },
+    /// Print a link that opens the owner's page of a wallet that serves, once; needs the approver's passphrase
+    Link {
+        /// The approver's key, instead of the wallet's
+        #[arg(long, value_name = "NAME")]
+        by: Option<String>,
     },
     /// Let it pass, once, on exactly these terms; needs the approver's passphrase
     Approve {

@@ -4,20 +4,27 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs::File;
+use std::io::IsTerminal as _;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use farthing_core::{Clock, Payer};
 use farthing_gate::SystemClock;
+use farthing_gateway::look_up;
 use farthing_keys::SecretKey;
 use farthing_money::Assets;
 use farthing_policy::{Grant, Policy, Token, TokenRoot};
 use farthing_protocols::mpp::MppBuyer;
-use farthing_wallet::{Authority, KnownOffers, Memory, Outcome, PayRequest, Wallet, WalletConfig};
+use farthing_wallet::{
+    Authority, Books, Desk, KnownOffers, Memory, Outcome, PayRequest, Wallet, WalletConfig,
+};
 use farthing_wallet_client::{At, Error, Paid, PayOptions, Problem, Request};
 use farthing_wallet_daemon::{
-    Ca, Daemon, Guest, Intercept, Keeper, MadeCa, Offered, Place, Stranger,
+    AnswerKey, Ca, Daemon, Desktop, Guest, Hook, Intercept, Keeper, MadeCa, Offered, Place,
+    Stranger,
 };
+use farthing_webhook::{Retries, WebhookSecret};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::Value;
 use subtle::ConstantTimeEq;
@@ -33,10 +40,19 @@ use crate::policy;
 use crate::serve::log_to_stderr;
 
 /// The variable that the owner's token comes in.
-const OWNER_TOKEN: &str = "FARTHING_OWNER_TOKEN";
+pub(crate) const OWNER_TOKEN: &str = "FARTHING_OWNER_TOKEN";
 
 /// Under which name the owner's token is kept.
 const OWNER: &str = "owner token";
+
+/// Under which name the key is kept that signs links which answer one request.
+const ANSWERS: &str = "approval links";
+
+/// How long to wait after each failure to tell somebody what is asked, in seconds: a request does not wait long.
+const HOOK_WAITS_S: [u64; 6] = [1, 5, 30, 120, 600, 3_600];
+
+/// How often it is tried at most, which is about a day.
+const HOOK_ATTEMPTS_MAX: u32 = 30;
 
 /// Under which name the proxy's authority is kept.
 const AUTHORITY: &str = "proxy authority";
@@ -53,19 +69,41 @@ pub(crate) async fn serve(args: ServeWallet) -> Done {
         (Some(path), None) => Place::Unix(path),
         (None, None) => Place::Unix(unlocked.home.socket()),
     };
-    let offered =
-        Offered { api: Some(place), proxy: args.proxy, intercept, signs: args.sign_for_others };
+    let desktop = unlocked.desktop(args.page)?;
+    let hook = unlocked.hook()?;
+    let (page_file, approver) = (unlocked.home.page(), unlocked.config.key.clone());
+    let links = memory(&unlocked.home)?;
+    let offered = Offered {
+        api: Some(place),
+        proxy: args.proxy,
+        intercept,
+        signs: args.sign_for_others,
+        desktop,
+        hook,
+    };
     // Whoever reads that it listens may signal at once.
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::other)?;
     let daemon = Daemon::start(offered, Arc::new(unlocked)).await.map_err(Failure::other)?;
     let api = daemon.api().map(ToString::to_string);
     let proxy = daemon.proxy().map(|address| format!("http://{address}"));
-    tracing::info!(api, proxy, "listening");
+    let page = daemon.page().map(|address| format!("http://{address}"));
+    if let Some(page) = &page {
+        std::fs::write(&page_file, page).map_err(Failure::other)?;
+        // A link is a secret for a moment: it is for a person's terminal, and for no log.
+        if std::io::stdout().is_terminal() {
+            println!("{}", policy::give_link(&links, page, &approver)?);
+        }
+    }
+    tracing::info!(api, proxy, page, "listening");
     tokio::select! {
         _ = terminate.recv() => {}
         _ = tokio::signal::ctrl_c() => {}
     }
     tracing::info!("stopping");
+    if page.is_some() {
+        // Gone already is as good.
+        let _ = std::fs::remove_file(&page_file);
+    }
     daemon.stop().await;
     tracing::info!("stopped");
     Ok(())
@@ -77,11 +115,11 @@ struct Unlocked {
     config: WalletConfig,
     key: SecretKey,
     payers: Vec<Arc<dyn Payer>>,
-    book: LongBook,
     http: reqwest::Client,
     offers: KnownOffers,
     root: TokenRoot,
     owner: Zeroizing<String>,
+    books: Books,
 }
 
 impl Unlocked {
@@ -96,9 +134,9 @@ impl Unlocked {
         Ok(Self {
             http: Wallet::client().map_err(Failure::other)?,
             offers: KnownOffers::default(),
-            book: LongBook::open(&home, &config)?,
             root: policy::root(&memory, &key)?,
             owner: owner_token(&memory, &key, false)?,
+            books: LongBook::open(&home, &config)?.books(Arc::new(SystemClock)),
             home,
             config,
             key,
@@ -116,11 +154,35 @@ impl Unlocked {
         self.root.verify(&token).map(Some).map_err(|_| Stranger::Token)
     }
 
+    /// The owner's page, where there is to be one.
+    fn desktop(&self, address: Option<SocketAddr>) -> Result<Option<Desktop>, Failure> {
+        let Some(address) = address.or(self.config.approvals.page) else { return Ok(None) };
+        let memory = memory(&self.home)?;
+        let key = secret(&memory, &self.key, ANSWERS, false)?;
+        let key = <[u8; 32]>::try_from(key.as_slice()).map_err(Failure::other)?;
+        let key = AnswerKey::new(Zeroizing::new(key));
+        Ok(Some(Desktop { address, key, approver: self.config.key.clone() }))
+    }
+
+    /// Who is told what is asked and decided, and whether they may answer.
+    fn hook(&self) -> Result<Option<(Hook, bool)>, Failure> {
+        let Some(webhook) = &self.config.approvals.webhook else { return Ok(None) };
+        let folder = self.home.folder();
+        let text = look_up(&webhook.secret, folder, &|name| std::env::var(name).ok());
+        let text = Zeroizing::new(text.map_err(Failure::usage)?);
+        let secret = WebhookSecret::parse(text.trim()).map_err(Failure::usage)?;
+        let waits = HOOK_WAITS_S.map(Duration::from_secs).to_vec();
+        let retries = Retries { attempts_max: HOOK_ATTEMPTS_MAX, waits };
+        let hook = Hook { url: webhook.url.clone(), secrets: vec![secret], retries };
+        Ok(Some((hook, webhook.answers)))
+    }
+
     /// The authority of whoever has a token, and under which name they approve.
     fn authority(
         &self,
         grant: Option<Grant>,
         policies: Vec<Policy>,
+        draft: Option<Policy>,
     ) -> Result<(Authority, Option<String>), Stranger> {
         let Some(grant) = grant else {
             let may = |policy: &Policy| {
@@ -128,9 +190,9 @@ impl Unlocked {
                 named.is_empty() || named.contains(&self.config.key)
             };
             let approver = policies.iter().all(may).then(|| self.config.key.clone());
-            return Ok((Authority::owner(policies), approver));
+            return Ok((Authority::owner(policies).trying(draft), approver));
         };
-        Ok((Authority::of_token(&policies, grant).map_err(broken)?, None))
+        Ok((policy::of_token(&policies, draft, grant).map_err(broken)?, None))
     }
 }
 
@@ -162,14 +224,15 @@ impl Keeper for Unlocked {
             return Err(Stranger::Token);
         }
         let policies = policy::policies(home, config, &memory, key).map_err(broken)?;
-        let (authority, approver) = self.authority(grant, policies)?;
+        let draft = policy::draft(config, &memory, key);
+        let (authority, approver) = self.authority(grant, policies, draft)?;
         let clock = Arc::new(SystemClock);
         let wallet = Wallet {
             payers: self.payers.clone(),
             buyers: vec![Arc::new(MppBuyer)],
             rules: config.rules.clone(),
             authority,
-            books: self.book.books(clock.clone()),
+            books: self.books.clone(),
             memory,
             key: key.clone(),
             clock,
@@ -178,6 +241,14 @@ impl Keeper for Unlocked {
             offers: self.offers.clone(),
         };
         Ok(Guest { wallet, approver })
+    }
+
+    fn desk(&self) -> Result<Desk, Stranger> {
+        let Self { home, config, key, .. } = self;
+        let memory = Memory::open(&home.memory()).map_err(broken)?;
+        let policies = policy::policies(home, config, &memory, key).map_err(broken)?;
+        let (books, waiting) = (self.books.clone(), config.rules.waiting);
+        Ok(Desk { memory, books, policies, waiting, clock: Arc::new(SystemClock) })
     }
 
     fn assets(&self) -> &Assets {
@@ -212,14 +283,7 @@ fn owner_token(
     key: &SecretKey,
     renew: bool,
 ) -> Result<Zeroizing<String>, Failure> {
-    let known = if renew { None } else { memory.unseal(OWNER, key).map_err(Failure::other)? };
-    let bytes = if let Some(bytes) = known {
-        bytes
-    } else {
-        let fresh = SecretKey::generate()?;
-        memory.seal(OWNER, fresh.expose(), key).map_err(Failure::other)?;
-        Zeroizing::new(fresh.expose().to_vec())
-    };
+    let bytes = secret(memory, key, OWNER, renew)?;
     let mut token = Zeroizing::new(String::with_capacity(69));
     token.push_str("fto1_");
     for byte in bytes.iter() {
@@ -227,6 +291,22 @@ fn owner_token(
         let _ = write!(token, "{byte:02x}");
     }
     Ok(token)
+}
+
+/// A secret of the wallet's own, which is kept under its key; made anew where there is none.
+fn secret(
+    memory: &Memory,
+    key: &SecretKey,
+    name: &str,
+    renew: bool,
+) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let known = if renew { None } else { memory.unseal(name, key).map_err(Failure::other)? };
+    if let Some(bytes) = known {
+        return Ok(bytes);
+    }
+    let fresh = SecretKey::generate()?;
+    memory.seal(name, fresh.expose(), key).map_err(Failure::other)?;
+    Ok(Zeroizing::new(fresh.expose().to_vec()))
 }
 
 // --- the proxy's authority ----------------------------------------------------------------------

@@ -17,6 +17,7 @@ impl Home {
         home.map(Self).ok_or_else(|| Failure::usage("set FARTHING_HOME; there is no home folder"))
     }
 
+    /// The folder itself, which paths in its files begin at.
     pub(crate) fn folder(&self) -> &Path {
         &self.0
     }
@@ -36,6 +37,11 @@ impl Home {
     /// Where the daemon listens, if nothing else is said.
     pub(crate) fn socket(&self) -> PathBuf {
         self.0.join("wallet.sock")
+    }
+
+    /// Where the daemon writes down at which address the owner's page is.
+    pub(crate) fn page(&self) -> PathBuf {
+        self.0.join("page.url")
     }
 
     /// The certificate of the proxy's authority, for programs to be told of.

@@ -51,7 +51,7 @@ fn run(command: Command) -> Done {
         Command::Pay(args) => concurrently(pay::run(*args)),
         Command::Wallet(command) => concurrently(wallet::run(command)),
         Command::Policy(command) => policy::run(command),
-        Command::Approvals(command) => policy::approvals(command),
+        Command::Approvals(command) => concurrently(policy::approvals(command)),
         Command::Agents(command) => policy::agents(command),
         Command::Sessions(command) => concurrently(sessions::run(command)),
         Command::Subscriptions(command) => concurrently(subscriptions::run(command)),

@@ -1,6 +1,7 @@
 //! `farthing policy`, `farthing approvals` and `farthing agents`: what an owner allows, and to whom.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,17 +11,25 @@ use farthing_gateway::{BookReader, StoreConfig};
 use farthing_keys::SecretKey;
 use farthing_ledger::{Decided, Event, OwnerStep, Record, Ruling};
 use farthing_money::Timestamp;
-use farthing_policy::{Decision, Facts, Limits, Policy, Token, TokenRoot, Usage, Verdict};
-use farthing_wallet::{ApprovalRequest, ApprovalState, Authority, Memory, WalletConfig};
+use farthing_policy::{
+    Decision, Facts, Grant, Limits, Policy, PolicyError, Token, TokenRoot, Usage, Verdict,
+};
+use farthing_wallet::{
+    ApprovalRequest, ApprovalState, Authority, Desk, Memory, WalletConfig, plain,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use crate::cli::{Agents, Approvals, DecideOn, PolicyCommand};
+use crate::cli::{Agents, Approvals, DecideOn, PolicyCommand, ReadyPolicy};
 use crate::failure::{Done, Exit, Failure};
 use crate::home::{Home, passphrase};
 use crate::prepaid::parse_amount;
 use crate::wallet::print_json;
+
+mod rollout;
+
+pub(crate) use rollout::draft;
 
 /// The variable that an agent's token comes in.
 pub(crate) const TOKEN: &str = "FARTHING_AGENT_TOKEN";
@@ -69,7 +78,7 @@ fn parse((text, files): &Texts, config: &WalletConfig) -> Result<Policy, Failure
 }
 
 /// What the policy's file says; the caps of `wallet.toml` alone where there is none.
-fn written(home: &Home, config: &WalletConfig) -> Result<Policy, Failure> {
+pub(crate) fn written(home: &Home, config: &WalletConfig) -> Result<Policy, Failure> {
     let path = home.policy_path();
     if path.exists() { parse(&texts(&path)?, config) } else { caps(config) }
 }
@@ -117,14 +126,25 @@ pub(crate) fn authority(
     key: &SecretKey,
 ) -> Result<Authority, Failure> {
     let policies = policies(home, config, memory, key)?;
+    let draft = rollout::draft(config, memory, key);
     let Ok(token) = std::env::var(TOKEN).map(Zeroizing::new) else {
-        return Ok(Authority::owner(policies));
+        return Ok(Authority::owner(policies).trying(draft));
     };
     let refused =
         |error: &dyn std::fmt::Display| Failure::new(Exit::Rules, format_args!("{TOKEN}: {error}"));
     let token = Token::parse(token.trim()).map_err(|error| refused(&error))?;
     let grant = root(memory, key)?.verify(&token).map_err(|error| refused(&error))?;
-    Authority::of_token(&policies, grant).map_err(|error| refused(&error))
+    of_token(&policies, draft, grant).map_err(|error| refused(&error))
+}
+
+/// The authority of whoever has a token; its limits are the draft's as well.
+pub(crate) fn of_token(
+    policies: &[Policy],
+    draft: Option<Policy>,
+    grant: Grant,
+) -> Result<Authority, PolicyError> {
+    let draft = draft.and_then(|draft| draft.within(grant.blocks.clone()).ok());
+    Ok(Authority::of_token(policies, grant)?.trying(draft))
 }
 
 /// The secret that the wallet's tokens are made with; made anew where there is none.
@@ -157,6 +177,7 @@ pub(crate) fn run(command: PolicyCommand) -> Done {
     let home = Home::find()?;
     let config = home.config()?;
     match command {
+        PolicyCommand::New { which } => begin(&home, which),
         PolicyCommand::Show => {
             let policy = written(&home, &config)?;
             let name = policy.name();
@@ -171,11 +192,32 @@ pub(crate) fn run(command: PolicyCommand) -> Done {
             Ok(())
         }
         PolicyCommand::Accept => accept(&home, &config),
+        PolicyCommand::Rollout(command) => rollout::run(command, &home, &config),
         PolicyCommand::Decide(args) => decide(&home, &config, &args),
         PolicyCommand::Replay { since, policy, json } => {
             replay(&home, &config, &since, policy.as_deref(), json)
         }
     }
+}
+
+/// Begins a policy with a ready one, where there is none.
+fn begin(home: &Home, which: ReadyPolicy) -> Done {
+    let text = match which {
+        ReadyPolicy::OneAgent => include_str!("../../../docs/policies/one-agent.toml"),
+        ReadyPolicy::Team => include_str!("../../../docs/policies/team.toml"),
+        ReadyPolicy::Crawler => include_str!("../../../docs/policies/crawler.toml"),
+    };
+    let path = home.policy_path();
+    let made = std::fs::File::create_new(&path).map_err(|error| {
+        if error.kind() == std::io::ErrorKind::AlreadyExists {
+            return Failure::usage(format_args!("{} is there already", path.display()));
+        }
+        Failure::other(error)
+    });
+    std::io::Write::write_all(&mut made?, text.as_bytes()).map_err(Failure::other)?;
+    println!("{}", path.display());
+    eprintln!("farthing: look it through, and `farthing policy accept` makes it hold");
+    Ok(())
 }
 
 /// Accepts what the file says, raised limits and all.
@@ -331,16 +373,19 @@ fn decisions(
 
 // --- approvals --------------------------------------------------------------------------------
 
-pub(crate) fn approvals(command: Approvals) -> Done {
+pub(crate) async fn approvals(command: Approvals) -> Done {
     let home = Home::find()?;
     match command {
+        Approvals::Link { by } => link(&home, by.as_deref()),
         Approvals::List { all, json } => list(&home, all, json),
         Approvals::Show { id, wait } => {
             let mut found = find(&home, &id)?;
             while wait && state(&found) == "waiting" {
-                std::thread::sleep(POLL);
+                tokio::time::sleep(POLL).await;
                 found = find(&home, &id)?;
             }
+            // What has expired was denied by that, which is written down by whoever finds it.
+            desk(&home)?.expire().await.map_err(Failure::other)?;
             print_json(&serde_json::to_value(&found).map_err(Failure::other)?)?;
             match state(&found) {
                 "approved" => Ok(()),
@@ -348,21 +393,64 @@ pub(crate) fn approvals(command: Approvals) -> Done {
                 other => Err(Failure::new(Exit::Rules, format_args!("it is {other}"))),
             }
         }
-        Approvals::Approve { id, by } => answer(&home, &id, by.as_deref(), true),
-        Approvals::Deny { id, by } => answer(&home, &id, by.as_deref(), false),
+        Approvals::Approve { id, by } => answer(&home, &id, by.as_deref(), true).await,
+        Approvals::Deny { id, by } => answer(&home, &id, by.as_deref(), false).await,
     }
+}
+
+/// The desk of whoever is at the command line, under the policy that the file says.
+fn desk(home: &Home) -> Result<Desk, Failure> {
+    let config = home.config()?;
+    let clock = std::sync::Arc::new(SystemClock);
+    Ok(Desk {
+        memory: memory(home)?,
+        books: crate::books::open(home, &config)?,
+        policies: vec![written(home, &config)?],
+        waiting: config.rules.waiting,
+        clock,
+    })
+}
+
+/// Prints a link that opens the owner's page, once, for whoever has the approver's passphrase.
+fn link(home: &Home, by: Option<&str>) -> Done {
+    let config = home.config()?;
+    let by = by.unwrap_or(&config.key);
+    let page = std::fs::read_to_string(home.page()).ok().filter(|page| is_served(page));
+    let page = page.ok_or_else(|| {
+        Failure::usage(
+            "no page is served; `farthing wallet serve --page 127.0.0.1:4042` serves one, and so does \
+             page = \"127.0.0.1:4042\" in [approvals] of wallet.toml",
+        )
+    })?;
+    unlock(home, by)?;
+    println!("{}", give_link(&memory(home)?, page.trim(), by)?);
+    Ok(())
+}
+
+fn is_served(page: &str) -> bool {
+    let address = page.trim().strip_prefix("http://").and_then(|it| it.parse().ok());
+    address.is_some_and(|it: std::net::SocketAddr| std::net::TcpStream::connect(it).is_ok())
+}
+
+/// A link to the owner's page that can be opened once.
+pub(crate) fn give_link(memory: &Memory, page: &str, by: &str) -> Result<String, Failure> {
+    let secret = SecretKey::generate()?;
+    let mut digits = Zeroizing::new(String::with_capacity(64));
+    for byte in secret.expose() {
+        // Writing to a string does not fail.
+        let _ = write!(digits, "{byte:02x}");
+    }
+    memory.give_link(&digits, by, now()).map_err(Failure::other)?;
+    Ok(format!("{page}/open/{}", *digits))
 }
 
 /// Where a request stands by now. One that nobody has answered in time is denied by that.
 fn state(request: &ApprovalRequest) -> &'static str {
-    let may_expire = matches!(request.state, ApprovalState::Waiting | ApprovalState::Approved);
-    if may_expire && request.expires_at <= now() { "expired" } else { request.state.name() }
+    request.state_at(now()).name()
 }
 
 fn find(home: &Home, id: &str) -> Result<ApprovalRequest, Failure> {
-    let mut all = memory(home)?.approvals().map_err(Failure::other)?;
-    all.retain(|request| request.id == id);
-    all.pop().ok_or_else(|| {
+    memory(home)?.approval(id).map_err(Failure::other)?.ok_or_else(|| {
         Failure::usage(format_args!(
             "there is no request {id}; `farthing approvals list` shows which there are"
         ))
@@ -384,31 +472,32 @@ fn list(home: &Home, everything: bool, json: bool) -> Done {
             "{}  {:<8}  {amount:>14} to {} for {} {} ({}), until {}",
             request.id,
             state(request),
-            asked.recipient,
+            plain(&asked.recipient),
             asked.origin,
-            asked.what,
+            plain(&asked.what),
             request.agent,
             request.expires_at
         );
         for because in &asked.because {
-            println!("      {because}");
+            println!("      {}", plain(because));
         }
     }
     Ok(())
 }
 
 /// Answers with the key of whoever answers, unlocked: an agent has none.
-fn answer(home: &Home, id: &str, by: Option<&str>, approve: bool) -> Done {
+async fn answer(home: &Home, id: &str, by: Option<&str>, approve: bool) -> Done {
     let config = home.config()?;
     let by = by.unwrap_or(&config.key);
     unlock(home, by)?;
-    let policy = written(home, &config)?;
-    if !policy.approvers().is_empty() && !policy.approvers().iter().any(|it| it == by) {
-        let what =
-            format!("{by} is none of the policy's approvers: {}", policy.approvers().join(", "));
+    let desk = desk(home)?;
+    if !desk.may_answer(by) {
+        let named = desk.policies.iter().flat_map(Policy::approvers).cloned();
+        let named: Vec<String> = named.collect();
+        let what = format!("{by} is none of the policy's approvers: {}", named.join(", "));
         return Err(Failure::usage(what));
     }
-    let answered = memory(home)?.answer(id, by, approve, now()).map_err(Failure::other)?;
+    let answered = desk.answer(id, by, approve).await.map_err(Failure::other)?;
     let request = answered.map_err(Failure::usage)?;
     let missing = usize::from(request.asked.approvals).saturating_sub(request.asked.by.len());
     if request.state == ApprovalState::Waiting {

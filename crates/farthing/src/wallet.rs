@@ -18,6 +18,9 @@ use crate::daemon;
 use crate::failure::{Done, Exit, Failure};
 use crate::home::{Home, passphrase};
 
+mod dashboard;
+mod status;
+
 /// How long a node of a chain may take to answer.
 const NODE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -30,6 +33,8 @@ pub(crate) async fn run(command: Wallet) -> Done {
         Wallet::List { json } => list(&home, json),
         Wallet::Receipts { json } => receipts(&home, json),
         Wallet::Outstanding { json } => outstanding(&home, json),
+        Wallet::Status { json, watch: false } => status::show(&home, json),
+        Wallet::Status { watch: true, .. } | Wallet::Dashboard => dashboard::run(home).await,
         Wallet::Serve(args) => daemon::serve(*args).await,
         Wallet::Token { renew } => daemon::token(renew),
         Wallet::Ca(command) => daemon::ca(command),

@@ -14,7 +14,7 @@ use farthing_money::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::balance::atoms_text;
-use crate::{BudgetKey, ClaimError, Draw, Event, PaymentId, Window};
+use crate::{BudgetKey, ClaimError, Drafted, Draw, Event, PaymentId, Window};
 
 #[cfg(test)]
 mod tests;
@@ -120,6 +120,13 @@ impl Budgets {
         Ok(())
     }
 
+    /// Writes down how much was used of what a draft would draw. It refuses nothing.
+    pub(super) fn try_out(&self, draft: &mut Drafted, now: Timestamp) {
+        for draw in &mut draft.draws {
+            draw.used = self.used(draw.key.as_str(), now);
+        }
+    }
+
     /// How much is held and spent of a budget.
     pub(super) fn used(&self, key: &str, now: Timestamp) -> u128 {
         self.tallies.get(key).map_or(0, |it| it.used(now))
@@ -130,11 +137,12 @@ impl Budgets {
         match event {
             Event::Claimed { payment, settlement, .. } => {
                 let Some(decided) = &payment.decision else { return };
-                if decided.draws.is_empty() {
+                let draws: Vec<Draw> = decided.counted().cloned().collect();
+                if draws.is_empty() {
                     return;
                 }
                 self.forget(at);
-                let held = Held { atoms: payment.amount.atoms(), draws: decided.draws.clone() };
+                let held = Held { atoms: payment.amount.atoms(), draws };
                 self.hold(&held, at);
                 if settlement.is_some() {
                     self.finish(held, Some(u128::MAX), at);

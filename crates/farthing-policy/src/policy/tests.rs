@@ -2,7 +2,7 @@ use farthing_money::{Asset, Timestamp};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{BudgetRule, PriceRise, Then, Window};
+use crate::{BudgetRule, Counted, PriceRise, Then, Window};
 
 fn assets() -> Assets {
     [("usdc", 6), ("eurc", 6), ("dai", 18), ("jpyx", 0)]
@@ -62,6 +62,33 @@ fn said(policy: &Policy, facts: &Facts) -> String {
     let decision = policy.decide(facts);
     let rules: Vec<&str> = decision.reasons.iter().map(|reason| reason.rule.as_str()).collect();
     format!("{:?} {}", decision.verdict, rules.join(" "))
+}
+
+/// Whoever explains a decision finds the amount that a rule compares with, and the budgets that stand although
+/// nothing was drawn from them.
+#[test]
+fn rules_and_budgets_are_explained() {
+    let policy = policy(USUAL);
+    let threshold = |rule: &str| policy.threshold(rule);
+    assert_eq!(threshold("wallet.max.usdc").as_deref(), Some("1 usdc"));
+    assert_eq!(threshold("wallet.ask_above.any").as_deref(), Some("0.25 usd"));
+    for other in ["wallet.max.dai", "wallet.sellers", "agents.researcher.max.usdc", "wallet", "x"] {
+        assert_eq!(threshold(other), None, "{other}");
+    }
+    let standing = policy.standing_budgets(at("2026-11-26T12:00:00Z"));
+    let drawn = policy.decide(&paying(100_000)).draws;
+    for draw in &standing {
+        assert_eq!((draw.amount, draw.used), (0, 0));
+        let theirs = drawn.iter().find(|it| it.key == draw.key).expect("it is the same budget");
+        assert_eq!((theirs.limit, &theirs.rule), (draw.limit, &draw.rule));
+        let counted = Counted::of(&draw.key).unwrap();
+        assert_eq!(counted.each, None);
+    }
+    assert!(!standing.is_empty());
+    let day =
+        standing.iter().find(|draw| draw.key.as_str().starts_with("agent researcher|")).unwrap();
+    let counted = Counted::of(&day.key).unwrap();
+    assert_eq!((counted.level, counted.time, counted.unit), ("agent researcher", "86400s", "any"));
 }
 
 const USUAL: &str = r#"

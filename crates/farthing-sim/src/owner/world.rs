@@ -386,6 +386,7 @@ impl World {
             rules: decision.reasons.iter().map(|reason| reason.rule.clone()).collect(),
             draws: decision.draws.clone(),
             approval: None,
+            draft: None,
         };
         let mut proof = None;
         match decision.verdict {

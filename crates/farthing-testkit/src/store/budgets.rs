@@ -28,6 +28,7 @@ pub fn allowed_purchase(name: &str, atoms: u128, budget: &str, limit: u128) -> C
         rules: vec!["wallet".to_owned()],
         draws: vec![draw],
         approval: None,
+        draft: None,
     }));
     request
 }

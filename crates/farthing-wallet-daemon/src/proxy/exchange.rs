@@ -106,11 +106,11 @@ impl Proxy {
         let (method, body) = (call.method.clone(), call.body.clone());
         let request = PayRequest { method, url, fields: call.fields.clone(), body };
         let (outwards, turns) = (self.outwards.clone(), self.turns.clone());
-        let assets = self.keeper.assets().clone();
+        let (assets, page) = (self.keeper.assets().clone(), self.page.clone());
         let buying = async move {
             let _turn = turns.take(turn_of(&wallet, &request, &options)).await;
-            let buying = Buying { outwards, call, wallet, assets };
-            buying.buy(&request, &options, refusal).await
+            let buying = Buying { outwards, call, wallet, assets, page };
+            Box::pin(buying.buy(&request, &options, refusal)).await
         };
         // What was begun with money is finished, although whoever asked for it has gone.
         tokio::spawn(buying).await.unwrap_or_else(|_| {
@@ -144,6 +144,7 @@ struct Buying {
     call: Call,
     wallet: Wallet,
     assets: Assets,
+    page: Option<String>,
 }
 
 impl Buying {
@@ -231,7 +232,7 @@ impl Buying {
     }
 
     fn problem(&self, failure: &PayFailure) -> Problem {
-        Problem::of_failure(failure, &self.assets)
+        Problem::of_failure(failure, &self.assets).shown_at(self.page.as_deref())
     }
 }
 

@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use farthing_keys::SecretKey;
-use farthing_ledger::Fingerprint;
+use farthing_ledger::{Decided, Draw, Fingerprint};
 use farthing_money::{AssetId, Timestamp};
 use rusqlite::{OptionalExtension, Transaction, TransactionBehavior, params};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{Memory, MemoryError};
+use super::{Memory, MemoryError, desk};
 
 #[cfg(test)]
 mod tests;
@@ -52,17 +52,35 @@ CREATE TABLE IF NOT EXISTS sealed (
 ) STRICT;
 ";
 
-/// How long a request for approval may wait, and an approval be used.
+/// How long a request for approval may wait, and an approval be used, unless the owner says otherwise.
 pub const APPROVAL_LASTS: Duration = Duration::from_hours(1);
 
 /// How long a denied request stays denied.
 pub const DENIAL_LASTS: Duration = Duration::from_hours(24);
 
-/// How many requests of one agent may wait, so that nobody is worn down by asking.
+/// How many requests of one agent may wait unless the owner says otherwise, so that nobody is worn down by
+/// asking.
 pub const WAITING_PER_AGENT_MAX: u32 = 5;
 
-/// How many may wait in all.
+/// How many may wait in all unless the owner says otherwise.
 pub const WAITING_MAX: u32 = 20;
+
+/// How long requests wait, and how many may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// How long a request may wait, and an approval be used.
+    pub lasts: Duration,
+    /// How many of one agent may wait.
+    pub per_agent_max: u32,
+    /// How many may wait in all.
+    pub max: u32,
+}
+
+impl Default for Waiting {
+    fn default() -> Self {
+        Self { lasts: APPROVAL_LASTS, per_agent_max: WAITING_PER_AGENT_MAX, max: WAITING_MAX }
+    }
+}
 
 /// The name of everybody among the frozen; no agent can be called so.
 const EVERYBODY: &str = "*";
@@ -79,6 +97,8 @@ pub enum ApprovalState {
     Denied,
     /// It was used.
     Used,
+    /// Nobody, or not enough, have said anything in time, which denies it.
+    Expired,
 }
 
 impl ApprovalState {
@@ -90,11 +110,12 @@ impl ApprovalState {
             Self::Approved => "approved",
             Self::Denied => "denied",
             Self::Used => "used",
+            Self::Expired => "expired",
         }
     }
 
     fn of(name: &str) -> Option<Self> {
-        let all = [Self::Waiting, Self::Approved, Self::Denied, Self::Used];
+        let all = [Self::Waiting, Self::Approved, Self::Denied, Self::Used, Self::Expired];
         all.into_iter().find(|state| state.name() == name)
     }
 }
@@ -121,6 +142,24 @@ pub struct ApprovalRequest {
     pub asked: Asking,
 }
 
+impl ApprovalRequest {
+    /// Where it stands at a moment: what nobody has answered or used in time has expired, whether that was
+    /// noted or not.
+    #[must_use]
+    pub fn state_at(&self, now: Timestamp) -> ApprovalState {
+        match self.state {
+            ApprovalState::Waiting | ApprovalState::Approved if self.expires_at <= now => {
+                ApprovalState::Expired
+            }
+            state @ (ApprovalState::Waiting
+            | ApprovalState::Approved
+            | ApprovalState::Denied
+            | ApprovalState::Used
+            | ApprovalState::Expired) => state,
+        }
+    }
+}
+
 /// What is asked of an approver.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -145,6 +184,55 @@ pub struct Asking {
     /// When the last of them did.
     #[serde(default)]
     pub answered_at: Option<Timestamp>,
+    /// For which task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    /// With which tool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool: Option<String>,
+    /// The payment method.
+    #[serde(default)]
+    pub method: String,
+    /// The rules that ask, for programs.
+    #[serde(default)]
+    pub reasons: Vec<Asker>,
+    /// What it would draw from budgets, and what was used of them when it was asked.
+    #[serde(default)]
+    pub draws: Vec<Draw>,
+    /// The seller's offer that it was asked upon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quote: Option<Quote>,
+    /// Until when it could be answered, however it was.
+    #[serde(default)]
+    pub answer_by: Option<Timestamp>,
+}
+
+/// A rule that asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Asker {
+    /// Its name.
+    pub rule: String,
+    /// What it says.
+    pub because: String,
+    /// The amount that it compares with, where it is one that does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<String>,
+}
+
+/// The offer of a seller that approval is asked upon. Approved are the terms, not the offer: the seller makes
+/// another one each time it is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Quote {
+    /// The seller's name for it.
+    pub challenge: String,
+    /// Until when it stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// The seller's own words, which prove nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
 }
 
 /// What became of asking.
@@ -159,7 +247,7 @@ pub(crate) enum AskedFor {
 /// What became of an answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AnswerError {
-    /// The memory fails.
+    /// There is no such request.
     #[error("there is no such request; `farthing approvals list` shows those that there are")]
     Unknown,
     /// Its time is over: nobody answered, which is a denial.
@@ -171,6 +259,9 @@ pub enum AnswerError {
     /// The same person approves twice.
     #[error("{0} has approved it before; somebody else has to as well")]
     Twice(String),
+    /// The policy names other approvers.
+    #[error("{0} is none of the policy's approvers")]
+    Nobody(String),
 }
 
 /// What a successful purchase teaches.
@@ -353,7 +444,8 @@ impl Memory {
     pub(crate) fn ask(
         &self,
         (id, terms, agent): (String, Fingerprint, &str),
-        asked: Asking,
+        (asked, decided): (Asking, &Decided),
+        waiting: Waiting,
         now: Timestamp,
     ) -> Result<AskedFor, MemoryError> {
         let mut connection = self.connection();
@@ -361,19 +453,19 @@ impl Memory {
         if let Some(known) = standing(&transaction, &terms, now)? {
             return Ok(AskedFor::Stands(Box::new(known)));
         }
-        let waiting = |sql: &str, agent: &str| -> rusqlite::Result<u32> {
+        let count = |sql: &str, agent: &str| -> rusqlite::Result<u32> {
             let now = now.as_micros().cast_signed();
             transaction.query_row(sql, params![now, agent], |row| row.get(0))
         };
-        let of_agent = waiting(
+        let of_agent = count(
             "SELECT count(*) FROM approval WHERE state = 'waiting' AND expires_at > ?1 AND agent = ?2",
             agent,
         )?;
-        let of_all = waiting(
+        let of_all = count(
             "SELECT count(*) FROM approval WHERE state = 'waiting' AND expires_at > ?1 AND ?2 <> ''",
             agent,
         )?;
-        if of_agent >= WAITING_PER_AGENT_MAX || of_all >= WAITING_MAX {
+        if of_agent >= waiting.per_agent_max || of_all >= waiting.max {
             return Ok(AskedFor::TooMany);
         }
         let request = ApprovalRequest {
@@ -381,9 +473,9 @@ impl Memory {
             terms,
             agent: agent.to_owned(),
             asked_at: now,
-            expires_at: now.after(APPROVAL_LASTS),
+            expires_at: now.after(waiting.lasts),
             state: ApprovalState::Waiting,
-            asked,
+            asked: Asking { answer_by: Some(now.after(waiting.lasts)), ..asked },
         };
         transaction.execute(
             "INSERT INTO approval (id, terms, agent, asked_at, expires_at, state, body)
@@ -398,6 +490,7 @@ impl Memory {
                 serde_json::to_string(&request.asked).unwrap_or_default(),
             ],
         )?;
+        desk::keep_decided(&transaction, &request.id, decided)?;
         transaction.commit()?;
         Ok(AskedFor::Stands(Box::new(request)))
     }
@@ -415,7 +508,7 @@ impl Memory {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Answers a request.
+    /// Answers a request. An approval may be used for [`APPROVAL_LASTS`].
     ///
     /// # Errors
     ///
@@ -427,6 +520,17 @@ impl Memory {
         approve: bool,
         now: Timestamp,
     ) -> Result<Result<ApprovalRequest, AnswerError>, MemoryError> {
+        self.answer_for(id, approver, approve, (APPROVAL_LASTS, now))
+    }
+
+    /// The same, where an approval may be used for a time that the owner has set.
+    pub(crate) fn answer_for(
+        &self,
+        id: &str,
+        approver: &str,
+        approve: bool,
+        (lasts, now): (Duration, Timestamp),
+    ) -> Result<Result<ApprovalRequest, AnswerError>, MemoryError> {
         let mut connection = self.connection();
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let sql = format!("{APPROVAL} WHERE id = ?");
@@ -434,12 +538,13 @@ impl Memory {
             return Ok(Err(AnswerError::Unknown));
         };
         // A denial may follow an approval that was not used, and an approval never a denial.
-        match (found.state, approve) {
+        match (found.state_at(now), approve) {
             (ApprovalState::Waiting, _) | (ApprovalState::Approved, false) => {}
-            (state, _) => return Ok(Err(AnswerError::Answered(state.name()))),
-        }
-        if found.expires_at <= now {
-            return Ok(Err(AnswerError::Expired));
+            (ApprovalState::Expired, _) => return Ok(Err(AnswerError::Expired)),
+            (
+                state @ (ApprovalState::Approved | ApprovalState::Denied | ApprovalState::Used),
+                _,
+            ) => return Ok(Err(AnswerError::Answered(state.name()))),
         }
         if approve {
             if found.asked.by.iter().any(|it| it == approver) {
@@ -449,7 +554,7 @@ impl Memory {
             let enough = found.asked.by.len() >= usize::from(found.asked.approvals);
             found.state = if enough { ApprovalState::Approved } else { ApprovalState::Waiting };
             if enough {
-                found.expires_at = now.after(APPROVAL_LASTS);
+                found.expires_at = now.after(lasts);
             }
         } else {
             found.state = ApprovalState::Denied;
@@ -473,7 +578,8 @@ impl Memory {
     }
 }
 
-const APPROVAL: &str = "SELECT id, terms, agent, asked_at, expires_at, state, body FROM approval";
+pub(super) const APPROVAL: &str =
+    "SELECT id, terms, agent, asked_at, expires_at, state, body FROM approval";
 
 /// The request with these terms that counts: the latest whose time is not over and that was not used.
 fn standing(
@@ -482,13 +588,13 @@ fn standing(
     now: Timestamp,
 ) -> Result<Option<ApprovalRequest>, MemoryError> {
     let sql = format!(
-        "{APPROVAL} WHERE terms = ? AND expires_at > ? AND state <> 'used' ORDER BY asked_at DESC LIMIT 1"
+        "{APPROVAL} WHERE terms = ? AND expires_at > ? AND state NOT IN ('used', 'expired') ORDER BY asked_at DESC LIMIT 1"
     );
     let at = now.as_micros().cast_signed();
     Ok(transaction.query_row(&sql, params![terms.as_bytes(), at], request).optional()?)
 }
 
-fn request(row: &rusqlite::Row<'_>) -> rusqlite::Result<ApprovalRequest> {
+pub(super) fn request(row: &rusqlite::Row<'_>) -> rusqlite::Result<ApprovalRequest> {
     let unreadable = |at: usize| {
         let error = Box::new(MemoryError::Unreadable);
         rusqlite::Error::FromSqlConversionFailure(at, rusqlite::types::Type::Text, error)

@@ -110,7 +110,7 @@ fn pay(wallet: &Wallet, request: &Request) -> Result<String, Error> {
 }
 
 /// A request in so many bytes, and its answer.
-fn raw(socket: &std::path::Path, request: &str) -> String {
+pub(crate) fn raw(socket: &std::path::Path, request: &str) -> String {
     let mut stream = UnixStream::connect(socket).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects)]
 
+mod approvals;
 mod books;
 mod conformance;
 mod crash;
@@ -17,10 +18,12 @@ mod policy;
 mod serve;
 mod sessions;
 mod shared;
+mod status;
 mod streams;
 mod subscriptions;
 mod tempo;
 mod tempo_sessions;
+mod walk;
 mod wallets;
 mod webhooks;
 mod world;

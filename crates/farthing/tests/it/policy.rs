@@ -234,3 +234,80 @@ async fn a_seller_is_known_by_the_key_it_proves_to_have() {
     let audit = world.farthing(&["ledger", "verify", "--json"]).json()["audit"].clone();
     assert_eq!(audit["delivered"], 3);
 }
+
+/// A draft says what it would have decided, on every payment and with budgets of its own, and changes nothing
+/// before it is accepted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_draft_is_tried_out_and_decides_nothing() {
+    let world = World::set_up(echo().await);
+    let shop = world.serve();
+    let quote = |round: u32| shop.url(&format!("/quote?{round}"));
+    world.write("home/policy.toml", POLICY);
+    world.farthing(&["policy", "accept"]).ok();
+    world.farthing(&["policy", "rollout", "status"]).fails(2, "no policy is tried out");
+    world.pay(&[&quote(0)]).ok();
+    // It would let a quarter pass once a day, and ask for nothing.
+    let draft = "version = \"2\"\n[wallet]\nmax = { usd = \"0.80\" }\n[agents.bot]\n\
+                 [[wallet.budgets]]\nmax = { usd = \"0.30\" }\nper = \"24h\"\n";
+    world.write("draft.toml", &draft.replace("usd", "doge"));
+    world.farthing(&["policy", "rollout", "start", "draft.toml"]).fails(2, "doge");
+    world.write("draft.toml", draft);
+    let mut wrong = world.command(&["policy", "rollout", "start", "draft.toml"]);
+    wrong.env("FARTHING_PASSPHRASE", "wrong");
+    run(wrong, "").fails(8, "passphrase");
+    world.farthing(&["policy", "rollout", "start", "draft.toml"]).ok();
+    // One that it would allow, one whose budget it would have used up, one that it would deny for its price.
+    world.pay(&[&quote(1)]).ok();
+    world.pay(&[&quote(2)]).ok();
+    world.pay(&["--max-amount", "0.75 usd", &shop.url("/report")]).fails(3, "");
+    let status = world.farthing(&["policy", "rollout", "status", "--json"]).json();
+    assert_eq!(
+        (&status["same"], &status["policy"]["version"]),
+        (&1.into(), &"2".into()),
+        "{status}"
+    );
+    let others: Vec<(&str, &str, &str)> = status["other"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| {
+            let text = |value: &'static str| it[value].as_str().unwrap();
+            (text("was"), text("would"), it["wouldBy"][0].as_str().unwrap())
+        })
+        .collect();
+    assert_eq!(others, [("allowed", "denied", "wallet.budgets[0].max.usd")], "{status}");
+    let shown = world.farthing(&["policy", "rollout", "status"]).ok();
+    assert!(shown.contains("it would have been Denied by wallet.budgets[0].max.usd"), "{shown}");
+    assert!(shown.ends_with("1 the same, 1 other\n"), "{shown}");
+    // The records say so, the book is sound, and what was decided is decided again to the same end.
+    let journal = world.farthing(&["ledger", "journal", "--wallet", "--json"]).ok();
+    assert_eq!(journal.matches("\"draft\":{").count(), 2, "{journal}");
+    world.farthing(&["ledger", "verify", "--wallet"]).ok();
+    let since = ["policy", "replay", "--since", "2020-01-01T00:00:00Z", "--json"];
+    let again = world.farthing(&since).json();
+    assert_eq!((&again["broken"], &again["other"]), (&Value::Array(vec![]), &Value::Array(vec![])));
+    // Accepted, it holds; what it had counted under its own name begins anew.
+    world.farthing(&["policy", "rollout", "accept"]).ok();
+    assert_eq!(world.read("home/policy.toml"), draft);
+    world.farthing(&["policy", "rollout", "status"]).fails(2, "no policy is tried out");
+    world.pay(&[&quote(3)]).ok();
+    world.pay(&[&quote(4)]).fails(3, "wallet.budgets[0].max.usd");
+    let journal = world.farthing(&["ledger", "journal", "--wallet", "--json"]).ok();
+    assert_eq!(journal.matches("\"draft\":{").count(), 2, "it is tried out no longer");
+    world.farthing(&["policy", "rollout", "start", "draft.toml"]).ok();
+    world.farthing(&["policy", "rollout", "stop"]).ok();
+    world.farthing(&["policy", "rollout", "status"]).fails(2, "no policy is tried out");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ready_policies_are_good_as_they_are() {
+    for which in ["one-agent", "team", "crawler"] {
+        let world = World::set_up(echo().await);
+        let wallet = world.read("home/wallet.toml") + "\n[assets.eurc]\ndecimals = 6\n";
+        world.write("home/wallet.toml", &wallet);
+        world.farthing(&["policy", "new", which]).ok();
+        world.farthing(&["policy", "check"]).ok();
+        world.farthing(&["policy", "accept"]).ok();
+        world.farthing(&["policy", "new", which]).fails(2, "is there already");
+    }
+}

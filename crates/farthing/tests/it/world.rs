@@ -181,11 +181,13 @@ impl World {
             url: String::new(),
             admin: None,
             proxy: None,
+            page: None,
         };
         let line = serving.log.wait_for("\"message\":\"listening\"");
         let line: Value = serde_json::from_str(&line).unwrap();
         let gateway = line["address"].as_str().map(|address| format!("http://{address}"));
         serving.url = gateway.unwrap_or_else(|| line["api"].as_str().unwrap().to_owned());
+        serving.page = line["page"].as_str().map(str::to_owned);
         serving.proxy = line["proxy"].as_str().map(str::to_owned);
         serving.admin = line["admin"].as_str().map(str::to_owned);
         serving
@@ -256,6 +258,7 @@ pub(crate) struct Serving {
     pub(crate) url: String,
     pub(crate) admin: Option<String>,
     pub(crate) proxy: Option<String>,
+    pub(crate) page: Option<String>,
 }
 
 impl Serving {

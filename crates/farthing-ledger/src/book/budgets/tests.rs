@@ -35,6 +35,7 @@ fn with_draws(name: &str, draws: Vec<Draw>) -> ClaimRequest {
         rules: vec!["wallet".into()],
         draws,
         approval: None,
+        draft: None,
     }));
     request
 }
@@ -64,6 +65,51 @@ fn a_budget_holds_what_is_claimed_counts_what_is_posted_and_frees_what_is_not() 
     assert_eq!(desk.claim(buy("c")), Ok(Claim::Fresh));
     assert_eq!(desk.run("post b"), "nothing", "what was let go is not spent later");
     assert_eq!(used(&desk, "day"), 10);
+}
+
+/// What is only tried out is counted under its own name and said in the record, and refuses nothing; what the
+/// policy that holds counts too is counted once.
+#[test]
+fn a_draft_counts_and_refuses_nothing() {
+    let mut desk = Desk::new();
+    let draw = |key: &str, limit| Draw {
+        key: BudgetKey::new(key.to_owned()),
+        rule: key.into(),
+        amount: 5,
+        limit,
+        window: Window::Ever,
+        used: 0,
+    };
+    let buy = |name: &str| {
+        let mut request = with_draws(name, vec![draw("day", 100)]);
+        let decided = request.payment.decision.as_mut().unwrap();
+        decided.draft = Some(Box::new(Drafted {
+            policy: "2".into(),
+            policy_sha256: "01".into(),
+            ruling: Ruling::Allowed,
+            rules: vec!["wallet".into()],
+            draws: vec![draw("day", 12), draw("draft|day", 5)],
+        }));
+        request
+    };
+    for name in ["a", "b", "c"] {
+        assert_eq!(desk.claim(buy(name)), Ok(Claim::Fresh));
+    }
+    assert_eq!((used(&desk, "day"), used(&desk, "draft|day")), (15, 15));
+    desk.run("post a");
+    desk.run("void b");
+    assert_eq!((used(&desk, "day"), used(&desk, "draft|day")), (10, 10));
+    let drafted = |record: &crate::Record| {
+        let Event::Claimed { payment, .. } = &record.event else { return None };
+        let draft = payment.decision.as_ref()?.draft.as_ref()?;
+        let over: Vec<String> = draft.over().map(|draw| draw.key.to_string()).collect();
+        Some((draft.would(), over))
+    };
+    let said: Vec<_> = desk.journal.iter().filter_map(drafted).collect();
+    let over = |keys: &[&str]| (Ruling::Denied, keys.iter().map(ToString::to_string).collect());
+    let expected: [(Ruling, Vec<String>); 3] =
+        [(Ruling::Allowed, vec![]), over(&["draft|day"]), over(&["day", "draft|day"])];
+    assert_eq!(said, expected);
 }
 
 #[test]

@@ -1,4 +1,5 @@
 use farthing_keys::SecretKey;
+use farthing_ledger::Ruling;
 
 use super::*;
 
@@ -21,6 +22,28 @@ fn asking(approvals: u8) -> Asking {
         approvals,
         by: Vec::new(),
         answered_at: None,
+        task: None,
+        tool: None,
+        method: "prepaid".to_owned(),
+        reasons: Vec::new(),
+        draws: Vec::new(),
+        quote: None,
+        answer_by: None,
+    }
+}
+
+fn decided() -> Decided {
+    Decided {
+        agent: "researcher".to_owned(),
+        ruling: Ruling::Asked,
+        policy: "1".to_owned(),
+        policy_sha256: String::new(),
+        facts: "{}".into(),
+        digest: Decided::digest_of("{}"),
+        rules: vec!["wallet.ask_above.usd".to_owned()],
+        draws: Vec::new(),
+        approval: None,
+        draft: None,
     }
 }
 
@@ -29,7 +52,8 @@ fn terms(name: &str) -> Fingerprint {
 }
 
 fn ask(memory: &Memory, id: &str, approvals: u8, now: Timestamp) -> AskedFor {
-    memory.ask((id.to_owned(), terms(id), "researcher"), asking(approvals), now).unwrap()
+    let asked = (asking(approvals), &decided());
+    memory.ask((id.to_owned(), terms(id), "researcher"), asked, Waiting::default(), now).unwrap()
 }
 
 #[test]
@@ -77,7 +101,8 @@ fn nobody_is_flooded_with_requests() {
     }
     assert_eq!(ask(&memory, "more", 1, NOW), AskedFor::TooMany);
     assert!(matches!(ask(&memory, "0", 1, NOW), AskedFor::Stands(_)), "it waits already");
-    let other = memory.ask(("other".to_owned(), terms("other"), "b"), asking(1), NOW).unwrap();
+    let named = ("other".to_owned(), terms("other"), "b");
+    let other = memory.ask(named, (asking(1), &decided()), Waiting::default(), NOW).unwrap();
     assert!(matches!(other, AskedFor::Stands(_)), "another agent may ask");
     memory.answer("0", "alice", false, NOW).unwrap().unwrap();
     assert!(matches!(ask(&memory, "more", 1, NOW), AskedFor::Stands(_)), "one was answered");
