@@ -1,7 +1,7 @@
 // What stands between a peer and anvil at RPC, which lacks some of what Tempo's own nodes answer:
 // adds `tempo_simulateV1` and `tempo_fundAddress`, and a time limit that may be named with a
 // transaction; and estimates transactions of several calls, of which anvil says the same whatever they
-// do. Says where it listens on standard output, and stops with its standard input.
+// do, and those that make a key known, of which it leaves that out. Says where it listens on standard output, and stops with its standard input.
 import { createServer } from 'node:http'
 
 const headers = { 'content-type': 'application/json' }
@@ -51,8 +51,12 @@ const fund = async ([address]) => {
   return hashes
 }
 
+// What it burns at most to make a key known that may do two things, and to charge with it: 4,800,000.
+const KEY_MADE_KNOWN = '0x493e00'
+
 // What the calls of a transaction burn one after the other, at most.
 const estimate = async (params) => {
+  if (params[0].keyAuthorization) return KEY_MADE_KNOWN
   const [{ from, calls = [], to, data, input }] = params
   const all = to ? [...calls, { to, data, input }] : calls
   if (all.length < 2) return ask('eth_estimateGas', params)
@@ -64,7 +68,7 @@ const estimate = async (params) => {
 
 const fill = async (params) => {
   const filled = await ask('eth_fillTransaction', params)
-  if ((params[0].calls ?? []).length > 1) filled.tx.gas = await estimate(params)
+  if ((params[0].calls ?? []).length > 1 || params[0].keyAuthorization) filled.tx.gas = await estimate(params)
   return filled
 }
 

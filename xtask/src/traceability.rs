@@ -248,6 +248,34 @@ const GROUPS: &[Group] = &[
         ],
     },
     Group {
+        title: "Subscriptions on Tempo",
+        about: "draft-tempo-subscription-00, by section. Where a chain could be too old for them, nothing is \
+                charged: its answers about keys and limits are no answers.",
+        requirements: &[
+            ("TSU.S02", "no months, no periods or ends that a key cannot have (§4.2)"),
+            (
+                "TSU.S03",
+                "chain, key, end, limit, target, calls and recipient are verified; nothing broader (§6.5)",
+            ),
+            ("TSU.S04", "the payer is whoever has signed, and `source` has to say so (§6.4)"),
+            (
+                "TSU.S05",
+                "active once the first charge has succeeded; never at or after the end (§6.1)",
+            ),
+            (
+                "TSU.S06",
+                "state is durable, with what is on its way; periods are counted from the chain's time (§6.3)",
+            ),
+            ("TSU.S07", "one charge in each period (§6.2, §7.4)"),
+            ("TSU.S08", "a receipt, and the same `subscriptionId`, for renewals (§6.6)"),
+            ("TSU.S09", "a key of its own for each subscription (§7.6)"),
+            ("TSU.S10", "a fresh challenge after a revocation (§7.3)"),
+            ("TSU.C01", "amount, currency, period, recipient and end are verified (§7.2)"),
+            ("TSU.C02", "hexadecimal digits are written in lower case (§4.1)"),
+            ("TSU.C03", "nothing broader is authorised than was asked for (§4.2)"),
+        ],
+    },
+    Group {
         title: "Attacks: malformed input",
         about: "",
         requirements: &[

@@ -1,5 +1,6 @@
 //! What a seller asks for one request.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use farthing_ledger::{Fingerprint, Holder, Terms, TraceId};
 use farthing_money::{Amount, Timestamp};
 
-use crate::{Object, SESSION, SUBSCRIPTION, SessionPrice, SubscriptionPrice};
+use crate::{Complete, Object, SESSION, SUBSCRIPTION, SessionPrice, SubscriptionPrice};
 
 /// What a seller asks for one request: what is bought, and the ways to pay for it.
 #[derive(Clone, Debug)]
@@ -98,7 +99,29 @@ pub struct Quote {
     request: String,
     session: Option<SessionPrice>,
     subscription: Option<SubscriptionPrice>,
+    completion: Option<Completion>,
 }
+
+/// What each offer's request is completed by, and what is completed.
+#[derive(Clone)]
+struct Completion {
+    by: Arc<dyn Complete>,
+    begun: Object,
+}
+
+impl fmt::Debug for Completion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Completion").finish_non_exhaustive()
+    }
+}
+
+impl PartialEq for Completion {
+    fn eq(&self, other: &Self) -> bool {
+        self.begun == other.begun && Arc::ptr_eq(&self.by, &other.by)
+    }
+}
+
+impl Eq for Completion {}
 
 impl Quote {
     /// The quote of rail `method` for `amount`, payable to `payee`, whose wire form is `request`.
@@ -110,10 +133,10 @@ impl Quote {
         payee: Holder,
         request: &Object,
     ) -> Self {
-        // In-memory JSON with string keys always serialises.
-        let request = serde_json_canonicalizer::to_string(request).unwrap_or_default();
+        let request = canonical(request);
         let (method, intent) = (method.to_owned(), intent.to_owned());
-        Self { method, intent, amount, payee, request, session: None, subscription: None }
+        let (session, subscription, completion) = (None, None, None);
+        Self { method, intent, amount, payee, request, session, subscription, completion }
     }
 
     /// The quote of rail `method` for a session with `payee`, whose wire form is `request`.
@@ -134,6 +157,12 @@ impl Quote {
         let amount = price.amount.clone();
         let quote = Self::new(method, SUBSCRIPTION, amount, payee, request);
         Self { subscription: Some(price), ..quote }
+    }
+
+    /// The same, whose `request` is completed for each offer.
+    #[must_use]
+    pub fn completed(self, by: Arc<dyn Complete>, request: &Object) -> Self {
+        Self { completion: Some(Completion { by, begun: request.clone() }), ..self }
     }
 
     /// What is subscribed to, if it is a subscription.
@@ -172,11 +201,25 @@ impl Quote {
         &self.payee
     }
 
-    /// What the rail asks for, as canonical JSON (RFC 8785).
+    /// What the rail asks for, as canonical JSON (RFC 8785); less what completes it for each offer.
     #[must_use]
     pub fn request(&self) -> &str {
         &self.request
     }
+
+    /// What the rail asks for in the offer that is named `trace`, as canonical JSON (RFC 8785).
+    #[must_use]
+    pub fn request_of(&self, trace: TraceId) -> Cow<'_, str> {
+        match &self.completion {
+            Some(Completion { by, begun }) => canonical(&by.complete(begun, trace)).into(),
+            None => self.request.as_str().into(),
+        }
+    }
+}
+
+fn canonical(request: &Object) -> String {
+    // In-memory JSON with string keys always serialises.
+    serde_json_canonicalizer::to_string(request).unwrap_or_default()
 }
 
 /// A quote bound to one purchase: pay this, for this, before this moment.
@@ -196,6 +239,14 @@ pub struct Offer {
     pub description: Option<Arc<str>>,
     /// Whether the credential must not travel in `Authorization`.
     pub authorization_is_taken: bool,
+}
+
+impl Offer {
+    /// What the rail asks for, as canonical JSON (RFC 8785).
+    #[must_use]
+    pub fn request(&self) -> Cow<'_, str> {
+        self.quote.request_of(self.trace)
+    }
 }
 
 impl Ask {

@@ -93,8 +93,7 @@ pub(crate) async fn post(
     settled: Settled,
     now: Timestamp,
 ) -> Result<Posted, StoreError> {
-    let Settled { reference, cost } = settled;
-    let settlement = Settlement { cost, ..Settlement::new(reference, now) };
+    let settlement = settled.written(now);
     store.post(held.key(), settlement.clone(), now).await?;
     // From here on it is the right to deliver.
     Ok(Posted::new(held.into_payment(), settlement, Arc::clone(store)))
@@ -113,10 +112,8 @@ pub(crate) async fn found(
     settled: Settled,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let Settled { reference, cost } = settled;
-    let settlement = Settlement { cost, ..Settlement::new(reference, now) };
     // Dropping the right gives it back, to whoever presents the credential.
-    store.post(right.payment(), settlement, now).await
+    store.post(right.payment(), settled.written(now), now).await
 }
 
 /// Gives a hold up.

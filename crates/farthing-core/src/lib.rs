@@ -65,7 +65,8 @@ pub use sessions::{Managed, Taken};
 pub use stage::{Checked, Held, Posted, Presented, Reserved, Settled, identity};
 pub use store::{Answer, Ordered, Store, StoreError, write_fields};
 pub use subscription::{
-    Dunning, Grant, SUBSCRIPTION, Subscribing, SubscriptionPrice, SubscriptionRail,
+    Complete, Due, Dunning, Grant, NoCharge, SUBSCRIPTION, Subscribing, SubscriptionPrice,
+    SubscriptionRail,
 };
 pub use subscriptions::{Chore, Renewed, Renewing, Unsubscribed};
 pub use tending::{Errand, Settling, Tally, Tended, Tending};

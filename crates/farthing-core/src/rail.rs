@@ -187,6 +187,9 @@ pub enum Unquotable {
     /// The amount is zero, or has digits the rail cannot carry.
     #[error("the rail cannot carry this amount; a free route is configured as free")]
     Amount,
+    /// The rail cannot charge by such a period.
+    #[error("the rail cannot charge by this period")]
+    Period,
 }
 
 /// How a settlement failed. The variants are the three things a caller may do next.

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use farthing_ledger::{
     Expected, Finding, Open, Outcome, Payment, PaymentId, Refund, RefundId, RefundLimits, Remedy,
-    Settlement, Unfinished, VoidReason, Way, Work,
+    Unfinished, VoidReason, Way, Work,
 };
 use farthing_money::{Amount, Assets, Timestamp};
 
@@ -351,8 +351,8 @@ impl Till {
     async fn send(&self, refund: &Refund, now: Timestamp) -> Came {
         let Ok(rail) = self.rail(&refund.method) else { return Came::ToNothing };
         let written = match rail.refund(refund).await {
-            Ok(Settled { reference, cost }) => {
-                let settlement = Settlement { cost, ..Settlement::new(reference, now) };
+            Ok(settled) => {
+                let settlement = settled.written(now);
                 let posted = self.store.post_refund(refund.payment, refund.id, settlement, now);
                 posted.await.map(|()| Came::Refunded)
             }

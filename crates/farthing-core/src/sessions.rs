@@ -10,14 +10,14 @@
 
 use farthing_ledger::{
     Channel, ChannelDeposit, ChannelError, ChannelFacts, ChannelFigures, ChannelId, ChannelOpening,
-    ChannelState, ChannelStep, PaymentId, Proof, Settlement, VoucherClaim,
+    ChannelState, ChannelStep, PaymentId, Proof, VoucherClaim,
 };
 use farthing_money::Timestamp;
 
 use crate::books;
 use crate::{
     Action, Admission, Ask, Checked, Opening, Presented, Quote, Refusal, Rejection, SessionRail,
-    SettleError, Settled, SettledInAll, Till, TopUp, Unfounded, identity,
+    SettleError, SettledInAll, Till, TopUp, Unfounded, identity,
 };
 
 /// What was done with a session, for whoever asked.
@@ -205,7 +205,7 @@ impl Till {
         match settled {
             Ok(settled) => {
                 let reference = settled.reference.clone();
-                let settlement = written(settled, now);
+                let settlement = settled.written(now);
                 let step = ChannelStep::Confirm { channel, settlement };
                 Ok((self.step(step, now).await?, Some(reference)))
             }
@@ -245,7 +245,7 @@ impl Till {
         match rail.close(&channel).await {
             Ok(SettledInAll { atoms, settled }) => {
                 let reference = settled.reference.clone();
-                let settlement = written(settled, now);
+                let settlement = settled.written(now);
                 let channel = channel.facts.id;
                 let step = ChannelStep::Closed { channel, settled: atoms, settlement };
                 Ok((self.step(step, now).await?, Some(reference)))
@@ -382,7 +382,7 @@ pub(crate) fn quoted<'a>(ask: &'a Ask, presented: &Presented) -> Result<&'a Quot
     let request = request.map_err(|_| Rejection::Foreign)?;
     let made = |quote: &&std::sync::Arc<Quote>| {
         (quote.method(), quote.intent()) == (presented.method.as_str(), presented.intent.as_str())
-            && quote.request() == request
+            && quote.request_of(presented.trace) == request
     };
     ask.quotes.iter().find(made).map(AsRef::as_ref).ok_or(Rejection::Foreign)
 }
@@ -391,9 +391,4 @@ pub(crate) fn quoted<'a>(ask: &'a Ask, presented: &Presented) -> Result<&'a Quot
 fn challenge_of(presented: &Presented) -> Proof {
     let fingerprint = identity(presented.protocol, &presented.challenge);
     Proof { fingerprint, keep_until: Some(presented.expires_at) }
-}
-
-pub(crate) fn written(settled: Settled, now: Timestamp) -> Settlement {
-    let Settled { reference, cost } = settled;
-    Settlement { cost, ..Settlement::new(reference, now) }
 }

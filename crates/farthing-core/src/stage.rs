@@ -367,13 +367,33 @@ pub struct Settled {
     pub reference: String,
     /// What moving it cost us beside the price.
     pub cost: Option<Amount>,
+    /// When it moved, by the rail's own clock; when it was written down, where that counts.
+    pub at: Option<Timestamp>,
 }
 
 impl Settled {
     /// The rail's word, at no cost of ours.
     #[must_use]
     pub const fn new(reference: String) -> Self {
-        Self { reference, cost: None }
+        Self { reference, cost: None, at: None }
+    }
+
+    /// The same, at this cost.
+    #[must_use]
+    pub fn costing(self, cost: Option<Amount>) -> Self {
+        Self { cost, ..self }
+    }
+
+    /// The same, moved at this moment by the rail's clock.
+    #[must_use]
+    pub fn moved_at(self, at: Timestamp) -> Self {
+        Self { at: Some(at), ..self }
+    }
+
+    /// What is written down of it.
+    pub(crate) fn written(self, now: Timestamp) -> Settlement {
+        let Self { reference, cost, at } = self;
+        Settlement { cost, ..Settlement::new(reference, at.unwrap_or(now)) }
     }
 }
 

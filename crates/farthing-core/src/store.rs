@@ -1,11 +1,13 @@
 //! The port to memory.
 
+use std::time::Duration;
+
 use farthing_ledger::{
     BudgetKey, Channel, ChannelError, ChannelId, ChannelNews, ChannelStep, ChannelsHeard,
     ChannelsPlace, Claim, ClaimError, ClaimRequest, Entry, EntryError, EraseError, Erased, Erasure,
     Finding, Fingerprint, Outcome, OwnerView, PaymentId, Record, RefundError, RefundId,
     RefundRequest, RefundStanding, Settlement, Subscription, SubscriptionError, SubscriptionStep,
-    TraceId, VoidReason, Work, answer_digest,
+    SubscriptionsDue, TraceId, VoidReason, Work, answer_digest,
 };
 use farthing_money::Timestamp;
 use http::HeaderMap;
@@ -248,6 +250,18 @@ pub trait Store: Send + Sync {
     ///
     /// [`StoreError`]; it may be asked for again.
     fn subscriptions(&self) -> BoxFuture<'_, Result<Vec<Subscription>, StoreError>>;
+
+    /// The subscriptions that something is to be done about at `now`, where one may be past due for `grace`,
+    /// and how many there are. It costs as much as it tells.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; it may be asked for again.
+    fn subscriptions_due(
+        &self,
+        now: Timestamp,
+        grace: Duration,
+    ) -> BoxFuture<'_, Result<SubscriptionsDue, StoreError>>;
 
     /// Makes an operator's entry. `true` if it was new, `false` if it had been made before.
     ///

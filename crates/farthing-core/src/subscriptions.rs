@@ -9,24 +9,28 @@
 //! ```
 //!
 //! A renewal is made by whoever comes first: the payer who asks, or whoever looks after subscriptions. The
-//! book claims it by subscription and period, so that it is made once.
+//! book claims it by subscription and period, so that it is made once. Where a rail moves the money, the order
+//! that moves it is written down with the claim: what became of a charge that was interrupted is asked by that
+//! order, and no other is made before.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use farthing_ledger::{
-    Account, AccountKind, ChargeFailure, Claim, ClaimError, ClaimRequest, Ending, Leg, Money,
+    Account, AccountKind, ChargeFailure, Claim, ClaimError, ClaimRequest, Ending, Leg, Money, Open,
     Outcome, Payment, PaymentId, Proof, Side, Subscribed, SubscribedPart, Subscription,
     SubscriptionError, SubscriptionFacts, SubscriptionId, SubscriptionState, SubscriptionStep,
-    Terms, TraceId,
+    SubscriptionsDue, Terms, TraceId, VoidReason,
 };
 use farthing_money::Timestamp;
 
 use crate::books;
 use crate::sessions::quoted;
-use crate::stage::entropy_of;
+use crate::stage::{Right, entropy_of};
 use crate::{
-    Admission, Ask, Checked, Dunning, Grant, Presented, Quote, Refusal, Rejection, SUBSCRIPTION,
-    Subscribing, SubscriptionPrice, SubscriptionRail, SubscriptionRefusal, Till,
+    Admission, Ask, Checked, Due, Dunning, Grant, NoCharge, Presented, Quote, Refusal, Rejection,
+    SUBSCRIPTION, SettleError, Settled, Subscribing, SubscriptionPrice, SubscriptionRail,
+    SubscriptionRefusal, Till,
 };
 
 #[cfg(test)]
@@ -66,8 +70,11 @@ impl Till {
         let rail = self.subscription_rail(&presented.method)?;
         let subscription = match rail.check_subscription(&presented, now)? {
             Subscribing::Begin(grant) => {
-                let facts = facts_of(&presented, quote, price, *grant);
-                self.stepped(SubscriptionStep::Open(Box::new(facts)), now).await?
+                let joins = grant.joins;
+                let facts = Box::new(facts_of(&presented, quote, price, *grant));
+                let join = SubscriptionStep::Join;
+                let step = if joins { join(facts) } else { SubscriptionStep::Open(facts) };
+                self.stepped(step, now).await?
             }
             Subscribing::Use { id, payer } => self.theirs(id, &payer, quote, price, now).await?,
             Subscribing::Cancel { id, payer } => {
@@ -140,9 +147,85 @@ impl Till {
                 // Whoever asks has it tried at once: the account may have been funded a moment ago.
                 self.charge(subscription, period, dunning, now).await
             }
-            Err(SubscriptionError::Busy) => Err(Refusal::TryAgain),
+            Err(SubscriptionError::Busy) => self.resumed(subscription, now).await,
             Err(error) => Err(refused(subscription, error)),
         }
+    }
+
+    /// Finds out about the charge that is on its way, if nobody is at it.
+    async fn resumed(
+        &self,
+        subscription: &Subscription,
+        now: Timestamp,
+    ) -> Result<Subscription, Refusal> {
+        let rail = self.rail(&subscription.facts.method)?;
+        let work = self.store.work().await?;
+        let mut open = work.payments.into_iter().filter(|it| it.open == Open::Unsettled);
+        let ours = subscription.in_flight.map(|it| it.payment);
+        let it = open.find(|it| Some(it.payment.id) == ours).ok_or(Refusal::TryAgain)?;
+        let right = books::take_up(&self.store, it.payment.id).await.ok_or(Refusal::TryAgain)?;
+        let settled = match rail.inquire(&it.payment).await {
+            // What was certainly never sent is safe to send now: it is the same order.
+            Err(SettleError::Unsent) => {
+                self.subscription_rail(&it.payment.method)?.charge(&it.payment).await
+            }
+            answered => answered,
+        };
+        if self.collected(right, settled, now).await? {
+            self.stands(subscription.facts.id, now).await
+        } else {
+            // It came to nothing: another may be made.
+            Err(Refusal::TryAgain)
+        }
+    }
+
+    /// Writes down what a rail says of a charge: whether it was made.
+    async fn collected(
+        &self,
+        right: Right,
+        settled: Result<Settled, SettleError>,
+        now: Timestamp,
+    ) -> Result<bool, Refusal> {
+        let payment = right.payment();
+        match settled {
+            Ok(settled) => {
+                books::found(&self.store, right, settled, now).await?;
+                self.granted(payment, now).await?;
+                Ok(true)
+            }
+            Err(SettleError::Declined) => {
+                self.store.void(payment, VoidReason::Declined, now).await?;
+                Ok(false)
+            }
+            // The order is in the book: whoever looks next, or recovery, asks the rail about it.
+            Err(SettleError::Unsent | SettleError::Unknown) => Err(Refusal::TryAgain),
+        }
+    }
+
+    /// How a subscription stands that was charged, if it can be used now.
+    async fn stands(&self, id: SubscriptionId, now: Timestamp) -> Result<Subscription, Refusal> {
+        let stands = self.stepped(SubscriptionStep::Look { id }, now).await?;
+        match stands.may_use(now) {
+            Ok(_) => Ok(stands),
+            Err(SubscriptionError::Unpaid) => Err(Refusal::TryAgain),
+            Err(error) => Err(refused(&stands, error)),
+        }
+    }
+
+    /// What the rail is to carry out so that a period is paid for; nothing where the book does it.
+    async fn ordered(
+        &self,
+        subscription: &Subscription,
+        period: u64,
+    ) -> Result<Option<Box<str>>, NoCharge> {
+        if subscription.facts.money != Money::Rail {
+            return Ok(None);
+        }
+        let rail = self.subscription_rail(&subscription.facts.method);
+        let begins_at = subscription.begins(period);
+        let due = Due { subscription, period, begins_at };
+        // What is not sold here any more is not charged either.
+        rail.map_err(|_| NoCharge::Later)?.prepare_charge(due).await.map(Some)
     }
 
     /// Charges one period.
@@ -157,17 +240,58 @@ impl Till {
         dunning: &Dunning,
         now: Timestamp,
     ) -> Result<Subscription, Refusal> {
-        let request = charge_of(subscription, period, now);
-        let id = request.payment.id;
-        match self.store.claim(request, now).await {
-            Ok(Claim::Fresh | Claim::Undelivered(_) | Claim::Interrupted) => {
+        let order = match self.ordered(subscription, period).await {
+            Ok(order) => order,
+            Err(no) => {
+                let why = match no {
+                    NoCharge::Short => ChargeFailure::Short,
+                    NoCharge::Revoked => ChargeFailure::Revoked,
+                    NoCharge::Declined => ChargeFailure::Declined,
+                    NoCharge::Later => return Err(Refusal::TryAgain),
+                };
+                return Err(self.failed(subscription, period, why, dunning, now).await?);
+            }
+        };
+        let request = charge_of(subscription, period, order, now);
+        let (id, is_ordered) = (request.payment.id, request.money == Money::Rail);
+        let payment = is_ordered.then(|| request.payment.clone());
+        match (self.store.claim(request, now).await, payment) {
+            (Ok(Claim::Fresh), Some(payment)) => {
+                let right = Right::new(id, Arc::clone(&self.store));
+                let rail = self.subscription_rail(&payment.method)?;
+                if !self.collected(right, rail.charge(&payment).await, now).await? {
+                    let why = ChargeFailure::Declined;
+                    return Err(self.failed(subscription, period, why, dunning, now).await?);
+                }
+            }
+            (claimed, _) => self.claimed(subscription, period, (id, claimed), dunning, now).await?,
+        }
+        self.stands(subscription.facts.id, now).await
+    }
+
+    /// What a claim comes to with which everything has moved that is to move, or which was not made.
+    async fn claimed(
+        &self,
+        subscription: &Subscription,
+        period: u64,
+        (id, claimed): (PaymentId, Result<Claim, ClaimError>),
+        dunning: &Dunning,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        match claimed {
+            Ok(Claim::Fresh | Claim::Undelivered(_)) => {
+                // Whatever becomes of the note, nobody else waits for it: recovery makes it, then.
+                let _right = Right::new(id, Arc::clone(&self.store));
                 self.granted(id, now).await?;
+            }
+            Ok(Claim::Interrupted) => self.granted(id, now).await?,
+            // It was ordered before, and nobody knows what became of it: to be asked about by that order.
+            Ok(Claim::Unsettled | Claim::Abandoned) => {
+                drop(Right::new(id, Arc::clone(&self.store)));
             }
             // Somebody else was faster, or is at it: what the book says of it by now counts.
             Ok(
                 Claim::Pending(_)
-                | Claim::Unsettled
-                | Claim::Abandoned
                 | Claim::Bought(..)
                 | Claim::Delivered(..)
                 | Claim::GivenBack
@@ -195,13 +319,7 @@ impl Till {
                 | ClaimError::Unavailable,
             ) => return Err(Refusal::TryAgain),
         }
-        let id = subscription.facts.id;
-        let stands = self.stepped(SubscriptionStep::Look { id }, now).await?;
-        match stands.may_use(now) {
-            Ok(_) => Ok(stands),
-            Err(SubscriptionError::Unpaid) => Err(Refusal::TryAgain),
-            Err(error) => Err(refused(&stands, error)),
-        }
+        Ok(())
     }
 
     /// Notes that a period was given for its charge: nothing else is owed for it.
@@ -223,10 +341,20 @@ impl Till {
         if subscription.state == SubscriptionState::Opening {
             return Ok(match why {
                 ChargeFailure::Short => Refusal::Short,
-                ChargeFailure::Declined => Refusal::Payer(Rejection::Invalid),
+                ChargeFailure::Declined | ChargeFailure::Revoked => {
+                    Refusal::Payer(Rejection::Invalid)
+                }
             });
         }
         let failures = subscription.failures;
+        if why == ChargeFailure::Revoked {
+            // No retry can succeed: it is a cancellation, by the other way that a payer has.
+            let fail = SubscriptionStep::Fail { id, period, failures, why, retry_at: None };
+            self.stepped(fail, now).await?;
+            let cancel = SubscriptionStep::Cancel { id, by: Side::Payer };
+            let stands = self.stepped(cancel, now).await?;
+            return Ok(refused(&stands, SubscriptionError::Over));
+        }
         // Between two tries by the book, nothing more is to be noted.
         let is_due = subscription.retry_at.is_none_or(|at| at <= now);
         let stands = if failures == 0 || (is_due && subscription.retry_at.is_some()) {
@@ -305,7 +433,7 @@ fn facts_of(
     price: &SubscriptionPrice,
     grant: Grant,
 ) -> SubscriptionFacts {
-    let Grant { payer, from, expires_at } = grant;
+    let Grant { payer, from, expires_at, money, words, joins: _ } = grant;
     let id = SubscriptionId::of(presented.protocol, &presented.challenge);
     let expires_at = match (price.expires_at, expires_at) {
         (Some(sellers), Some(payers)) => Some(sellers.min(payers)),
@@ -327,8 +455,8 @@ fn facts_of(
         plan: price.plan.to_string(),
         route: presented.route.to_string(),
         from,
-        money: Money::Book,
-        grant: None,
+        money,
+        grant: words,
     };
     // The challenge's own trace is that of the request that it answers.
     let entropy = entropy_of(&facts.proof().fingerprint);
@@ -336,8 +464,13 @@ fn facts_of(
     facts
 }
 
-/// What the book is asked for to charge a period. Pure.
-fn charge_of(subscription: &Subscription, period: u64, now: Timestamp) -> ClaimRequest {
+/// What the book is asked for to charge a period, by the order that was made ready for it. Pure.
+fn charge_of(
+    subscription: &Subscription,
+    period: u64,
+    order: Option<Box<str>>,
+    now: Timestamp,
+) -> ClaimRequest {
     let facts = &subscription.facts;
     let attempt = subscription.attempts;
     let fingerprint = facts.charge(period, attempt);
@@ -365,7 +498,7 @@ fn charge_of(subscription: &Subscription, period: u64, now: Timestamp) -> ClaimR
             credential: fingerprint,
             expires_at,
             request: None,
-            inquiry: facts.grant.clone(),
+            inquiry: order,
             terms: Terms { repeatable: true, ..Terms::default() },
             voucher: None,
             decision: None,
@@ -392,6 +525,7 @@ pub struct Renewing {
     /// What is done where a charge comes to nothing.
     pub dunning: Dunning,
     tried: BTreeMap<SubscriptionId, Timestamp>,
+    census: Vec<(String, SubscriptionState, u64)>,
 }
 
 /// What a look came to.
@@ -421,6 +555,12 @@ impl Renewing {
     #[must_use]
     pub fn with(dunning: Dunning) -> Self {
         Self { dunning, ..Self::default() }
+    }
+
+    /// How many subscriptions are not over, by payment method and by where they stand, as of the last look.
+    #[must_use]
+    pub fn census(&self) -> &[(String, SubscriptionState, u64)] {
+        &self.census
     }
 
     /// What is to be done now. Pure.
@@ -467,7 +607,7 @@ impl Renewing {
 }
 
 impl Till {
-    /// Looks after every subscription once: charges what is due, and notes what is over.
+    /// Looks after every subscription once that is due: charges its period, or notes that it is over.
     ///
     /// # Idempotency
     ///
@@ -475,9 +615,11 @@ impl Till {
     pub async fn renew(&self, renewing: &mut Renewing, now: Timestamp) -> Renewed {
         let mut renewed = Renewed::default();
         // A store that does not answer is asked at the next look.
-        let Ok(all) = self.store.subscriptions().await else { return renewed };
+        let due = self.store.subscriptions_due(now, renewing.dunning.grace).await;
+        let Ok(SubscriptionsDue { due, census }) = due else { return renewed };
+        renewing.census = census;
         renewing.tried.retain(|_, until| *until > now);
-        for chore in renewing.plan(&all, now) {
+        for chore in renewing.plan(&due, now) {
             let (it, count) = match chore {
                 Chore::Charge(it, period) => {
                     let count = match self.renewed(it, period, &renewing.dunning, now).await {

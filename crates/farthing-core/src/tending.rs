@@ -27,7 +27,6 @@ use farthing_ledger::{
 use farthing_money::{AssetId, Timestamp};
 
 use crate::recover::{PAUSE, PAUSE_MAX};
-use crate::sessions::written;
 use crate::{ChannelFate, Refusal, SessionRail, SessionRules, SettleError, SettledInAll, Till};
 
 #[cfg(test)]
@@ -535,7 +534,7 @@ impl Till {
                 let id = channel.facts.id.clone();
                 let is_done = match came {
                     Ok(SettledInAll { atoms, settled }) => {
-                        let settlement = written(settled, now);
+                        let settlement = settled.written(now);
                         let step = ChannelStep::Settle { channel: id, settled: atoms, settlement };
                         atoms > channel.settled && self.store.step(step, now).await.is_ok()
                     }
@@ -580,7 +579,7 @@ impl Till {
             for (channel, came) in at_rail.into_iter().zip(came) {
                 let came = match came {
                     Ok(SettledInAll { atoms, settled }) => {
-                        let (id, settlement) = (channel.facts.id.clone(), written(settled, now));
+                        let (id, settlement) = (channel.facts.id.clone(), settled.written(now));
                         let step = ChannelStep::Closed { channel: id, settled: atoms, settlement };
                         self.store.step(step, now).await.ok()
                     }
@@ -606,7 +605,7 @@ impl Till {
         let step = match rail.inquire_channel(channel).await {
             Ok(ChannelFate::There(seen)) => ChannelStep::Note { channel: id.clone(), seen },
             Ok(ChannelFate::Settled(seen, SettledInAll { atoms, settled })) => {
-                let (channel, settlement) = (id.clone(), written(settled, now));
+                let (channel, settlement) = (id.clone(), settled.written(now));
                 let step = ChannelStep::Settle { channel, settled: atoms, settlement };
                 if self.store.step(step, now).await.is_err() {
                     return false;
@@ -614,7 +613,7 @@ impl Till {
                 ChannelStep::Note { channel: id.clone(), seen }
             }
             Ok(ChannelFate::Closed(SettledInAll { atoms, settled })) => {
-                let settlement = written(settled, now);
+                let settlement = settled.written(now);
                 ChannelStep::Closed { channel: id.clone(), settled: atoms, settlement }
             }
             // It was there: a node that does not know it any more decides nothing.

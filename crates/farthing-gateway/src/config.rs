@@ -36,7 +36,10 @@ pub use evm::{EvmConfig, EvmSessionConfig};
 pub use meters::MeterConfig;
 pub use sessions::{Intents, SessionConfig};
 pub use subscriptions::SubscriptionConfig;
-pub use tempo::{SponsorConfig, SponsorSigner, TempoConfig, TempoSessionConfig, parse_chain_key};
+pub use tempo::{
+    SponsorConfig, SponsorSigner, TempoConfig, TempoSessionConfig, TempoSubscriptionConfig,
+    parse_chain_key,
+};
 pub use webhooks::WebhookConfig;
 
 #[cfg(test)]
@@ -725,6 +728,7 @@ impl Reader<'_> {
         })?;
         let rails = self.route_rails(route, context.rails)?;
         self.payable(raw, &prices, &rails)?;
+        self.subscribable(raw, intents.subscription.as_ref(), &rails)?;
         let methods = self.methods(route)?;
         let variants = self.variants(route, &prices, context.assets)?;
         let of_variants = variants.iter().flat_map(|variant| &variant.prices);

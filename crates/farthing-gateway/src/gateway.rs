@@ -20,7 +20,8 @@ use farthing_protocols::mpp::{Mpp, UnfitRealm};
 use farthing_rail_prepaid::PrepaidRail;
 use farthing_rail_tempo::session::{EvmAccount, SessionSettings, Teller};
 use farthing_rail_tempo::{
-    EvmRail, EvmSettings, MalformedKey, Nodes, NodesError, Refunder, Sponsor, TempoRail,
+    EvmRail, EvmSettings, KeyRing, MalformedKey, Nodes, NodesError, Refunder, Sponsor,
+    SubscriptionSettings, TempoRail,
 };
 use farthing_rail_test::{Dial, TestRail};
 use http::header::{
@@ -469,6 +470,14 @@ fn tempo_rail(tempo: &TempoConfig, whole: &Config) -> Result<TempoRail, StartErr
         refunder: tempo.refund_key.as_deref().map(Refunder::new).transpose()?,
     };
     let rail = TempoRail::new(Arc::new(nodes), settings);
+    let rail = match &tempo.subscription {
+        Some(own) => rail.with_subscriptions(SubscriptionSettings {
+            keys: KeyRing::new(*own.key, own.former.iter().map(|key| **key).collect()),
+            periods: own.periods,
+            fee_max: own.fee_max,
+        }),
+        None => rail,
+    };
     let Some(session) = &tempo.session else { return Ok(rail) };
     let (nodes, token) = (Arc::clone(rail.nodes()), session.fee_token.clone());
     let (confirmations, wait) = (tempo.confirmations, tempo.settle_timeout);
@@ -528,9 +537,7 @@ async fn recover(shared: Arc<Shared>, mut stopping: watch::Receiver<bool>) {
                 let Renewed { charged, failed, ended, open } = renewed;
                 tracing::info!(charged, failed, ended, open, "looked after subscriptions");
             }
-            if let Ok(subscriptions) = till.store.subscriptions().await {
-                shared.metrics.subscriptions(&subscriptions);
-            }
+            shared.metrics.subscriptions(renewing.census());
         }
         let stopped = stopping.wait_for(|stop| *stop);
         if tokio::time::timeout(RECOVERED, stopped).await.is_ok() {
@@ -673,8 +680,13 @@ fn quoted<'a>(
             plan: Arc::clone(&plan.plan),
             dunning: config.dunning.clone(),
         };
-        let request = rail.subscription()?.quote_subscription(&price, payee).ok()?;
-        Some(Quote::subscription(rail.method(), price, payee.clone(), &request))
+        let subscriptions = rail.subscription()?;
+        let request = subscriptions.quote_subscription(&price, payee).ok()?;
+        let quote = Quote::subscription(rail.method(), price, payee.clone(), &request);
+        Some(match subscriptions.completes() {
+            Some(by) => quote.completed(by, &request),
+            None => quote,
+        })
     });
     subscription.into_iter().chain(session).chain(charge)
 }

@@ -36,8 +36,8 @@ mod webhooks;
 pub use config::{
     AdminConfig, BodyPolicy, BookConfig, Config, ConfigError, Environment, EvmConfig,
     EvmSessionConfig, Intents, MeterConfig, RailConfig, RouteConfig, SessionConfig, SponsorConfig,
-    SponsorSigner, SubscriptionConfig, TempoConfig, TempoSessionConfig, TlsConfig, UpstreamConfig,
-    Variant, WebhookConfig, look_up, parse_chain_key, secret_files,
+    SponsorSigner, SubscriptionConfig, TempoConfig, TempoSessionConfig, TempoSubscriptionConfig,
+    TlsConfig, UpstreamConfig, Variant, WebhookConfig, look_up, parse_chain_key, secret_files,
 };
 pub use desk::{
     CancelOrder, CloseOrder, Desk, DeskError, PayoutKind, PayoutStep, RefundMade, RefundOrder,

@@ -1,12 +1,11 @@
 //! What is counted.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use farthing_core::{Recovered, Renewed, Tally, Tended};
 use farthing_gate::{Clock as _, Decision, Observer, StreamEnd, SystemClock, Verdict};
-use farthing_ledger::Subscription;
+use farthing_ledger::SubscriptionState;
 use farthing_meter::{End, Summary};
 use farthing_rail_tempo::{EvmRail, Nodes, TempoRail};
 use prometheus_client::encoding::EncodeLabelSet;
@@ -387,16 +386,13 @@ impl Metrics {
     }
 
     /// Where subscriptions stand.
-    pub(crate) fn subscriptions(&self, all: &[Subscription]) {
-        let mut counts = BTreeMap::<(&str, &'static str), i64>::new();
-        for it in all.iter().filter(|it| !it.state.is_over()) {
-            let count = counts.entry((it.facts.method.as_str(), it.state.name())).or_default();
-            *count = count.saturating_add(1);
-        }
+    pub(crate) fn subscriptions(&self, census: &[(String, SubscriptionState, u64)]) {
         self.subscriptions.by_state.clear();
-        for ((method, state), count) in counts {
-            let labels = ByState { method: method.to_owned(), state };
-            self.subscriptions.by_state.get_or_create(&labels).set(count);
+        for (method, state, count) in census {
+            let labels = ByState { method: method.clone(), state: state.name() };
+            let count = i64::try_from(*count).unwrap_or(i64::MAX);
+            // Who has cancelled does not show.
+            self.subscriptions.by_state.get_or_create(&labels).inc_by(count);
         }
     }
 

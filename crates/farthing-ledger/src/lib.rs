@@ -81,5 +81,6 @@ pub use seal::{Seal, SealFault, Sealer};
 pub use subscription::{
     ChargeFailure, Ending, InFlight, Side, Subscribed, SubscribedPart, Subscription,
     SubscriptionError, SubscriptionEvent, SubscriptionFacts, SubscriptionState, SubscriptionStep,
+    SubscriptionsDue,
 };
 pub use verify::{AllWrong, Indexed, Published, Row, SnapshotPart, Verification, Verified, Wrong};

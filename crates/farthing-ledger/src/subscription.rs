@@ -75,6 +75,14 @@ impl SubscriptionFacts {
         Proof { fingerprint, keep_until: Some(self.offered_until) }
     }
 
+    /// What answering the challenge is known by, whatever is bought with it.
+    #[must_use]
+    pub fn answer(&self) -> Proof {
+        let parts = [self.protocol.as_bytes(), self.challenge.as_bytes()];
+        let fingerprint = Fingerprint::of("challenge", &parts);
+        Proof { fingerprint, keep_until: Some(self.offered_until) }
+    }
+
     /// What identifies attempt `attempt` at charging period `period`.
     #[must_use]
     pub fn charge(&self, period: u64, attempt: u64) -> Fingerprint {
@@ -117,7 +125,7 @@ impl Subscribed {
 }
 
 /// Where a subscription stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SubscriptionState {
     /// Its first charge is on its way.
@@ -160,7 +168,7 @@ impl SubscriptionState {
 }
 
 /// One of the two sides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Side {
     /// Who pays.
@@ -170,7 +178,7 @@ pub enum Side {
 }
 
 /// Why a subscription is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ending {
     /// Its first charge was declined: it never began.
@@ -191,6 +199,9 @@ pub enum ChargeFailure {
     Short,
     /// The rail said no, or the payer's key may not spend the account any more.
     Declined,
+    /// The payer has taken back at the rail what the charges were authorised with: by the payer's own will,
+    /// and for good.
+    Revoked,
 }
 
 /// A subscription, as the book knows it.
@@ -255,6 +266,32 @@ impl Subscription {
     pub fn paid_until(&self) -> Option<Timestamp> {
         let ends = self.begins(self.charged?.checked_add(1)?)?;
         Some(self.facts.expires_at.map_or(ends, |expires| expires.min(ends)))
+    }
+
+    /// When something is next to be done about it by itself: a period charged, a failed charge tried again,
+    /// or its end noted. Nothing where nothing is, and while a charge is on its way. How long one may be past
+    /// due, the seller decides: [`Subscription::past_due_since`].
+    #[must_use]
+    pub fn due_at(&self) -> Option<Timestamp> {
+        if self.in_flight.is_some() {
+            return None;
+        }
+        let next = match self.state {
+            SubscriptionState::Ended { .. } => return None,
+            // Until then the credential that begins it can be presented.
+            SubscriptionState::Opening => Some(self.facts.offered_until),
+            SubscriptionState::Active => {
+                self.charged.and_then(|it| self.begins(it.checked_add(1)?))
+            }
+            SubscriptionState::PastDue => self.retry_at,
+            SubscriptionState::Cancelled { .. } => {
+                Some(self.paid_until().unwrap_or(self.opened_at))
+            }
+        };
+        match (next, self.facts.expires_at) {
+            (Some(next), Some(expires)) => Some(next.min(expires)),
+            (next, expires) => next.or(expires),
+        }
     }
 
     /// Whether what was authorised has expired.
@@ -326,6 +363,9 @@ impl Subscription {
 pub enum SubscriptionStep {
     /// Begins it. Beginning the same again says where it stands.
     Open(Box<SubscriptionFacts>),
+    /// Begins it, unless its payer has one already for the same at the same price, which can be used or
+    /// charged: that one is the answer then, and nothing is written.
+    Join(Box<SubscriptionFacts>),
     /// Says where it stands, and changes nothing.
     Look {
         /// The subscription.
@@ -365,13 +405,23 @@ impl SubscriptionStep {
     #[must_use]
     pub fn id(&self) -> SubscriptionId {
         match self {
-            Self::Open(facts) => facts.id,
+            Self::Open(facts) | Self::Join(facts) => facts.id,
             Self::Look { id }
             | Self::Fail { id, .. }
             | Self::Cancel { id, .. }
             | Self::End { id, .. } => *id,
         }
     }
+}
+
+/// The subscriptions that something is to be done about, and how many there are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SubscriptionsDue {
+    /// Those that are due, the longest due first.
+    pub due: Vec<Subscription>,
+    /// How many are not over, by payment method and by where they stand.
+    pub census: Vec<(String, SubscriptionState, u64)>,
 }
 
 /// What happened to a subscription. What is charged is a payment like any other.

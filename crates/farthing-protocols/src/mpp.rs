@@ -123,7 +123,7 @@ impl Mpp {
             realm: self.realm.to_string(),
             method: quote.method().to_owned(),
             intent: quote.intent().to_owned(),
-            request: base64url::encode(quote.request()),
+            request: base64url::encode(offer.request().as_ref()),
             expires: Some(offer.expires_at.to_string()),
             digest: offer.body.map(|body| BodyDigest::from_bytes(body).to_string()),
             description: offer.description.as_deref().map(str::to_owned),

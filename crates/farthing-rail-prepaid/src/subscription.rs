@@ -11,7 +11,7 @@ use farthing_core::{
     SUBSCRIPTION, Subscribing, SubscriptionAct, SubscriptionPayer, SubscriptionPrice,
     SubscriptionRail, SubscriptionTerms, Unpayable, Unquotable,
 };
-use farthing_ledger::{Holder, Source, SpendingKey, SubscriptionId};
+use farthing_ledger::{Holder, Money, Source, SpendingKey, SubscriptionId};
 use farthing_money::{Period, PeriodUnit, Timestamp};
 use farthing_mpp::base64url;
 use serde_json::{Value, json};
@@ -86,6 +86,9 @@ impl SubscriptionRail for PrepaidRail {
                     payer,
                     from: Source::Key(SpendingKey(key)),
                     expires_at,
+                    money: Money::Book,
+                    words: None,
+                    joins: false,
                 })))
             }
             "use" => Ok(Subscribing::Use { id: about(USE, named("subscriptionId")?)?, payer }),
@@ -114,6 +117,7 @@ impl SubscriptionPayer for PrepaidPayer {
             binding: format!("{METHOD} {} {recipient} {asset} {plan}", invitation.realm),
             recipient,
             amount: asked.terms.amount,
+            revocable: None,
         })
     }
 

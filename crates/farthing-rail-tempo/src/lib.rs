@@ -39,6 +39,7 @@ mod verify;
 mod wire;
 
 pub mod session;
+mod subscription;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,7 +47,7 @@ use std::time::Duration;
 use alloy_primitives::B256;
 use farthing_core::{
     BoxFuture, Evidence, Held, NoRefund, Object, Presented, Rail, RailRules, Refunds, Rejection,
-    SessionRail, SettleError, Settled, Share, Unquotable,
+    SUBSCRIPTION, SessionRail, SettleError, Settled, Share, SubscriptionRail, Unquotable,
 };
 use farthing_ledger::{
     Account, AccountKind, Fingerprint, Holder, Money, Payment as Booked, Proof, Refund, Source,
@@ -62,6 +63,7 @@ pub use reqwest::Url;
 pub use rpc::{NoAnswer, NodeHealth, Nodes, NodesError, parse_node};
 pub use settings::{Settings, Split};
 pub use sponsor::{Sponsor, SponsorLimits};
+pub use subscription::{KeyRing, SubscriptionSettings};
 pub use verify::{Unverified, Verified, cosign, proof_typed_data, verify_receipt};
 pub use wire::{Address, MalformedAddress, Token, Tokens, Unreadable};
 
@@ -71,6 +73,7 @@ use proof::Signer;
 use refund::Order;
 use rpc::TxReceipt;
 use session::{SessionSettings, Sessions};
+use subscription::Subscriptions;
 use transaction::{Bound, Mismatch, Payment};
 use wire::{Terms, Transfer, did, parse_did, parse_word};
 
@@ -113,6 +116,7 @@ pub struct TempoRail {
     settings: Arc<Settings>,
     handover: Handover,
     sessions: Option<Arc<Sessions>>,
+    subscriptions: Option<Arc<Subscriptions>>,
 }
 
 /// A credential, wherever it was kept.
@@ -164,7 +168,8 @@ impl TempoRail {
     #[must_use]
     pub fn new(nodes: Arc<Nodes>, settings: Settings) -> Self {
         let handover = Handover::new(Arc::clone(&nodes), settings.confirmations);
-        Self { nodes, settings: Arc::new(settings), handover, sessions: None }
+        let settings = Arc::new(settings);
+        Self { nodes, settings, handover, sessions: None, subscriptions: None }
     }
 
     /// The same, and payments in sessions.
@@ -184,6 +189,13 @@ impl TempoRail {
     ) -> Self {
         let sessions = Sessions::new(&self.nodes, &self.settings, settings).forgoing(forgone_max);
         Self { sessions: Some(Arc::new(sessions)), ..self }
+    }
+
+    /// The same, and subscriptions. They are offered where a sponsor pays the network's fees.
+    #[must_use]
+    pub fn with_subscriptions(self, own: SubscriptionSettings) -> Self {
+        let own = Subscriptions::new(&self.nodes, &self.settings, &self.handover, own);
+        Self { subscriptions: Some(Arc::new(own)), ..self }
     }
 
     /// The chain it is paid on.
@@ -288,7 +300,7 @@ impl TempoRail {
                 let cost = sponsor.cost(&receipt);
                 reserved.spend(cost.as_ref().map_or(0, Amount::atoms));
                 verdict(&receipt, terms, payment)?;
-                Ok(Settled { reference: hash_of(&receipt), cost })
+                Ok(Settled::new(hash_of(&receipt)).costing(cost))
             }
             // A relay signs anew each time: what the chain refuses now it may have taken before.
             Err(SettleError::Declined) if sponsor.account().is_none() => Err(SettleError::Unknown),
@@ -338,7 +350,7 @@ impl TempoRail {
         };
         verdict(&receipt, terms, payment)?;
         let cost = sponsor.and_then(|sponsor| sponsor.cost(&receipt));
-        Ok(Settled { reference: hash_of(&receipt), cost })
+        Ok(Settled::new(hash_of(&receipt)).costing(cost))
     }
 
     /// The transaction that made a payment's named transfer.
@@ -567,12 +579,22 @@ impl Rail for TempoRail {
         Some(sessions)
     }
 
+    fn subscription(&self) -> Option<&dyn SubscriptionRail> {
+        let subscriptions: &Subscriptions = self.subscriptions.as_deref()?;
+        Some(subscriptions)
+    }
+
     fn settle<'a>(&'a self, held: &'a Held) -> BoxFuture<'a, Result<Settled, SettleError>> {
         Box::pin(async { self.settled(&held.presented().into()).await })
     }
 
     fn inquire<'a>(&'a self, payment: &'a Booked) -> BoxFuture<'a, Result<Settled, SettleError>> {
         Box::pin(async {
+            if payment.intent == SUBSCRIPTION {
+                // Without them nobody here knows what its order was.
+                let subscriptions = self.subscriptions.as_ref().ok_or(SettleError::Unknown)?;
+                return subscriptions.became(payment).await;
+            }
             let kept = payment.inquiry.as_deref().unwrap_or_default();
             let kept: Inquiry = serde_json::from_str(kept).map_err(|_| SettleError::Unknown)?;
             let shown = Shown {

@@ -10,7 +10,7 @@ use alloy_consensus::crypto::secp256k1::sign_message;
 use alloy_primitives::{B256, Bytes};
 use farthing_core::{
     BoxFuture, Fate, Invitation, Object, Paid, PayError, Payer, Price, PriceShare, SessionPayer,
-    Unpayable,
+    SubscriptionPayer, Unpayable,
 };
 use farthing_money::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -28,10 +28,10 @@ use crate::{METHOD, envelope, is_late, owed, proof, receipt};
 pub(crate) const VALID_S: u64 = 25;
 
 /// How long after a look at the chain the next one follows, for a transaction that the wallet sent.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// How long the wallet waits for what it sent.
-const WAIT: Duration = Duration::from_secs(35);
+pub(crate) const WAIT: Duration = Duration::from_secs(35);
 
 /// Pays with a secp256k1 key: an account's own, or an access key of another account.
 pub struct TempoPayer {
@@ -267,6 +267,10 @@ impl Payer for TempoPayer {
     }
 
     fn session(&self) -> Option<&dyn SessionPayer> {
+        Some(self)
+    }
+
+    fn subscription(&self) -> Option<&dyn SubscriptionPayer> {
         Some(self)
     }
 

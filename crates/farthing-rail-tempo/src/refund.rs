@@ -157,7 +157,7 @@ impl Order {
         if receipt::pays(mined, self.token, self.account, std::slice::from_ref(&self.transfer)) {
             let fee = receipt::fee(mined, self.token, self.account);
             let cost = (fee > 0).then(|| Amount::new(refund.amount.asset().clone(), fee));
-            Ok(Settled { reference: hash_of(mined), cost })
+            Ok(Settled::new(hash_of(mined)).costing(cost))
         } else if receipt::failed(mined) {
             tracing::warn!(%hash, refund = %refund.id, "the chain has undone a refund");
             Err(SettleError::Declined)

@@ -145,7 +145,7 @@ const SEND: &str = "eth_sendRawTransaction";
 pub(crate) const SEARCHED_AT_ONCE: u64 = 5_000;
 
 /// Where the chain keeps accounts' access keys.
-const KEYCHAIN: Address = Address(address!("aAAAaaAA00000000000000000000000000000000"));
+pub(crate) const KEYCHAIN: Address = Address(address!("aAAAaaAA00000000000000000000000000000000"));
 
 sol! {
     struct KeyInfo {
@@ -156,6 +156,21 @@ sol! {
         bool isRevoked;
     }
     function getKey(address account, address keyId) view returns (KeyInfo);
+    function getRemainingLimitWithPeriod(address account, address keyId, address token)
+        view returns (uint256 remaining, uint64 periodEnd);
+}
+
+/// How an account's access key stands, by the chain's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeyStanding {
+    /// The account has authorised no such key.
+    Unknown,
+    /// It may act.
+    Active,
+    /// The account has taken it back.
+    Revoked,
+    /// It was authorised until a moment that is over.
+    Expired,
 }
 
 impl fmt::Debug for Nodes {
@@ -428,15 +443,50 @@ impl Nodes {
         account: Address,
         key: Address,
     ) -> Result<bool, CallError> {
+        match self.key_standing(account, key).await {
+            Ok(standing) => Ok(standing == KeyStanding::Active),
+            Err(CallError::Refused(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// How `key` stands as one of `account`'s; refused where the chain knows no access keys.
+    pub(crate) async fn key_standing(
+        &self,
+        account: Address,
+        key: Address,
+    ) -> Result<KeyStanding, CallError> {
         let data = Bytes::from(getKeyCall { account: account.0, keyId: key.0 }.abi_encode());
-        let call = json!([{ "to": KEYCHAIN.to_string(), "data": data }, "latest"]);
-        let answer: Bytes = match self.call("eth_call", call).await {
-            Err(CallError::Refused(_)) => return Ok(false),
-            answer => answer?,
-        };
-        let Ok(info) = getKeyCall::abi_decode_returns(&answer) else { return Ok(false) };
+        let info = getKeyCall::abi_decode_returns(&self.keychain(data).await?);
+        let info = info.map_err(|_| CallError::Refused("no access keys".to_owned()))?;
+        if info.isRevoked {
+            return Ok(KeyStanding::Revoked);
+        }
+        if info.keyId != key.0 {
+            return Ok(KeyStanding::Unknown);
+        }
         let now_s = self.latest_block_time_s().await?;
-        Ok(info.keyId == key.0 && !info.isRevoked && info.expiry > now_s)
+        Ok(if info.expiry > now_s { KeyStanding::Active } else { KeyStanding::Expired })
+    }
+
+    /// How much of `token` a key of `account`'s may still spend in the limit's period, in atoms.
+    pub(crate) async fn key_limit(
+        &self,
+        account: Address,
+        key: Address,
+        token: Address,
+    ) -> Result<u128, CallError> {
+        let asked =
+            getRemainingLimitWithPeriodCall { account: account.0, keyId: key.0, token: token.0 };
+        let answer = self.keychain(Bytes::from(asked.abi_encode())).await?;
+        let left = getRemainingLimitWithPeriodCall::abi_decode_returns(&answer);
+        let left = left.map_err(|_| CallError::Refused("no limits by period".to_owned()))?;
+        Ok(left.remaining.saturating_to())
+    }
+
+    async fn keychain(&self, data: Bytes) -> Result<Bytes, CallError> {
+        let call = json!([{ "to": KEYCHAIN.to_string(), "data": data }, "latest"]);
+        self.call("eth_call", call).await
     }
 
     /// Lets a service sign a transaction that waits for a sponsor.
@@ -448,6 +498,13 @@ impl Nodes {
     pub(crate) async fn latest_block_time_s(&self) -> Result<u64, CallError> {
         let latest = json!(["latest", false]);
         let block: Option<Block> = self.call("eth_getBlockByNumber", latest).await?;
+        block.map(|block| block.timestamp.to()).ok_or(CallError::Lost)
+    }
+
+    /// The seconds since 1970 of block `number`.
+    pub(crate) async fn block_time_s(&self, number: u64) -> Result<u64, CallError> {
+        let block = json!([U64::from(number), false]);
+        let block: Option<Block> = self.call("eth_getBlockByNumber", block).await?;
         block.map(|block| block.timestamp.to()).ok_or(CallError::Lost)
     }
 

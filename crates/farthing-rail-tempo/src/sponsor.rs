@@ -66,6 +66,14 @@ pub struct SponsorLimits {
     pub balance_min: u128,
 }
 
+/// The most that one transaction may burn and cost, where that is not what a payment may.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ceiling {
+    pub(crate) gas: u64,
+    /// In atoms of the fee's token.
+    pub(crate) atoms: u128,
+}
+
 enum Signer {
     Local { key: Zeroizing<[u8; 32]>, account: Address },
     Relay(Nodes),
@@ -175,15 +183,16 @@ impl Sponsor {
         let valid_before_s = tx.valid_before.filter(|_| expires).ok_or(Mismatch::Nonce)?.get();
         let window = valid_before_s <= now_s.saturating_add(VALID_S_MAX);
         ensure(window, Mismatch::Window)?;
-        ensure(self.affords(gas_max, tx), Mismatch::Gas)
+        let ceiling = Ceiling { gas: gas_max, atoms: self.limits.per_payment };
+        ensure(self.affords(ceiling, tx), Mismatch::Gas)
     }
 
     /// Whether a transaction stays within what is paid for one payment.
-    fn affords(&self, gas_max: u64, tx: &TempoTransaction) -> bool {
-        (1..=gas_max).contains(&tx.gas_limit)
+    fn affords(&self, ceiling: Ceiling, tx: &TempoTransaction) -> bool {
+        (1..=ceiling.gas).contains(&tx.gas_limit)
             && tx.max_fee_per_gas > 0
             && tx.max_priority_fee_per_gas <= tx.max_fee_per_gas
-            && self.fee_max(tx) <= self.limits.per_payment
+            && self.fee_max(tx) <= ceiling.atoms
     }
 
     /// The most a transaction can cost, in atoms of the fee's token, rounded up.
@@ -218,8 +227,20 @@ impl Sponsor {
         gas_max: u64,
         would_succeed: impl Future<Output = Result<bool, SettleError>>,
     ) -> Result<(AASigned, Reservation<'_>), SettleError> {
+        let ceiling = Ceiling { gas: gas_max, atoms: self.limits.per_payment };
+        self.complete_within(nodes, payment, ceiling, would_succeed).await
+    }
+
+    /// The same, within another ceiling than a payment's.
+    pub(crate) async fn complete_within(
+        &self,
+        nodes: &Nodes,
+        payment: &Payment,
+        ceiling: Ceiling,
+        would_succeed: impl Future<Output = Result<bool, SettleError>>,
+    ) -> Result<(AASigned, Reservation<'_>), SettleError> {
         let tx = payment.signed.tx();
-        if !self.affords(gas_max, tx) {
+        if !self.affords(ceiling, tx) {
             return Err(SettleError::Declined);
         }
         let reservation = self.reserve(payment.sender, self.fee_max(tx))?;
@@ -279,6 +300,15 @@ impl Sponsor {
     pub(crate) fn cost(&self, mined: &TxReceipt) -> Option<Amount> {
         let atoms = receipt::fee(mined, self.token.address, self.account()?);
         (atoms > 0).then(|| self.token.asset.atoms(atoms))
+    }
+
+    /// Takes the most out of the budget that a transaction can cost which was signed before.
+    pub(crate) fn reserve_for(
+        &self,
+        payer: Address,
+        tx: &TempoTransaction,
+    ) -> Result<Reservation<'_>, SettleError> {
+        self.reserve(payer, self.fee_max(tx))
     }
 
     fn reserve(&self, payer: Address, atoms: u128) -> Result<Reservation<'_>, SettleError> {

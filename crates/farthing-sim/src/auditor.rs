@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use farthing_core::{RefundRefusal, explain};
 use farthing_ledger::{
     AccountKind, Book, Capture, Channel, Event, Finding, Fingerprint, Payment, PaymentId, Phase,
-    Record, Refund, RefundId, Remedy, TraceId, Transfer, TransferId, Work, audit,
+    Record, Refund, RefundId, Remedy, Subscription, TraceId, Transfer, TransferId, Work, audit,
 };
 use farthing_money::{Assets, Timestamp};
 
@@ -14,7 +14,8 @@ use crate::channels::{Channels, ToldChannel};
 use crate::disk::Image;
 use crate::process::limits;
 use crate::sim::State;
-use crate::truth::{Ended, Truth};
+use crate::subscriptions::{Subscriptions, ToldSubscription};
+use crate::truth::Truth;
 
 /// What somebody was told is done.
 #[derive(Clone, Debug)]
@@ -33,11 +34,17 @@ pub(crate) enum Ack {
     RefundFinished(PaymentId, RefundId),
     /// A session stands like this.
     Channel(ToldChannel),
+    /// A subscription stands like this.
+    Subscription(ToldSubscription),
 }
 
 impl Ack {
     pub(crate) fn channel(channel: &Channel) -> Self {
         Self::Channel(ToldChannel::of(channel))
+    }
+
+    pub(crate) fn subscription(it: &Subscription) -> Self {
+        Self::Subscription(ToldSubscription::of(it))
     }
 }
 
@@ -58,6 +65,7 @@ pub(crate) struct Auditor {
     /// Whose clients were given what they bought.
     told: BTreeSet<PaymentId>,
     channels: Channels,
+    subscriptions: Subscriptions,
 }
 
 /// A payment, as its records tell it.
@@ -179,6 +187,11 @@ impl Auditor {
         refunds.any(|it| it.order.as_deref() == Some(order))
     }
 
+    /// Whether the journal says that a charge is carried out by this order.
+    pub(crate) fn is_charge_ordered(&self, payment: PaymentId, order: &str) -> bool {
+        self.entry(payment).is_some_and(|it| it.facts.inquiry.as_deref() == Some(order))
+    }
+
     pub(crate) fn traces(&self) -> Vec<TraceId> {
         self.payments.values().map(|it| it.facts.trace).collect()
     }
@@ -196,6 +209,11 @@ impl Auditor {
         let (payment, holds) = match *ack {
             Ack::Channel(ref told) => {
                 let holds = self.channels.is_as_told(told);
+                let missing = || format!("{told:?} is not in the journal");
+                return if holds { Ok(()) } else { Err(missing()) };
+            }
+            Ack::Subscription(ref told) => {
+                let holds = self.subscriptions.is_as_told(told);
                 let missing = || format!("{told:?} is not in the journal");
                 return if holds { Ok(()) } else { Err(missing()) };
             }
@@ -237,6 +255,7 @@ impl Auditor {
             self.move_money(&record.transfers)?;
             self.follow(record, truth)?;
             self.channels.read(record, truth)?;
+            self.subscriptions.read(record)?;
             self.latest = self.latest.max(record.at);
         }
         Ok(())
@@ -344,9 +363,9 @@ impl Auditor {
                 let it = self.known(*payment)?;
                 let is_owed = it.came == Came::Paid;
                 it.came = Came::Delivered;
-                let runs = truth.runs.get(payment).map(Vec::as_slice).unwrap_or_default();
-                let succeeded =
-                    runs.iter().any(|run| matches!(run.ended, Some(Ended::Succeeded(_))));
+                // What pays for a period is answered by that.
+                let is_charge = it.facts.subscription.is_some_and(|part| part.is_charge());
+                let succeeded = is_charge || truth.has_succeeded(*payment);
                 expect(is_owed && succeeded, Invariant::PaidFirst, || {
                     format!("{payment} is delivered without an answer that was owed")
                 })
@@ -455,6 +474,7 @@ impl Auditor {
         let same = whole.balances() == book.balances()
             && whole.keys() == book.keys()
             && whole.channels().eq(book.channels())
+            && whole.subscriptions().eq(book.subscriptions())
             && unfinished(&whole) == unfinished(book)
             && whole.work().refunds == book.work().refunds
             && whole.work().expected == book.work().expected;
@@ -478,6 +498,7 @@ impl Auditor {
             }
         }
         self.channels.compare(book.channels())?;
+        self.subscriptions.compare(book.subscriptions())?;
         let open: BTreeSet<_> = book.all_unfinished().map(|it| it.payment.id).collect();
         let known: BTreeSet<_> =
             self.payments.iter().filter(|(_, it)| it.is_open()).map(|(id, _)| *id).collect();
@@ -521,6 +542,7 @@ impl Auditor {
             })?;
         }
         self.channels.finish_up(truth)?;
+        self.subscriptions.finish_up(truth)?;
         self.charged_once(truth)
     }
 
@@ -529,7 +551,11 @@ impl Auditor {
         let mut charged: BTreeMap<u64, Vec<PaymentId>> = BTreeMap::new();
         for (id, it) in &self.payments {
             let intent = truth.challenges.get(&it.facts.challenge);
-            let kept = it.is_paid() && !it.is_given_back() && !it.is_open();
+            // A subscription is charged again and again by what was agreed on once.
+            let kept = it.facts.subscription.is_none()
+                && it.is_paid()
+                && !it.is_given_back()
+                && !it.is_open();
             if let Some(intent) = intent.filter(|_| kept && it.facts.amount.atoms() > 0) {
                 charged.entry(*intent).or_default().push(*id);
             }

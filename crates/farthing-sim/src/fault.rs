@@ -61,10 +61,14 @@ pub(crate) enum Fault {
     OtherTerms,
     /// An operator gives back, holds, pays out.
     Operator,
+    /// A subscriber's account does not hold the price.
+    Short,
+    /// A subscriber takes back what is charged by.
+    Revokes,
 }
 
 impl Fault {
-    const ALL: [Self; 28] = [
+    const ALL: [Self; 30] = [
         Self::Crash,
         Self::CrashAtStart,
         Self::SyncFails,
@@ -93,6 +97,8 @@ impl Fault {
         Self::PaysTwice,
         Self::OtherTerms,
         Self::Operator,
+        Self::Short,
+        Self::Revokes,
     ];
 
     /// How often it happens at most, of ten thousand times that it could.
@@ -104,6 +110,7 @@ impl Fault {
             Self::SyncFails | Self::DiskFull => 150,
             Self::QueueFull | Self::Cut => 400,
             Self::CrashAtStart
+            | Self::Short
             | Self::Unreadable
             | Self::Unsent
             | Self::Declined
@@ -121,7 +128,8 @@ impl Fault {
             | Self::Replay
             | Self::PaysTwice
             | Self::OtherTerms
-            | Self::Operator => 5_000,
+            | Self::Operator
+            | Self::Revokes => 5_000,
             // Few refunds are sent at all.
             Self::NoRefund | Self::RefundDeclined => 9_000,
         }

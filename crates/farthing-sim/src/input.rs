@@ -1,10 +1,13 @@
 //! What the book is asked, as data, so that it can be asked the same again.
 
+use std::time::Duration;
+
 use farthing_core::{Answer, Ordered};
 use farthing_ledger::{
     Answered, Book, Channel, ChannelError, ChannelId, ChannelNews, ChannelStep, ChannelsHeard,
     ChannelsPlace, Claim, ClaimError, ClaimRequest, Cold, Entry, EntryError, Finding, Fingerprint,
-    Outcome, PaymentId, Record, RefundError, RefundId, RefundRequest, Settlement, VoidReason, Work,
+    Outcome, PaymentId, Record, RefundError, RefundId, RefundRequest, Settlement, Subscription,
+    SubscriptionError, SubscriptionStep, SubscriptionsDue, VoidReason, Work,
 };
 use farthing_money::Timestamp;
 
@@ -31,6 +34,9 @@ pub(crate) enum Input {
     Channels,
     News(Option<ChannelsPlace>, Vec<ChannelId>),
     Heard(Box<ChannelsHeard>),
+    Subscribe(Box<SubscriptionStep>, Timestamp),
+    Subscriptions,
+    SubscriptionsDue(Timestamp, Duration),
 }
 
 /// What the book said.
@@ -42,6 +48,9 @@ pub(crate) enum Output {
     Channel(Box<Result<Channel, ChannelError>>),
     Channels(Vec<Channel>),
     News(Box<ChannelNews>),
+    Subscription(Box<Result<Subscription, SubscriptionError>>),
+    Subscriptions(Vec<Subscription>),
+    SubscriptionsDue(SubscriptionsDue),
     Said(bool),
     /// To be read from the disk once the commit is on it.
     Answer(PaymentId),
@@ -125,6 +134,16 @@ pub(crate) fn decide(book: &mut Book, cold: &impl Cold, input: Input) -> Decided
         Input::Heard(heard) => {
             book.heard_of_channels(&heard);
             Decided::new(Output::Done, None)
+        }
+        Input::Subscribe(step, now) => match book.subscribe(*step, cold, now) {
+            Ok((it, record)) => Decided::new(Output::Subscription(Box::new(Ok(it))), record),
+            Err(error) => Decided::new(Output::Subscription(Box::new(Err(error))), None),
+        },
+        Input::Subscriptions => {
+            Decided::new(Output::Subscriptions(book.subscriptions().cloned().collect()), None)
+        }
+        Input::SubscriptionsDue(now, grace) => {
+            Decided::new(Output::SubscriptionsDue(book.subscriptions_due(now, grace)), None)
         }
         Input::TakeUp(payment) => Decided::new(Output::Said(book.take_up(payment)), None),
         Input::Note(name, text) => {

@@ -36,6 +36,8 @@ mod random;
 mod session;
 mod sim;
 mod store;
+mod subscriber;
+mod subscriptions;
 mod truth;
 
 use std::collections::BTreeMap;
@@ -105,6 +107,10 @@ pub enum Invariant {
     ClosedForGood,
     /// No more is settled of a session than was spent in it.
     SettledWithin,
+    /// A period of a subscription is charged once, by an order that the journal knows.
+    PeriodOnce,
+    /// A period is charged when it has begun, and never after the end; what is used was paid for.
+    InTerm,
     /// The ledger's own audit finds the journal sound.
     Audited,
 }
@@ -201,6 +207,9 @@ impl Simulation {
                 self.sim.spawn(Side::World, client::buy(self.sim.clone()));
                 if self.sim.between(0, 2) == 0 {
                     self.sim.spawn(Side::World, session::spend(self.sim.clone()));
+                }
+                if self.sim.between(0, 5) == 0 {
+                    self.sim.spawn(Side::World, subscriber::subscribe(self.sim.clone()));
                 }
                 if self.sim.fault(Fault::Replay) {
                     self.sim.spawn(Side::World, client::steal(self.sim.clone()));
@@ -361,8 +370,9 @@ impl Simulation {
             };
             // What it is about, and what happens to everybody.
             let names = what.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-            let named =
-                |it: &&str| ["pay_", "ref_", "ses_"].iter().any(|start| it.starts_with(start));
+            let named = |it: &&str| {
+                ["pay_", "ref_", "ses_", "sub_"].iter().any(|start| it.starts_with(start))
+            };
             let mut words: Vec<String> = names.filter(named).map(str::to_owned).collect();
             if !words.is_empty() {
                 words.extend(["process ", "clock", "power"].map(str::to_owned));

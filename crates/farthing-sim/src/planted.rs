@@ -42,11 +42,17 @@ pub enum Planted {
     VoucherGoesBack,
     /// What is left in a session is kept when it is closed.
     KeepsTheRest,
+    /// A subscription's order is carried out when it is made ready, before it is written down.
+    ChargesUnordered,
+    /// A period of a subscription is charged under the name of the one before.
+    ChargesTheLastPeriod,
+    /// Whoever cancels a subscription is told so, and nothing is written.
+    CancelsInWords,
 }
 
 impl Planted {
     /// Every planted bug.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 20] = [
         Self::AnswersBeforeSync,
         Self::ForgetsProofs,
         Self::SkipsARecord,
@@ -64,6 +70,9 @@ impl Planted {
         Self::TakesTheVoucher,
         Self::VoucherGoesBack,
         Self::KeepsTheRest,
+        Self::ChargesUnordered,
+        Self::ChargesTheLastPeriod,
+        Self::CancelsInWords,
     ];
 
     /// Its name on the command line.
@@ -87,6 +96,9 @@ impl Planted {
             Self::TakesTheVoucher => "takes-the-voucher",
             Self::VoucherGoesBack => "voucher-goes-back",
             Self::KeepsTheRest => "keeps-the-rest",
+            Self::ChargesUnordered => "charges-unordered",
+            Self::ChargesTheLastPeriod => "charges-the-last-period",
+            Self::CancelsInWords => "cancels-in-words",
         }
     }
 
@@ -100,7 +112,7 @@ impl Planted {
     #[must_use]
     pub const fn breaks(self) -> Invariant {
         match self {
-            Self::AnswersBeforeSync => Invariant::Durable,
+            Self::AnswersBeforeSync | Self::CancelsInWords => Invariant::Durable,
             Self::ForgetsProofs => Invariant::ConsumedOnce,
             Self::SkipsARecord => Invariant::Gapless,
             Self::WritesAnotherTime => Invariant::Replayable,
@@ -116,6 +128,7 @@ impl Planted {
             Self::TakesTheVoucher => Invariant::SettledWithin,
             Self::VoucherGoesBack => Invariant::Authorised,
             Self::KeepsTheRest => Invariant::Conserved,
+            Self::ChargesUnordered | Self::ChargesTheLastPeriod => Invariant::PeriodOnce,
         }
     }
 }

@@ -3,20 +3,21 @@
 //! [`serve`] follows the gate's delivery step by step; the gate itself is made of HTTP and threads.
 
 use std::future::poll_fn;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::task::Poll;
 use std::time::Duration;
 
 use farthing_core::{
-    Admission, Answer, Ask, Posted, Quote, Rail, Recovered, Recovery, RefundAsk, Refusal, Reserved,
-    Scope, SessionPrice, Settling, Tending, Till,
+    Admission, Answer, Ask, Dunning, Posted, Quote, Rail, Recovered, Recovery, RefundAsk, Refusal,
+    Renewing, Reserved, Scope, SessionPrice, Settling, SubscriptionPrice, Tending, Till,
 };
 use farthing_ledger::{
     Capture, Delivery, Earned, Entry, Holder, Outcome, Payment, PaymentId, Payout, RefundLimit,
     RefundLimits, Remedy, Story, TraceId, Way, Work,
 };
-use farthing_money::{Amount, AssetId, Timestamp};
+use farthing_money::{Amount, AssetId, Period, PeriodUnit, Timestamp};
 use http::HeaderMap;
 use tokio::sync::{mpsc, oneshot};
 
@@ -107,6 +108,7 @@ pub(crate) fn start(sim: &Sim, before: Option<&[farthing_ledger::Terms]>) -> Opt
     if !sim.is_planted(Planted::NeverRecovers) {
         sim.spawn(Side::Process, recover(Arc::clone(&process)));
         sim.spawn(Side::Process, tend(Arc::clone(&process)));
+        sim.spawn(Side::Process, renew(Arc::clone(&process)));
     }
     sim.spawn(Side::Process, prepare(Arc::clone(&process)));
     Some(process)
@@ -146,6 +148,24 @@ async fn tend(process: Arc<Process>) {
         });
         let (low, high) =
             if sim.with(|state| state.is_calm) { (8_000, 14_000) } else { (500, 5_000) };
+        sim.sleep(sim.millis(low, high)).await;
+    }
+}
+
+/// What is done where a charge comes to nothing.
+fn dunning() -> Dunning {
+    let hours = |hours| Duration::from_hours(hours);
+    Dunning { retries: vec![hours(1), hours(5)], grace: hours(20) }
+}
+
+/// Looks after subscriptions, for as long as the process lives.
+async fn renew(process: Arc<Process>) {
+    let mut renewing = Renewing::with(dunning());
+    loop {
+        let Process { sim, till, .. } = &*process;
+        till.renew(&mut renewing, sim.clock()).await;
+        let (low, high) =
+            if sim.with(|state| state.is_calm) { (9_000, 16_000) } else { (500, 5_000) };
         sim.sleep(sim.millis(low, high)).await;
     }
 }
@@ -198,6 +218,17 @@ impl Process {
             let request = rail.session()?.quote_session(&price, &payee).ok()?;
             Some(Arc::new(Quote::session(rail.method(), price, payee.clone(), &request)))
         };
+        let subscription = |rail: &Arc<dyn Rail>| {
+            let price = SubscriptionPrice {
+                amount: amount.clone(),
+                period: Period::new(PeriodUnit::Day, NonZeroU32::MIN),
+                expires_at: None,
+                plan: format!("plan-{}", sent.route).into(),
+                dunning: dunning(),
+            };
+            let request = rail.subscription()?.quote_subscription(&price, &payee).ok()?;
+            Some(Arc::new(Quote::subscription(rail.method(), price, payee.clone(), &request)))
+        };
         let method = match (sent.manages, sent.body) {
             (true, _) => "HEAD",
             (false, Some(_)) => "POST",
@@ -216,6 +247,7 @@ impl Process {
                 .iter()
                 .filter_map(quote)
                 .chain(rails.iter().filter_map(session))
+                .chain(rails.iter().filter_map(subscription))
                 .collect(),
             description: None,
             offer_ttl: OFFER_TTL,
@@ -294,7 +326,10 @@ pub(crate) async fn serve(process: Arc<Process>, sent: Sent, client: oneshot::Se
             sim.with(|state| state.acknowledged(&Ack::channel(&managed.channel)));
             Reply::Answer
         }
-        Ok(Admission::Unsubscribed(_)) => unreachable!("nothing is sold by the month here"),
+        Ok(Admission::Unsubscribed(done)) => {
+            sim.with(|state| state.acknowledged(&Ack::subscription(&done.subscription)));
+            Reply::Answer
+        }
         Ok(Admission::Challenge) => {
             let entropy = || {
                 let [high, low] = sim.with(|state| [state.serial(), state.random.draw()]);
@@ -388,8 +423,10 @@ async fn handler(sim: &Sim, payment: PaymentId) -> Option<Ended> {
 /// An operator does something to some payment, as the desk of the gateway does.
 pub(crate) async fn operate(process: Arc<Process>) {
     let sim = &process.sim;
+    // Those made singly are few among many vouchers, and only they are given back on a rail.
+    let singly = sim.between(0, 3) > 0;
     let Some(trace) = sim.with(|state| {
-        let traces = state.auditor.traces();
+        let traces = state.auditor.traces(singly);
         traces.get(state.random.place(traces.len())).copied()
     }) else {
         return;

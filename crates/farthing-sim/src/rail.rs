@@ -1,7 +1,9 @@
 //! The rails: one whose money lies in the book, two that are somebody else's, one that keeps deposits for
-//! sessions, and one that moves nothing. What is said within sessions is in [`session`].
+//! sessions, and one that moves nothing. What is said within sessions is in [`session`], and within
+//! subscriptions in [`subscription`].
 
 mod session;
+mod subscription;
 
 pub(crate) use session::signature;
 
@@ -11,10 +13,11 @@ use std::time::Duration;
 
 use farthing_core::{
     BoxFuture, Evidence, Held, NoRefund, Object, Presented, Rail, RailRules, Refunds, Rejection,
-    SessionRail, SettleError, Settled, Unquotable,
+    SUBSCRIPTION, SessionRail, SettleError, Settled, SubscriptionRail, Unquotable,
 };
 use farthing_ledger::{
-    Account, AccountKind, Fingerprint, Holder, Money, Payment, Proof, Refund, Source, SpendingKey,
+    Account, AccountKind, Fingerprint, Holder, Money, Payment, PaymentId, Proof, Refund, Source,
+    SpendingKey,
 };
 use farthing_money::{Amount, AssetId, Timestamp, parse_atoms};
 use serde_json::Value;
@@ -133,12 +136,17 @@ impl SimRail {
     }
 
     async fn settled(&self, held: &Held) -> Result<Settled, SettleError> {
+        let token = text(&held.presented().payload, "token").unwrap_or_default();
+        self.hand_over(held.key(), token).await
+    }
+
+    /// Tells the rail to move what is authorised under a name.
+    async fn hand_over(&self, payment: PaymentId, token: &str) -> Result<Settled, SettleError> {
         self.sim.pause().await;
         if self.sim.fault(Fault::Unsent) {
             return Err(SettleError::Unsent);
         }
-        let token = text(&held.presented().payload, "token").unwrap_or_default().to_owned();
-        let payment = held.key();
+        let token = token.to_owned();
         self.sim.with(|state| {
             state.note(&format!("{payment} is sent to the rail"));
             state.truth.token_of.insert(payment, token.clone());
@@ -160,6 +168,11 @@ impl SimRail {
 
     async fn inquired(&self, payment: &Payment) -> Result<Settled, SettleError> {
         self.sim.pause().await;
+        if payment.intent == SUBSCRIPTION {
+            // The order is in the book: it has a name before it was ever sent.
+            let order = payment.inquiry.as_deref().unwrap_or_default().to_owned();
+            self.sim.with(|state| state.truth.token_of.insert(payment.id, order));
+        }
         let payment = payment.id;
         let answered = self.send(move |state| state.inquire_at_rail(payment));
         let said = self.sim.within(PATIENCE, answered).await.unwrap_or(Err(SettleError::Unknown));
@@ -267,6 +280,10 @@ impl Rail for SimRail {
 
     fn session(&self) -> Option<&dyn SessionRail> {
         matches!(self.kind, Kind::Purse | Kind::Chest).then_some(self)
+    }
+
+    fn subscription(&self) -> Option<&dyn SubscriptionRail> {
+        matches!(self.kind, Kind::Purse | Kind::Wire).then_some(self)
     }
 
     fn settle<'a>(&'a self, held: &'a Held) -> BoxFuture<'a, Result<Settled, SettleError>> {

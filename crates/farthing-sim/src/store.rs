@@ -1,6 +1,7 @@
 //! The store: the production book over the simulated disk, with a writer like the SQLite store's.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use farthing_core::{Answer, BoxFuture, Ordered, Store, StoreError};
 use farthing_ledger::{
@@ -8,7 +9,8 @@ use farthing_ledger::{
     ChannelStep, ChannelsHeard, ChannelsPlace, Claim, ClaimError, ClaimRequest, Entry, EntryError,
     EraseError, Erased, Erasure, Event, Finding, Fingerprint, Outcome, OwnerView, PaymentId,
     Record, RefundError, RefundId, RefundRequest, Settlement, Subscription, SubscriptionError,
-    SubscriptionStep, TraceId, VoidReason, Work, claimed_proofs,
+    SubscriptionState, SubscriptionStep, SubscriptionsDue, TraceId, VoidReason, Work,
+    claimed_proofs,
 };
 use farthing_money::Timestamp;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
@@ -323,15 +325,51 @@ impl Store for SimStore {
 
     fn subscribe(
         &self,
-        _: SubscriptionStep,
-        _: Timestamp,
+        step: SubscriptionStep,
+        now: Timestamp,
     ) -> BoxFuture<'_, Result<Subscription, SubscriptionError>> {
-        // Nothing is sold by the month here.
-        Box::pin(async { Err(SubscriptionError::Unavailable) })
+        Box::pin(async move {
+            let id = step.id();
+            let in_words = self.sim.is_planted(Planted::CancelsInWords);
+            let says = if let SubscriptionStep::Cancel { by, .. } = &step {
+                in_words.then_some(SubscriptionState::Cancelled { by: *by })
+            } else {
+                None
+            };
+            let step = if says.is_some() { SubscriptionStep::Look { id } } else { step };
+            let looks = matches!(step, SubscriptionStep::Look { .. });
+            let told = self.ask(Input::Subscribe(Box::new(step), now)).await;
+            let Some(Told { output: Output::Subscription(stepped), .. }) = told else {
+                return Err(SubscriptionError::Unavailable);
+            };
+            let mut it = (*stepped)?;
+            it.state = says.filter(|_| !it.state.is_over()).unwrap_or(it.state);
+            if !looks || says.is_some() {
+                self.sim.note(&format!("{id} stands: {:?}, {} charges", it.state, it.charges));
+            }
+            self.sim.with(|state| state.acknowledged(&Ack::subscription(&it)));
+            Ok(it)
+        })
     }
 
     fn subscriptions(&self) -> BoxFuture<'_, Result<Vec<Subscription>, StoreError>> {
-        Box::pin(async { Ok(Vec::new()) })
+        Box::pin(async move {
+            let told = self.ask(Input::Subscriptions).await.ok_or(StoreError)?;
+            let Output::Subscriptions(all) = told.output else { return Err(StoreError) };
+            Ok(all)
+        })
+    }
+
+    fn subscriptions_due(
+        &self,
+        now: Timestamp,
+        grace: Duration,
+    ) -> BoxFuture<'_, Result<SubscriptionsDue, StoreError>> {
+        Box::pin(async move {
+            let told = self.ask(Input::SubscriptionsDue(now, grace)).await.ok_or(StoreError)?;
+            let Output::SubscriptionsDue(due) = told.output else { return Err(StoreError) };
+            Ok(due)
+        })
     }
 
     fn enter(&self, entry: Entry, now: Timestamp) -> BoxFuture<'_, Result<bool, EntryError>> {
@@ -488,7 +526,11 @@ impl Writer {
     async fn work(&mut self, batch: Vec<Asked>) -> Option<()> {
         let (mut lines, mut replies, mut proofs) = (Vec::new(), Vec::new(), Vec::new());
         for Asked { input, grant, answer } in batch {
-            if let Input::Claim(_, now) | Input::Enter(_, now) | Input::Step(_, now) = &input {
+            if let Input::Claim(_, now)
+            | Input::Enter(_, now)
+            | Input::Step(_, now)
+            | Input::Subscribe(_, now) = &input
+            {
                 self.now = *now;
             }
             self.life.iter_mut().for_each(|it| it.deeds.push(Deed::Decided(input.clone())));
@@ -597,9 +639,14 @@ pub(crate) fn port(sim: &Sim, jobs: UnboundedSender<Asked>) -> Arc<dyn Store> {
 }
 
 impl State {
-    /// Spoils a record of a session, where that is planted.
+    /// Spoils a record of a session or a subscription, where that is planted.
     fn spoil(&self, record: &mut Record) {
         match (&mut record.event, self.planted) {
+            (Event::Claimed { payment, .. }, Some(Planted::ChargesTheLastPeriod)) => {
+                if let Some(part) = payment.subscription.as_mut().filter(|it| it.is_charge()) {
+                    part.period = part.period.saturating_sub(1);
+                }
+            }
             (Event::Claimed { payment, .. }, Some(Planted::VoucherGoesBack)) => {
                 if let Some(voucher) = &mut payment.voucher {
                     voucher.cumulative = voucher.cumulative.div_ceil(3);

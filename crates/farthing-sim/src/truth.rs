@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use farthing_core::{SettleError, Settled, SettledInAll};
-use farthing_ledger::{ChannelId, ChannelSeen, PaymentId, RefundId};
+use farthing_ledger::{ChannelId, ChannelSeen, Fingerprint, PaymentId, RefundId, SubscriptionId};
 use farthing_money::Timestamp;
 
 use crate::client::{Intent, Sent};
@@ -32,6 +32,15 @@ pub(crate) struct Truth {
     pub(crate) chest: BTreeMap<ChannelId, Deposit>,
     /// The channels that the chest has something to tell of.
     pub(crate) told: BTreeSet<ChannelId>,
+    /// What payers have taken back that sellers may charge by.
+    pub(crate) revoked: BTreeSet<String>,
+}
+
+/// What an order of a subscription's pays for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OfPeriod {
+    pub(crate) subscription: SubscriptionId,
+    pub(crate) period: u64,
 }
 
 /// What a payer authorised on a rail: it moves money once.
@@ -43,6 +52,8 @@ pub(crate) struct Token {
     pub(crate) moved: u64,
     pub(crate) is_refused: bool,
     pub(crate) is_disowned: bool,
+    /// The period that it pays for, where it is a seller's order.
+    pub(crate) of: Option<OfPeriod>,
 }
 
 /// What somebody has put into the chest.
@@ -82,6 +93,14 @@ pub(crate) enum Ended {
     Died,
 }
 
+impl Truth {
+    /// Whether a handler of a payment has ever succeeded.
+    pub(crate) fn has_succeeded(&self, payment: PaymentId) -> bool {
+        let runs = self.runs.get(&payment).map(Vec::as_slice).unwrap_or_default();
+        runs.iter().any(|run| matches!(run.ended, Some(Ended::Succeeded(_))))
+    }
+}
+
 impl State {
     /// The rail is told to move what a payer authorised.
     pub(crate) fn settle_at_rail(
@@ -105,11 +124,40 @@ impl State {
             return Err(SettleError::Declined);
         }
         it.moved = 1;
+        let of = it.of;
         self.note(&format!("{payment} money moves by {token}"));
+        if let Some(of) = of {
+            self.charged(of, payment, token);
+        }
         if self.auditor.is_voided(payment) {
             self.breaks(Invariant::Agreed, format!("{payment} was given up, and its money moves"));
         }
         Ok(settled)
+    }
+
+    /// Money has moved for a period: once, and by an order that is in the journal.
+    fn charged(&mut self, of: OfPeriod, payment: PaymentId, token: &str) {
+        let OfPeriod { subscription, period } = of;
+        let moved = self.truth.tokens.values().filter(|it| it.of == Some(of) && it.moved > 0);
+        if moved.count() > 1 {
+            let what = format!("{subscription} period {period} moved twice, by {token} at last");
+            self.breaks(Invariant::PeriodOnce, what);
+        }
+        if !self.auditor.is_charge_ordered(payment, token) {
+            let what = format!("{subscription} moved by {token}, which is not in the journal");
+            self.breaks(Invariant::PeriodOnce, what);
+        }
+    }
+
+    /// An order is carried out that nobody has written down.
+    pub(crate) fn charge_early(&mut self, token: &str) {
+        let Some(it) = self.truth.tokens.get_mut(token) else { return };
+        it.moved = 1;
+        if let Some(of) = it.of {
+            // No payment was claimed with it.
+            let nobody = PaymentId::of(&Fingerprint::of("nobody", &[token.as_bytes()]));
+            self.charged(of, nobody, token);
+        }
     }
 
     /// The rail is asked what became of a payment.

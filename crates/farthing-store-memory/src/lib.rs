@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use farthing_core::{Answer, BoxFuture, Ordered, Store, StoreError};
 use farthing_ledger::merkle::Tree;
@@ -16,7 +17,8 @@ use farthing_ledger::{
     ChannelsPlace, Claim, ClaimError, ClaimRequest, Cold, Entry, EntryError, EraseError, Erased,
     Erasure, Finding, Fingerprint, Leaves, Outcome, OwnerView, PaymentId, Proof, Record,
     RefundError, RefundId, RefundRequest, Seal, Sealer, Settlement, Subscription,
-    SubscriptionError, SubscriptionStep, Survey, TraceId, VoidReason, Work, claimed_proofs,
+    SubscriptionError, SubscriptionStep, SubscriptionsDue, Survey, TraceId, VoidReason, Work,
+    claimed_proofs,
 };
 use farthing_money::Timestamp;
 
@@ -374,6 +376,14 @@ impl Store for MemoryStore {
 
     fn subscriptions(&self) -> BoxFuture<'_, Result<Vec<Subscription>, StoreError>> {
         Box::pin(async move { Ok(lock(&self.state).book.subscriptions().cloned().collect()) })
+    }
+
+    fn subscriptions_due(
+        &self,
+        now: Timestamp,
+        grace: Duration,
+    ) -> BoxFuture<'_, Result<SubscriptionsDue, StoreError>> {
+        Box::pin(async move { Ok(lock(&self.state).book.subscriptions_due(now, grace)) })
     }
 
     fn take_up(&self, payment: PaymentId) -> BoxFuture<'_, Result<bool, StoreError>> {

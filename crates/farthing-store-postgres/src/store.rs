@@ -226,6 +226,7 @@ impl Shared {
             | Ask::Owner(..)
             | Ask::Subscribe(..)
             | Ask::Subscriptions
+            | Ask::SubscriptionsDue(..)
             | Ask::Note(..)
             | Ask::Erase(..) => false,
         }

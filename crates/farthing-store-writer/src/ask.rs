@@ -1,12 +1,14 @@
 //! What can be asked of a book, and what it says.
 
+use std::time::Duration;
+
 use farthing_core::Answer;
 use farthing_ledger::{
     BudgetKey, Channel, ChannelError, ChannelId, ChannelNews, ChannelStep, ChannelsHeard,
     ChannelsPlace, Claim, ClaimError, ClaimRequest, Entry, EntryError, EraseError, Erased, Erasure,
     Finding, Fingerprint, Outcome, OwnerView, PaymentId, RefundError, RefundId, RefundRequest,
-    RefundStanding, Settlement, Subscription, SubscriptionError, SubscriptionStep, VoidReason,
-    Work,
+    RefundStanding, Settlement, Subscription, SubscriptionError, SubscriptionStep,
+    SubscriptionsDue, VoidReason, Work,
 };
 use farthing_money::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -67,6 +69,9 @@ pub enum Ask {
     Subscribe(Box<SubscriptionStep>, Timestamp),
     /// Asks for the subscriptions; answered by [`Said::Subscriptions`].
     Subscriptions,
+    /// Asks for the subscriptions that something is to be done about at a moment, where one may be past due
+    /// for so long; answered by [`Said::SubscriptionsDue`].
+    SubscriptionsDue(Timestamp, Duration),
     /// Notes a text under a name, beside the book; answered by [`Said::Done`].
     Note(String, String),
     /// Erases personal data; answered by [`Said::Erased`].
@@ -113,6 +118,7 @@ impl Ask {
             | Self::Owner(..)
             | Self::Subscribe(..)
             | Self::Subscriptions
+            | Self::SubscriptionsDue(..)
             | Self::Note(..)
             | Self::Erase(..) => None,
         }
@@ -144,6 +150,7 @@ impl Ask {
             | Self::Owner(..)
             | Self::Subscribe(..)
             | Self::Subscriptions
+            | Self::SubscriptionsDue(..)
             | Self::Note(..)
             | Self::Erase(..)
             | Self::TakeUp(_) => None,
@@ -170,6 +177,7 @@ impl Ask {
             | Self::Owner(..)
             | Self::Subscribe(..)
             | Self::Subscriptions
+            | Self::SubscriptionsDue(..)
             | Self::Note(..) => true,
             // What is taken for an answer is taken each time; every other step is made once.
             Self::Step(step, _) => !matches!(**step, ChannelStep::Take { .. }),
@@ -216,6 +224,8 @@ pub enum Said {
     Subscription(Result<Box<Subscription>, SubscriptionError>),
     /// The subscriptions that are not over, and those that ended last.
     Subscriptions(Vec<Subscription>),
+    /// The subscriptions that something is to be done about, and how many there are.
+    SubscriptionsDue(Box<SubscriptionsDue>),
     /// Whether an entry was new.
     Entered(Result<bool, EntryError>),
     /// How much was erased.
@@ -258,6 +268,7 @@ impl Said {
             | Self::Owner(_)
             | Self::Subscription(_)
             | Self::Subscriptions(_)
+            | Self::SubscriptionsDue(_)
             | Self::Entered(_)
             | Self::Erased(_) => false,
         }

@@ -231,7 +231,7 @@ macro_rules! store_that_asks {
             use ::farthing_core::{Answer, BoxFuture, Ordered, Store, StoreError};
             use ::farthing_ledger::{
                 Claim, ClaimError, ClaimRequest, Entry, EntryError, EraseError, Erased, Erasure, Finding, Fingerprint, Outcome, PaymentId, Record, RefundError, RefundId, RefundRequest, Settlement, TraceId, Channel, ChannelError, ChannelId, ChannelNews, ChannelStep, ChannelsHeard, ChannelsPlace,
-                Subscription, SubscriptionError, SubscriptionStep,
+                Subscription, SubscriptionError, SubscriptionStep, SubscriptionsDue,
                 VoidReason, Work,
             };
             use ::farthing_money::Timestamp;
@@ -427,6 +427,15 @@ macro_rules! store_that_asks {
                 fn subscriptions(&self) -> BoxFuture<'_, Result<Vec<Subscription>, StoreError>> {
                     asked!(self, Ask::Subscriptions,
                         Said::Subscriptions(all) => Ok(all), StoreError)
+                }
+
+                fn subscriptions_due(
+                    &self,
+                    now: Timestamp,
+                    grace: ::std::time::Duration,
+                ) -> BoxFuture<'_, Result<SubscriptionsDue, StoreError>> {
+                    asked!(self, Ask::SubscriptionsDue(now, grace),
+                        Said::SubscriptionsDue(due) => Ok(*due), StoreError)
                 }
 
                 fn enter(

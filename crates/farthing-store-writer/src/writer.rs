@@ -348,6 +348,7 @@ impl<J: Journal> Writer<J> {
                 }))
             }
             Ask::Subscriptions => Said::Subscriptions(book.subscriptions().cloned().collect()),
+            Ask::SubscriptionsDue(now, grace) => due(book, now, grace),
             Ask::Reconcile(payment, finding, now) => {
                 batch.extend(book.reconcile(payment, finding, now));
                 Said::Done
@@ -442,6 +443,11 @@ impl<J: Journal> Writer<J> {
     }
 }
 
+/// The subscriptions that something is to be done about.
+fn due(book: &Book, now: Timestamp, grace: Duration) -> Said {
+    Said::SubscriptionsDue(Box::new(book.subscriptions_due(now, grace)))
+}
+
 /// The proofs that deciding a request may look up.
 fn asked_about(ask: &Ask) -> Vec<Proof> {
     match ask {
@@ -469,6 +475,7 @@ fn asked_about(ask: &Ask) -> Vec<Proof> {
         }
         Ask::Subscribe(step, _) => match &**step {
             SubscriptionStep::Open(facts) => vec![facts.proof()],
+            SubscriptionStep::Join(facts) => vec![facts.proof(), facts.answer()],
             SubscriptionStep::Look { .. }
             | SubscriptionStep::Fail { .. }
             | SubscriptionStep::Cancel { .. }
@@ -494,6 +501,7 @@ fn asked_about(ask: &Ask) -> Vec<Proof> {
         | Ask::HeardOfChannels(_)
         | Ask::Owner(..)
         | Ask::Subscriptions
+        | Ask::SubscriptionsDue(..)
         | Ask::Note(..) => Vec::new(),
     }
 }

@@ -204,6 +204,7 @@ impl Wallet {
             offered_until: invitation.expires_at.unwrap_or(now),
             begun_at: now,
             used_at: now,
+            revocable: terms.revocable.clone(),
         };
         let payers = terms.payer_ends && terms.expires_at.is_none_or(|sellers| until < sellers);
         Ok((it, SubscriptionAct::Begin { until: payers.then_some(until) }))
@@ -426,8 +427,12 @@ impl Wallet {
         Ok(())
     }
 
-    /// Cancels a subscription with its seller: nothing is charged any more, and what was not charged is free
-    /// again. What is paid for can be used to its end.
+    /// Cancels a subscription: nothing is charged any more, and what was not charged is free again. What is
+    /// paid for can be used to its end.
+    ///
+    /// Where the rail can take the authorisation back, it is: whatever the seller does then, nothing can be
+    /// charged, and every period that has begun counts as charged. Elsewhere it is the seller who says that
+    /// nothing is charged any more.
     ///
     /// # Idempotency
     ///
@@ -447,7 +452,12 @@ impl Wallet {
         let known = find()?;
         let _ours = self.memory.lock_subscription(&known.origin, &known.binding).await?;
         let mut it = find()?;
-        let Some(id) = it.id.clone() else { return Err(PayFailure::NoSubscription) };
+        if let Some(revocable) = it.revocable.clone() {
+            return self.revoke_subscription(it, &revocable).await;
+        }
+        if it.id.is_none() {
+            return Err(PayFailure::NoSubscription);
+        }
         match it.state {
             WalletSubscriptionState::Active => {}
             WalletSubscriptionState::Beginning
@@ -456,7 +466,55 @@ impl Wallet {
             | WalletSubscriptionState::Lost
             | WalletSubscriptionState::Over => return Ok(it),
         }
-        let request = request_of(&it)?;
+        let charges = match self.cancel_with_seller(&it).await? {
+            Cancelled::Charged(said) => self.charges(&it, said),
+            Cancelled::Over => return find(),
+        };
+        it.charges = charges;
+        self.books.counted_up(it.hold, it.spent(), "subscription cancelled").await?;
+        it.state = WalletSubscriptionState::Cancelled;
+        self.memory.keep_subscription(&it)?;
+        Ok(it)
+    }
+
+    /// Takes an authorisation back at the rail, and tells the seller.
+    async fn revoke_subscription(
+        &self,
+        mut it: WalletSubscription,
+        revocable: &Object,
+    ) -> Result<WalletSubscription, PayFailure> {
+        match it.state {
+            WalletSubscriptionState::Active
+            | WalletSubscriptionState::Beginning
+            | WalletSubscriptionState::Lost => {}
+            WalletSubscriptionState::Cancelled
+            | WalletSubscriptionState::Refused
+            | WalletSubscriptionState::Over => return Ok(it),
+        }
+        let payer = self.payers.iter().find(|payer| payer.method() == it.method);
+        let payer = payer.ok_or(PayFailure::NoSubscription)?;
+        let revoked = subscriptions_of(payer.as_ref()).map_err(PayFailure::Rail)?;
+        revoked.revoke(revocable).await.map_err(PayFailure::Rail)?;
+        // Whoever could charge every period that has begun is taken to have done so.
+        if it.id.is_none() {
+            self.over(&mut it, u64::MAX).await?;
+            return Ok(it);
+        }
+        it.charges = self.charges(&it, u64::MAX);
+        self.books.counted_up(it.hold, it.spent(), "subscription revoked").await?;
+        it.state = WalletSubscriptionState::Cancelled;
+        self.memory.keep_subscription(&it)?;
+        // A seller who is not told finds out when it next tries to charge.
+        if let Err(error) = self.cancel_with_seller(&it).await {
+            tracing::debug!(%error, "the seller of a revoked subscription was not told");
+        }
+        Ok(it)
+    }
+
+    /// Tells a seller that nothing is to be charged any more.
+    async fn cancel_with_seller(&self, it: &WalletSubscription) -> Result<Cancelled, PayFailure> {
+        let Some(id) = it.id.clone() else { return Err(PayFailure::NoSubscription) };
+        let request = request_of(it)?;
         let asked = self.send(&request, None).await.map_err(PayFailure::Unreachable)?;
         let mut offers = self.invitations(&asked.fields).into_iter().filter_map(|invitation| {
             let payer = self.payers.iter().find(|payer| payer.method() == invitation.method)?;
@@ -472,14 +530,15 @@ impl Wallet {
         let answer = self.send(&request, Some(&field)).await.map_err(|_| PayFailure::Hanging)?;
         if answer.status == StatusCode::PAYMENT_REQUIRED {
             self.note_unsubscribed(invitation_payment(&invitation), &answer.body).await?;
-            let stands = find()?;
-            if stands.state == WalletSubscriptionState::Over {
-                return Ok(stands);
+            let all = self.memory.subscriptions()?;
+            let stands = all.iter().find(|other| other.hold == it.hold).map(|other| other.state);
+            if stands == Some(WalletSubscriptionState::Over) {
+                return Ok(Cancelled::Over);
             }
         }
         if answer.status != StatusCode::NO_CONTENT {
             return Err(PayFailure::Refused(Refused {
-                payment: hold,
+                payment: it.hold,
                 status: answer.status,
                 detail: problem_detail(&answer.body),
                 held_until: it.until,
@@ -487,12 +546,16 @@ impl Wallet {
         }
         let receipt = self.buyers.iter().find_map(|buyer| buyer.read_receipt(&answer.fields));
         let said = receipt.as_ref().and_then(|it| it.get("charges")?.as_u64());
-        it.charges = self.charges(&it, said.unwrap_or_default());
-        self.books.counted_up(it.hold, it.spent(), "subscription cancelled").await?;
-        it.state = WalletSubscriptionState::Cancelled;
-        self.memory.keep_subscription(&it)?;
-        Ok(it)
+        Ok(Cancelled::Charged(said.unwrap_or_default()))
     }
+}
+
+/// What a seller says of a cancellation.
+enum Cancelled {
+    /// It has charged so many periods, and charges no more.
+    Charged(u64),
+    /// It was over before, and was counted up.
+    Over,
 }
 
 /// For how many periods a subscription is authorised, at most as many as are wanted, and until when; nothing

@@ -9,5 +9,6 @@ mod mpp_crate;
 mod mppx;
 mod session_peers;
 mod sessions;
+mod subscriptions;
 mod tempo;
 mod webhooks;

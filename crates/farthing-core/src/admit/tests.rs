@@ -422,6 +422,14 @@ impl Store for FakeStore {
         Box::pin(async { Ok(Vec::new()) })
     }
 
+    fn subscriptions_due(
+        &self,
+        _: Timestamp,
+        _: std::time::Duration,
+    ) -> BoxFuture<'_, Result<SubscriptionsDue, StoreError>> {
+        Box::pin(async { Ok(SubscriptionsDue::default()) })
+    }
+
     fn erase(
         &self,
         _: farthing_ledger::Erasure,

@@ -2,7 +2,7 @@
 
 use farthing_money::{Amount, Period, Timestamp};
 
-use crate::{BoxFuture, Invitation, Paid, PayError, Unpayable};
+use crate::{BoxFuture, Invitation, Object, Paid, PayError, Unpayable};
 
 /// One rail's subscriptions, as a buyer has them. [`Payer::subscription`](crate::Payer::subscription) gives
 /// it.
@@ -24,6 +24,22 @@ pub trait SubscriptionPayer: Send + Sync {
         invitation: &'a Invitation,
         act: SubscriptionAct,
     ) -> BoxFuture<'a, Result<Paid, PayError>>;
+
+    /// Takes the authorisation back at the rail, without the seller: nothing can be charged any more.
+    /// `revocable` is what [`SubscriptionTerms::revocable`] said.
+    ///
+    /// # Idempotency
+    ///
+    /// Taking it back again changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// A [`PayError`]. [`PayError::Refused`] also where the rail does not know the authorisation, so that
+    /// nothing was charged by it yet; it may still be, then.
+    fn revoke<'a>(&'a self, revocable: &'a Object) -> BoxFuture<'a, Result<(), PayError>> {
+        let _ = revocable;
+        Box::pin(async { Err(PayError::Invitation(Unpayable::Method)) })
+    }
 }
 
 /// What a subscription invitation asks for, understood.
@@ -42,6 +58,8 @@ pub struct SubscriptionTerms {
     /// Stands for everything a subscription is bound to but its price: subscriptions of one origin with the
     /// same binding are one.
     pub binding: String,
+    /// What the payer needs to take the authorisation back at the rail, where it can. Not a secret.
+    pub revocable: Option<Object>,
 }
 
 /// What is to be done about a subscription.

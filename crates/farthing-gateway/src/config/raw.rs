@@ -109,6 +109,7 @@ pub(super) struct Rail {
     pub(super) splits: Option<Vec<Spanned<Split>>>,
     pub(super) refund_key: Option<Spanned<String>>,
     pub(super) session: Option<Spanned<Session>>,
+    pub(super) subscription: Option<Spanned<RailSubscription>>,
     pub(super) teller: Option<Spanned<SocketAddr>>,
 }
 
@@ -133,6 +134,14 @@ impl Session {
         let pace = self.replace_after_ms.as_ref().map(Spanned::span);
         gas.or(fee).or(pace).or_else(|| self.relays.as_ref().map(Spanned::span))
     }
+}
+
+#[derive(PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RailSubscription {
+    pub(super) keys: Vec<Spanned<String>>,
+    pub(super) periods: Option<Spanned<u32>>,
+    pub(super) fee_max: Option<Spanned<String>>,
 }
 
 #[derive(PartialEq, Deserialize)]

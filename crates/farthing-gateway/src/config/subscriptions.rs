@@ -7,7 +7,9 @@ use farthing_core::Dunning;
 use farthing_ledger::Holder;
 use farthing_money::{Amount, Assets, Period, Timestamp};
 
-use super::{Read, Reader, raw};
+use toml::Spanned;
+
+use super::{RailConfig, Read, Reader, raw};
 
 /// The longest a subscription may be past due, and the longest between two tries: a year.
 const DUNNING_S_MAX: u64 = 31_536_000;
@@ -61,6 +63,33 @@ impl Reader<'_> {
             plan: plan.get_ref().as_str().into(),
             until: until.transpose()?,
         })
+    }
+
+    /// Whether one of a route's rails charges what is subscribed to, by its period.
+    pub(super) fn subscribable<T>(
+        &self,
+        at: &Spanned<T>,
+        subscription: Option<&SubscriptionConfig>,
+        rails: &[RailConfig],
+    ) -> Read<()> {
+        let Some(SubscriptionConfig { price, period, .. }) = subscription else { return Ok(()) };
+        let charges = |rail: &RailConfig| match rail {
+            RailConfig::Prepaid => true,
+            RailConfig::Tempo(tempo) => {
+                let in_tokens = |it: &Amount| tempo.tokens.named(it.asset()).is_some();
+                let by_seconds = period.unit.secs().is_some();
+                tempo.subscription.is_some() && by_seconds && price.iter().any(in_tokens)
+            }
+            RailConfig::Evm(_) | RailConfig::Test { .. } => false,
+        };
+        if rails.iter().any(charges) {
+            return Ok(());
+        }
+        Err(self.fault(
+            at,
+            "none of the route's rails charges this subscription: prepaid charges any; tempo by days \
+             and weeks, in its tokens, with [rails.tempo.subscription]",
+        ))
     }
 
     pub(super) fn dunning(&self, raw: &raw::Subscriptions) -> Read<Dunning> {

@@ -23,6 +23,14 @@ const PER_PAYMENT_MAX: &str = "0.05";
 /// What is forgone at a close so as not to take more than was spent, unless the seller says otherwise.
 const FORGONE_MAX: &str = "0.01";
 
+/// What the network may be paid for one charge of a subscription, unless the seller says otherwise: the first
+/// writes a key down.
+const CHARGE_FEE_MAX: &str = "0.25";
+
+/// For how many periods a subscription is authorised, unless the seller says otherwise, and at most.
+const PERIODS: u32 = 12;
+const PERIODS_MAX: u32 = 1_000;
+
 /// The most splits of one charge.
 const SPLITS_MAX: usize = 10;
 
@@ -53,6 +61,21 @@ pub struct TempoConfig {
     pub refund_key: Option<Zeroizing<[u8; 32]>>,
     /// How to be paid in sessions, if at all.
     pub session: Option<TempoSessionConfig>,
+    /// How to be paid by the period, if at all.
+    pub subscription: Option<TempoSubscriptionConfig>,
+}
+
+/// How to be paid by the period.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TempoSubscriptionConfig {
+    /// What new access keys are derived from.
+    pub key: Zeroizing<[u8; 32]>,
+    /// What those were derived from that are in use still.
+    pub former: Vec<Zeroizing<[u8; 32]>>,
+    /// For how many periods one is authorised at most.
+    pub periods: u32,
+    /// The most that the network may be paid for one charge, in atoms of what the sponsor pays in.
+    pub fee_max: u128,
 }
 
 /// How to be paid in sessions.
@@ -112,6 +135,9 @@ impl Reader<'_> {
             let what = "a payment that a buyer sends has its fee paid: push or sponsor, not both";
             return Err(self.fault(sponsor, what));
         }
+        let sponsor = sponsor.transpose()?;
+        let subscription =
+            rail.subscription.as_ref().map(|it| self.tempo_subscription(it, sponsor.as_ref()));
         let millis = |set: Option<u64>, usual| Duration::from_millis(set.unwrap_or(usual));
         Ok(TempoConfig {
             // A chain that is guessed is somebody else's money.
@@ -123,10 +149,41 @@ impl Reader<'_> {
             push,
             confirmations: rail.confirmations.unwrap_or(1).max(1),
             settle_timeout: millis(rail.settle_timeout_ms, 20_000),
-            sponsor: sponsor.transpose()?,
+            sponsor,
             splits: self.splits(raw)?,
             refund_key: rail.refund_key.as_ref().map(|key| self.key(key)).transpose()?,
             session: session.transpose()?,
+            subscription: subscription.transpose()?,
+        })
+    }
+
+    /// Subscriptions are charged with keys that may pay no fee, so that a sponsor does.
+    fn tempo_subscription(
+        &self,
+        raw: &Spanned<raw::RailSubscription>,
+        sponsor: Option<&SponsorConfig>,
+    ) -> Read<TempoSubscriptionConfig> {
+        let subscription = raw.get_ref();
+        let needs =
+            "subscriptions on tempo need [rails.tempo.sponsor], who pays the network's fees";
+        let sponsor = sponsor.ok_or_else(|| self.fault(raw, needs))?;
+        let keys = subscription.keys.iter().map(|key| self.key(key)).collect::<Read<Vec<_>>>()?;
+        let none =
+            "keys = [\"env:NAME\"]: what access keys are derived from, the current one first";
+        let mut keys = keys.into_iter();
+        let key = keys.next().ok_or_else(|| self.fault(raw, none))?;
+        let periods = subscription.periods.as_ref();
+        if let Some(periods) = periods.filter(|it| !(1..=PERIODS_MAX).contains(it.get_ref())) {
+            return Err(self.fault(periods, "a subscription is authorised for 1 to 1000 periods"));
+        }
+        let asset = &sponsor.token.asset;
+        let fee_max = subscription.fee_max.as_ref().map(|it| self.atoms(it, asset)).transpose()?;
+        let usual = || asset.parse(CHARGE_FEE_MAX).map_or(0, |amount| amount.atoms());
+        Ok(TempoSubscriptionConfig {
+            key,
+            former: keys.collect(),
+            periods: periods.map_or(PERIODS, |it| *it.get_ref()),
+            fee_max: fee_max.unwrap_or_else(usual),
         })
     }
 

@@ -222,3 +222,80 @@ fn a_configuration_that_contradicts_itself_is_refused() {
     }
     assert!(read(sound).is_ok(), "the control");
 }
+
+const TEMPO: &str = r#"
+[gateway]
+listen = "127.0.0.1:0"
+realm = "localhost"
+secrets = ["env:SECRET"]
+
+[store]
+sqlite = "book.db"
+
+[assets.usd]
+decimals = 6
+
+[rails.tempo]
+chain_id = 42431
+nodes = ["http://127.0.0.1:1"]
+recipient = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
+tokens = { usd = "0x20c0000000000000000000000000000000000000" }
+
+[rails.tempo.sponsor]
+key = "env:KEY"
+asset = "usd"
+per_payer_per_day = "5"
+total_per_day = "50"
+
+[rails.tempo.subscription]
+keys = ["env:KEY", "env:FORMER"]
+
+[seller]
+name = "seller"
+
+[upstreams.up]
+url = "http://127.0.0.1:1"
+
+[[routes]]
+name = "reports"
+methods = ["GET"]
+path = "/reports"
+upstream = "up"
+intents = ["subscription"]
+subscription = { price = "2.00 usd", period = "1 day" }
+"#;
+
+/// TSU.S02: on Tempo subscriptions are by days and weeks, in its tokens, with keys of one's own and a sponsor;
+/// what cannot be charged is refused when the configuration is read.
+#[test]
+fn tempo_charges_by_days_and_weeks_with_a_sponsor() {
+    let read = |text: &str| {
+        let environment = |name: &str| match name {
+            "SECRET" => Some(SECRET.to_owned()),
+            "KEY" | "FORMER" => Some("5a".repeat(32)),
+            _ => None,
+        };
+        farthing_gateway::Config::parse(text, std::path::Path::new("."), &environment)
+    };
+    let config = read(TEMPO).unwrap_or_else(|error| panic!("{error}"));
+    let tempo = config.rails.iter().find_map(farthing_gateway::RailConfig::tempo).unwrap();
+    let own = tempo.subscription.as_ref().unwrap();
+    assert_eq!((own.periods, own.fee_max, own.former.len()), (12, 250_000, 1));
+    assert!(read(&TEMPO.replace("1 day", "2 weeks")).is_ok(), "the control");
+    let section = "[rails.tempo.subscription]\nkeys = [\"env:KEY\", \"env:FORMER\"]\n";
+    let sponsor = TEMPO.find("[rails.tempo.sponsor]").unwrap();
+    let unsponsored =
+        TEMPO[..sponsor].to_owned() + &TEMPO[TEMPO.find("[rails.tempo.subscription]").unwrap()..];
+    for (text, why) in [
+        (TEMPO.replace("1 day", "1 month"), "tempo by days and weeks"),
+        (TEMPO.replace(section, ""), "tempo by days and weeks"),
+        (unsponsored, "need [rails.tempo.sponsor]"),
+        (TEMPO.replace("[\"env:KEY\", \"env:FORMER\"]", "[]"), "the current one first"),
+        (TEMPO.replace("keys = [\"env:KEY\"", "periods = 0\nkeys = [\"env:KEY\""), "1 to 1000"),
+    ] {
+        let error = read(&text).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains(why), "{why}: {error}");
+    }
+    let with_prepaid = TEMPO.replace("[rails.tempo]\n", "[rails.prepaid]\n\n[rails.tempo]\n");
+    assert!(read(&with_prepaid.replace("1 day", "1 month")).is_ok(), "another rail charges it");
+}

@@ -1,6 +1,7 @@
 //! Subscriptions: what may be charged and used, and what follows.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use farthing_money::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -9,24 +10,50 @@ use super::{Book, Cold};
 use crate::{
     Ending, Event, InFlight, Payment, PaymentId, Proof, Record, Settlement, Subscribed,
     SubscribedPart, Subscription, SubscriptionError, SubscriptionEvent, SubscriptionFacts,
-    SubscriptionId, SubscriptionState, SubscriptionStep,
+    SubscriptionId, SubscriptionState, SubscriptionStep, SubscriptionsDue,
 };
+use register::Register;
 
+mod register;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// How many subscriptions are remembered with all they were once they are over.
 const OVER_MAX: usize = 10_000;
 
 /// Every subscription that is not over, and those that ended last.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(from = "Kept", into = "Kept")]
 pub(super) struct Subscriptions {
     all: BTreeMap<SubscriptionId, Subscription>,
     /// Those that are over, in the order they ended.
     over: VecDeque<SubscriptionId>,
     /// Whose charge is on its way.
     in_flight: BTreeMap<PaymentId, SubscriptionId>,
+    /// Where to find some of them without looking at all.
+    register: Register,
+}
+
+/// What is kept of them in a snapshot; the rest follows from it.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kept {
+    all: BTreeMap<SubscriptionId, Subscription>,
+    over: VecDeque<SubscriptionId>,
+    in_flight: BTreeMap<PaymentId, SubscriptionId>,
+}
+
+impl From<Kept> for Subscriptions {
+    fn from(Kept { all, over, in_flight }: Kept) -> Self {
+        let register = Register::of(all.values());
+        Self { all, over, in_flight, register }
+    }
+}
+
+impl From<Subscriptions> for Kept {
+    fn from(Subscriptions { all, over, in_flight, register: _ }: Subscriptions) -> Self {
+        Self { all, over, in_flight }
+    }
 }
 
 impl Book {
@@ -41,8 +68,19 @@ impl Book {
         self.subscriptions.all.values()
     }
 
+    /// The subscriptions that something is to be done about at `now`, where one may be past due for `grace`,
+    /// and how many there are. It costs as much as it tells.
+    #[must_use]
+    pub fn subscriptions_due(&self, now: Timestamp, grace: Duration) -> SubscriptionsDue {
+        let Subscriptions { all, register, .. } = &self.subscriptions;
+        let due = register.due(now, grace).into_iter().filter_map(|id| all.get(&id).cloned());
+        SubscriptionsDue { due: due.collect(), census: register.census() }
+    }
+
     pub(super) fn each_subscription(&mut self, each: &mut dyn FnMut(&mut Subscription)) {
-        self.subscriptions.all.values_mut().for_each(each);
+        let known = &mut self.subscriptions;
+        known.all.values_mut().for_each(each);
+        known.register = Register::of(known.all.values());
     }
 
     /// Makes a step of a subscription. Answers with how it stands behind it.
@@ -63,6 +101,16 @@ impl Book {
         let id = step.id();
         let event = match step {
             SubscriptionStep::Open(facts) => self.open_subscription(facts, cold)?,
+            SubscriptionStep::Join(facts) => match self.joined(&facts, now) {
+                Some(there) => return Ok((there.clone(), None)),
+                // What was shown to be let into another, which is over by now, begins none.
+                None if self.subscription(facts.id).is_none()
+                    && self.is_answered(&facts, cold)? =>
+                {
+                    return Err(SubscriptionError::Over);
+                }
+                None => self.open_subscription(facts, cold)?,
+            },
             SubscriptionStep::Look { .. } => None,
             SubscriptionStep::Fail { period, failures, why, retry_at, .. } => {
                 let it = self.known(id)?;
@@ -93,6 +141,39 @@ impl Book {
 
     fn known(&self, id: SubscriptionId) -> Result<&Subscription, SubscriptionError> {
         self.subscription(id).ok_or(SubscriptionError::Unknown)
+    }
+
+    fn is_answered(
+        &self,
+        facts: &SubscriptionFacts,
+        cold: &impl Cold,
+    ) -> Result<bool, SubscriptionError> {
+        let answered = self.is_claimed(&facts.answer(), cold);
+        answered.map_err(|_| SubscriptionError::Unavailable)
+    }
+
+    /// The subscription that whoever begins another one for the same has already. One whose own credential it
+    /// is stays what it is.
+    fn joined(&self, facts: &SubscriptionFacts, now: Timestamp) -> Option<&Subscription> {
+        let Subscriptions { all, register, .. } = &self.subscriptions;
+        if all.contains_key(&facts.id) {
+            return None;
+        }
+        let is_same = |it: &&Subscription| {
+            let theirs = &it.facts;
+            (&theirs.payer, &theirs.method, &theirs.payee, &theirs.plan)
+                == (&facts.payer, &facts.method, &facts.payee, &facts.plan)
+                && (&theirs.asset, theirs.atoms, theirs.period)
+                    == (&facts.asset, facts.atoms, facts.period)
+        };
+        let goes_on = |it: &&Subscription| match it.state {
+            SubscriptionState::Opening => it.facts.offered_until > now,
+            SubscriptionState::Active | SubscriptionState::PastDue => !it.is_expired(now),
+            SubscriptionState::Cancelled { .. } => it.may_use(now).is_ok(),
+            SubscriptionState::Ended { .. } => false,
+        };
+        let theirs = register.of_payer(&facts.payer).filter_map(|id| all.get(&id));
+        theirs.filter(is_same).find(goes_on)
     }
 
     fn open_subscription(
@@ -180,28 +261,30 @@ impl Book {
         match event {
             Event::Claimed { payment, settlement, .. } => {
                 let Some(part) = payment.subscription.filter(Subscribed::is_charge) else { return };
-                let Some(it) = known.all.get_mut(&part.id) else { return };
-                it.attempts = it.attempts.saturating_add(1);
-                if let Some(settlement) = settlement {
-                    it.paid(part.period, settlement);
-                } else {
-                    let (payment, period) = (payment.id, part.period);
-                    it.in_flight = Some(InFlight { payment, period });
-                    known.in_flight.insert(payment, part.id);
+                if settlement.is_none() {
+                    known.in_flight.insert(payment.id, part.id);
                 }
+                known.change(part.id, |it| {
+                    it.attempts = it.attempts.saturating_add(1);
+                    if let Some(settlement) = settlement {
+                        it.paid(part.period, settlement);
+                    } else {
+                        let (payment, period) = (payment.id, part.period);
+                        it.in_flight = Some(InFlight { payment, period });
+                    }
+                });
             }
             Event::Posted { payment, settlement } => {
                 let Some(id) = known.in_flight.remove(payment) else { return };
-                let Some(it) = known.all.get_mut(&id) else { return };
-                if let Some(in_flight) = it.in_flight.take() {
-                    it.paid(in_flight.period, settlement);
-                }
+                known.change(id, |it| {
+                    if let Some(in_flight) = it.in_flight.take() {
+                        it.paid(in_flight.period, settlement);
+                    }
+                });
             }
             Event::Voided { payment, .. } => {
                 let Some(id) = known.in_flight.remove(payment) else { return };
-                if let Some(it) = known.all.get_mut(&id) {
-                    it.in_flight = None;
-                }
+                known.change(id, |it| it.in_flight = None);
             }
             Event::Subscription { subscription, step } => known.follow(at, *subscription, step),
             Event::Opened { .. }
@@ -226,6 +309,14 @@ impl Book {
 }
 
 impl Subscriptions {
+    /// Changes a subscription, and where it is found.
+    fn change(&mut self, id: SubscriptionId, change: impl FnOnce(&mut Subscription)) {
+        let Some(it) = self.all.get_mut(&id) else { return };
+        self.register.strike(it);
+        change(it);
+        self.register.list(it);
+    }
+
     fn follow(&mut self, at: Timestamp, id: SubscriptionId, step: &SubscriptionEvent) {
         if let SubscriptionEvent::Opened { facts } = step {
             let begun = Subscription {
@@ -242,11 +333,11 @@ impl Subscriptions {
                 past_due_since: None,
                 opened_at: at,
             };
+            self.register.list(&begun);
             self.all.insert(id, begun);
             return;
         }
-        let Some(it) = self.all.get_mut(&id) else { return };
-        match step {
+        self.change(id, |it| match step {
             SubscriptionEvent::Opened { .. } => {}
             SubscriptionEvent::Failed { retry_at, .. } => {
                 it.failures = it.failures.saturating_add(1);
@@ -263,12 +354,14 @@ impl Subscriptions {
             SubscriptionEvent::Ended { why } => {
                 it.state = SubscriptionState::Ended { why: *why };
                 it.retry_at = None;
-                self.over.push_back(id);
-                if self.over.len() > OVER_MAX
-                    && let Some(oldest) = self.over.pop_front()
-                {
-                    self.all.remove(&oldest);
-                }
+            }
+        });
+        if matches!(step, SubscriptionEvent::Ended { .. }) {
+            self.over.push_back(id);
+            if self.over.len() > OVER_MAX
+                && let Some(oldest) = self.over.pop_front()
+            {
+                self.all.remove(&oldest);
             }
         }
     }

@@ -417,7 +417,7 @@ impl Sessions {
                 seller.carry(&expected, &funding).await?
             }
         };
-        Ok(Settled { reference: transaction.to_string(), cost })
+        Ok(Settled::new(transaction.to_string()).costing(cost))
     }
 
     /// What only the chain can say of a deposit.
@@ -753,10 +753,7 @@ fn in_all(taken: &Taken, channel: B256) -> Option<SettledInAll> {
         Amount::new(cost.asset().clone(), part.saturating_add(rest))
     };
     let cost = taken.cost.as_ref().map(share).filter(|cost| !cost.is_zero());
-    Some(SettledInAll {
-        atoms,
-        settled: Settled { reference: taken.transaction.to_string(), cost },
-    })
+    Some(SettledInAll { atoms, settled: Settled::new(taken.transaction.to_string()).costing(cost) })
 }
 
 /// What an event says was settled in all, if it is about that.

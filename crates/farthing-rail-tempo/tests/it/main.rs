@@ -25,5 +25,6 @@ async fn railway() -> Option<Railway> {
 farthing_testkit::rail_suite!(railway().await);
 mod sessions;
 mod sponsored;
+mod subscribed;
 mod tills;
 mod unpaid;

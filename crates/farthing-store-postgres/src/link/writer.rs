@@ -157,6 +157,7 @@ impl Connection {
             | Ask::Owner(..)
             | Ask::Subscribe(..)
             | Ask::Subscriptions
+            | Ask::SubscriptionsDue(..)
             | Ask::Note(..)
             | Ask::Erase(..) => true,
         }

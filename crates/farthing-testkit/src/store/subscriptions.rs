@@ -1,6 +1,7 @@
 //! Subscriptions, as every store must keep them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use farthing_ledger::{
     ChargeFailure, Claim, ClaimRequest, PaymentId, Proof, Side, Source, Subscribed, SubscribedPart,
@@ -19,7 +20,7 @@ pub fn subscription(name: &str) -> SubscriptionFacts {
         protocol: "mpp".into(),
         method: "prepaid".into(),
         challenge: name.into(),
-        offered_until: START.after(std::time::Duration::from_mins(5)),
+        offered_until: START.after(Duration::from_mins(5)),
         payer: "alice".into(),
         payee: holder("seller"),
         asset: asset(),
@@ -81,6 +82,15 @@ pub async fn a_subscription_lives_through_restarts(stores: &impl Stores) {
     assert_eq!((again.state, again.charges), (SubscriptionState::Active, 1));
     let id = facts.id;
     let (why, retry_at) = (ChargeFailure::Short, None);
+    let grace = Duration::from_hours(1);
+    let due = |hours: u64| {
+        story.store().subscriptions_due(START.after(Duration::from_hours(hours)), grace)
+    };
+    let not_yet = due(23).await.unwrap();
+    assert!(not_yet.due.is_empty(), "{:?}", not_yet.due);
+    assert_eq!(not_yet.census, [("prepaid".to_owned(), SubscriptionState::Active, 1)]);
+    let [is_due] = due(24).await.unwrap().due.try_into().unwrap();
+    assert_eq!((is_due.facts.id, is_due.charged), (id, Some(0)));
     let early = SubscriptionStep::Fail { id, period: 0, failures: 0, why, retry_at };
     assert_eq!(step(&story, early).await.unwrap().failures, 0, "it is paid");
     step(&story, SubscriptionStep::Cancel { id, by: Side::Seller }).await.unwrap();

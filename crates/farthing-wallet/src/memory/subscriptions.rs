@@ -1,5 +1,6 @@
 //! What the wallet remembers of its subscriptions.
 
+use farthing_core::Object;
 use farthing_ledger::{Fingerprint, PaymentId};
 use farthing_money::{Amount, Period, Timestamp};
 use rusqlite::{OptionalExtension, params};
@@ -48,6 +49,10 @@ pub struct WalletSubscription {
     pub begun_at: Timestamp,
     /// When it was last used.
     pub used_at: Timestamp,
+    /// What it takes to take the authorisation back at the rail, without the seller; nothing where only the
+    /// seller can end it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revocable: Option<Object>,
 }
 
 /// Where a wallet's subscription stands.

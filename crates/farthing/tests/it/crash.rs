@@ -17,6 +17,7 @@ mod kitchen;
 mod link;
 mod sessions;
 mod shop;
+mod subscriptions;
 mod tally;
 
 use crate::crash::book::Place;

@@ -23,6 +23,7 @@ mod streams;
 mod subscriptions;
 mod tempo;
 mod tempo_sessions;
+mod tempo_subscriptions;
 mod walk;
 mod wallets;
 mod webhooks;

@@ -15,7 +15,7 @@ use crate::{
 
 const KEY: SpendingKey = SpendingKey([7; 32]);
 
-fn at(text: &str) -> Timestamp {
+pub(crate) fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
@@ -23,7 +23,7 @@ fn usd() -> AssetId {
     AssetId::new("usd").unwrap()
 }
 
-fn facts(name: &str, period: &str) -> SubscriptionFacts {
+pub(crate) fn facts(name: &str, period: &str) -> SubscriptionFacts {
     SubscriptionFacts {
         id: SubscriptionId::of("mpp", name),
         trace: TraceId::new(at("2026-01-31T10:00:00Z"), [1; 10]),
@@ -202,6 +202,78 @@ fn a_period_is_charged_once_and_missed_ones_never() {
     assert_eq!(desk.look().charges, 3);
     let earned: Account = "payable/acme/usd".parse().unwrap();
     assert_eq!(desk.book.balances().of(&earned).available(), 1_500);
+    desk.is_sound();
+}
+
+/// What is due is found by when it is due, and by nothing else: among many, the one; also in a book that was
+/// read anew.
+#[test]
+fn what_is_due_is_found_among_many() {
+    let mut desk = Desk::with(facts("a", "1 day"), 10_000);
+    let many = 500;
+    for number in 0..many {
+        let name = number.to_string();
+        desk.facts = facts(&name, if number == 7 { "1 day" } else { "1 week" });
+        desk.open("2026-01-31T10:00:00Z").unwrap();
+        if number < 10 {
+            desk.charge(0, 0, "2026-01-31T10:00:00Z").unwrap();
+        }
+    }
+    let grace = Duration::from_hours(24);
+    let due = |desk: &Desk, now: &str| {
+        let found = desk.book.subscriptions_due(at(now), grace);
+        found.due.into_iter().map(|it| it.facts.challenge).collect::<Vec<_>>()
+    };
+    assert!(due(&desk, "2026-01-31T10:04:59Z").is_empty());
+    let begun = many - 10;
+    assert_eq!(due(&desk, "2026-01-31T10:05:00Z").len(), begun, "their offers are over");
+    for number in 10..many {
+        desk.facts = facts(&number.to_string(), "1 week");
+        let end = SubscriptionStep::End { id: desk.facts.id, why: Ending::Declined };
+        desk.step(end, "2026-01-31T10:05:00Z").unwrap();
+    }
+    assert!(due(&desk, "2026-02-01T09:59:59Z").is_empty());
+    assert_eq!(due(&desk, "2026-02-01T10:00:00Z"), ["7"]);
+    assert_eq!(due(&desk, "2026-02-07T10:00:00Z").len(), 10);
+    let census = desk.book.subscriptions_due(at("2026-02-01T10:00:00Z"), grace).census;
+    assert_eq!(census, [("prepaid".to_owned(), SubscriptionState::Active, 10)]);
+    let restored = Book::restore(desk.book.snapshot());
+    let again = restored.subscriptions_due(at("2026-02-01T10:00:00Z"), grace);
+    assert_eq!((again.due.len(), again.census), (1, census));
+    desk.is_sound();
+}
+
+/// SUB.C03: one that joins begins nothing where its payer has the same already, at the same price; and what it
+/// was let into and is over begins none either.
+#[test]
+fn whoever_joins_has_one() {
+    let mut desk = Desk::with(facts("a", "1 day"), 10_000);
+    let now = "2026-01-31T10:00:00Z";
+    desk.open(now).unwrap();
+    desk.charge(0, 0, now).unwrap();
+    let join = |other: SubscriptionFacts| SubscriptionStep::Join(Box::new(other));
+    let lines = desk.journal.len();
+    let same = desk.step(join(facts("b", "1 day")), now).unwrap();
+    assert_eq!((same.facts.id, desk.journal.len()), (desk.facts.id, lines));
+    let own = desk.step(join(facts("a", "1 day")), now).unwrap();
+    assert_eq!(own.facts.id, desk.facts.id);
+    for other in [
+        SubscriptionFacts { payer: "did:key:z6MkOther".into(), ..facts("c", "1 day") },
+        SubscriptionFacts { plan: "gold".into(), ..facts("d", "1 day") },
+        SubscriptionFacts { atoms: 501, ..facts("e", "1 day") },
+        facts("f", "1 week"),
+    ] {
+        let id = other.id;
+        assert_eq!(desk.step(join(other), now).unwrap().facts.id, id, "it is another");
+    }
+    let lines = desk.journal.len();
+    let id = desk.facts.id;
+    desk.step(SubscriptionStep::Cancel { id, by: Side::Payer }, now).unwrap();
+    assert_eq!(desk.step(join(facts("g", "1 day")), now).unwrap().facts.id, id, "it is paid for");
+    let over = "2026-02-01T10:00:00Z";
+    let begun = desk.step(join(facts("h", "1 day")), over).unwrap();
+    assert_ne!(begun.facts.id, id);
+    assert_eq!(desk.journal.len(), lines + 2);
     desk.is_sound();
 }
 
