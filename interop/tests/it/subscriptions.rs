@@ -1,15 +1,14 @@
-//! Subscriptions with others, over HTTP and a chain: our wallet at their seller, and their buyer at our gateway.
+//! A subscription with others, over HTTP and a chain: their buyer at our gateway.
 
 use farthing_gateway::{Config, Gateway};
 use farthing_testkit::chain::{
     DEVELOPMENT_ACCOUNTS, DEVELOPMENT_KEYS, PATH_USD, TEMPO_CHAIN_ID, TempoChain,
 };
-use farthing_wallet::{PayOptions, PayRequest, WalletSubscriptionState};
 use serde_json::{Value, json};
 
-use crate::matrix::{Script, node_script};
+use crate::matrix::node_script;
 use crate::mppx::{peers, upstream};
-use crate::tempo::{SECRET, wallet};
+use crate::tempo::SECRET;
 
 /// The account that sells, the one that buys, and the one that pays the network.
 const SELLER: usize = 1;
@@ -33,43 +32,6 @@ async fn holds(chain: &TempoChain, number: usize) -> u128 {
     let call = json!([{ "to": PATH_USD, "data": data }, "latest"]);
     let balance = ask(&chain.url, "eth_call", call).await;
     u128::from_str_radix(balance.as_str().unwrap().trim_start_matches("0x"), 16).unwrap()
-}
-
-/// SUB.S01, TSU.S03: our wallet subscribes with a seller of the official SDK: the authorisation is taken, the
-/// chain knows the key, the first day is paid, and the second request is answered within it.
-#[tokio::test(flavor = "multi_thread")]
-async fn our_wallet_subscribes_with_mppx() {
-    let Some(peers) = peers() else { return };
-    let Some(chain) = TempoChain::start(None).await else { return };
-    let (mut shim, file) = node_script(&peers, include_str!("../../npm/shim.mjs"));
-    shim.env("RPC", &chain.url);
-    let shim = Script::start(shim, Some(file)).await;
-    let (mut seller, file) = node_script(&peers, include_str!("../../npm/subscription-seller.mjs"));
-    let key = format!("0x{}", DEVELOPMENT_KEYS[SELLER]);
-    seller.env("RPC", &shim.said).env("KEY", key).env("SECRET", SECRET);
-    let seller = Script::start(seller, Some(file)).await;
-    let folder = tempfile::tempdir().unwrap();
-    let mut wallet = wallet(folder.path(), &chain, BUYER);
-    wallet.rules.subscription.insert("usd".parse().unwrap(), PRICE);
-    let before = holds(&chain, BUYER).await;
-    for time in 1..=2 {
-        let request = PayRequest {
-            method: reqwest::Method::GET,
-            url: format!("{}/paid?time={time}", seller.said).parse().unwrap(),
-            fields: axum::http::HeaderMap::new(),
-            body: bytes::Bytes::new(),
-        };
-        let outcome = wallet.pay(&request, &PayOptions::default()).await;
-        let outcome = outcome.unwrap_or_else(|error| panic!("{error}"));
-        let body = String::from_utf8_lossy(&outcome.body).into_owned();
-        assert_eq!(outcome.status, 200, "{body}");
-        assert!(body.contains("sunny"), "{body}");
-    }
-    assert_eq!(before - holds(&chain, BUYER).await, PRICE, "one day, and no fee");
-    let all = wallet.memory.subscriptions().unwrap();
-    assert_eq!(all.len(), 1);
-    assert_eq!((all[0].state, all[0].charges), (WalletSubscriptionState::Active, 1));
-    assert!(all[0].id.is_some(), "the seller's name for it");
 }
 
 const CONFIG: &str = r#"
