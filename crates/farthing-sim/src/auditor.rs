@@ -192,8 +192,14 @@ impl Auditor {
         self.entry(payment).is_some_and(|it| it.facts.inquiry.as_deref() == Some(order))
     }
 
-    pub(crate) fn traces(&self) -> Vec<TraceId> {
-        self.payments.values().map(|it| it.facts.trace).collect()
+    /// The stories of payments of which something can be given back, or paid out: of all, or of those that were
+    /// made `singly`.
+    pub(crate) fn traces(&self, singly: bool) -> Vec<TraceId> {
+        let is_paid = |it: &&Entry| {
+            let fits = !singly || it.facts.voucher.is_none();
+            fits && matches!(it.came, Came::Paid | Came::Delivered) && !it.facts.amount.is_zero()
+        };
+        self.payments.values().filter(is_paid).map(|it| it.facts.trace).collect()
     }
 
     pub(crate) fn len(&self) -> usize {

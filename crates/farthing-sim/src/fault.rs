@@ -129,9 +129,9 @@ impl Fault {
             | Self::PaysTwice
             | Self::OtherTerms
             | Self::Operator
-            | Self::Revokes => 5_000,
-            // Few refunds are sent at all.
-            Self::NoRefund | Self::RefundDeclined => 9_000,
+            | Self::NoRefund => 5_000,
+            // Few refunds are sent at all, and few have something to take back.
+            Self::RefundDeclined | Self::Revokes => 9_000,
         }
     }
 }

@@ -53,15 +53,14 @@ impl Subscriber {
                     let mallory = Self { payer: "mallory".into(), ..self.clone() };
                     mallory.act("use", Some(id)).await;
                 }
+                8 if sim.fault(Fault::Revokes) => {
+                    sim.with(|state| state.truth.revoked.insert(mandate.clone()));
+                }
                 _ => sim.sleep(Duration::from_hours(sim.between(1, 30))).await,
             }
         }
-        match sim.between(0, 3) {
-            0 | 1 => self.act("cancel", Some(id)).await,
-            2 if sim.fault(Fault::Revokes) => {
-                sim.with(|state| state.truth.revoked.insert(mandate));
-            }
-            _ => {}
+        if sim.between(0, 1) == 0 {
+            self.act("cancel", Some(id)).await;
         }
     }
 
