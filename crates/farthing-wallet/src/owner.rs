@@ -397,13 +397,10 @@ impl Wallet {
         Ok(decision)
     }
 
-    /// The same for what cannot wait to be approved.
+    /// The same for what cannot wait to be approved: what would have to be asked for is denied.
     pub(crate) async fn not_waited_for(&self, refusal: Refusal) -> Result<Decision, PayFailure> {
-        let Refusal { decision, facts, quote } = refusal;
-        let decision = Decision { verdict: Verdict::Deny, approvals: 0, ..decision };
-        let refusal = Refusal { decision, facts, quote };
         self.write_down(&refusal).await?;
-        Ok(refusal.decision)
+        Ok(Decision { verdict: Verdict::Deny, approvals: 0, ..refusal.decision })
     }
 
     /// Parks a payment until it is approved, and says so.
