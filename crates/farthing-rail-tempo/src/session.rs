@@ -40,6 +40,7 @@ mod terms;
 mod voucher;
 mod wallet;
 mod watch;
+mod wayout;
 
 pub use alloy_primitives::B256;
 pub use buyer::{Leave, Opening};
@@ -52,8 +53,8 @@ pub(crate) use evm_seller::EvmSeller;
 pub use funding::{BadTransaction, Funded, Unfit};
 pub use payload::{Action, Authorization, Funding, Open, Shown, TopUp};
 pub use pushed::Sent;
-pub use rail::SessionSettings;
 pub(crate) use rail::Sessions;
+pub use rail::{GRACE_MIN, SessionSettings};
 pub use revert::Revert;
 pub use seller::{Channels, Credited};
 pub use state::{ChannelState, Head, Parties, Seen};

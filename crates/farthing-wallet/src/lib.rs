@@ -54,7 +54,7 @@ pub use memory::{
     WalletSession, WalletSessionState, WalletSubscription, WalletSubscriptionState,
 };
 pub use outcome::{Outcome, PaidFor, Preview, PreviewOffer, Refused};
-pub use owner::Authority;
+pub use owner::{Authority, may_approve};
 pub use request::{PayRequest, UnsafeUrl};
 pub use sessions::KnownOffers;
 pub use status::{

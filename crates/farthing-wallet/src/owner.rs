@@ -157,7 +157,8 @@ impl Authority {
 }
 
 /// Whether an answer of `name` counts under every one of `policies`.
-pub(crate) fn may_approve(policies: &[Policy], name: &str) -> bool {
+#[must_use]
+pub fn may_approve(policies: &[Policy], name: &str) -> bool {
     let may = |policy: &Policy| {
         policy.approvers().is_empty() || policy.approvers().iter().any(|it| it == name)
     };

@@ -18,6 +18,7 @@ use farthing_policy::{Grant, Policy, Token, TokenRoot};
 use farthing_protocols::mpp::MppBuyer;
 use farthing_wallet::{
     Authority, Books, Desk, KnownOffers, Memory, Outcome, PayRequest, Wallet, WalletConfig,
+    may_approve,
 };
 use farthing_wallet_client::{At, Error, Paid, PayOptions, Problem, Request};
 use farthing_wallet_daemon::{
@@ -185,11 +186,8 @@ impl Unlocked {
         draft: Option<Policy>,
     ) -> Result<(Authority, Option<String>), Stranger> {
         let Some(grant) = grant else {
-            let may = |policy: &Policy| {
-                let named = policy.approvers();
-                named.is_empty() || named.contains(&self.config.key)
-            };
-            let approver = policies.iter().all(may).then(|| self.config.key.clone());
+            let may = may_approve(&policies, &self.config.key);
+            let approver = may.then(|| self.config.key.clone());
             return Ok((Authority::owner(policies).trying(draft), approver));
         };
         Ok((policy::of_token(&policies, draft, grant).map_err(broken)?, None))

@@ -15,6 +15,7 @@ use farthing_gateway::{
     TlsConfig, UpstreamConfig, check_tls, secret_files,
 };
 use farthing_rail_tempo::Nodes;
+use farthing_rail_tempo::session::GRACE_MIN;
 use farthing_store_postgres::Problem;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -30,9 +31,6 @@ use crate::wallet::print_json;
 
 /// How far two clocks may differ before challenges expire too early or too late for somebody.
 const SKEW_MAX: Duration = Duration::from_secs(5);
-
-/// The least that a payee has to have after a request to close (draft-evm-session-00 §14.3).
-const GRACE_MIN: Duration = Duration::from_mins(10);
 
 /// How long before its end a certificate is to be renewed.
 const RENEW_BEFORE: Duration = Duration::from_hours(24 * 21);

@@ -54,20 +54,9 @@ async fn deploy_escrow(
         fee_token.ok_or_else(|| Failure::usage("the fee is paid in one of the tokens"))?;
     let nodes = Nodes::new(tempo.chain_id, tempo.nodes.clone(), tempo.node_timeout);
     let nodes = Arc::new(nodes.map_err(Failure::usage)?);
-    let deployed = deploy(&nodes, &key, fee_token).await.map_err(|error| match error {
-        SettleError::Declined => {
-            let payer = Address::of_secret(&key).map(|it| it.to_string()).unwrap_or_default();
-            let what = format_args!("the chain would not; {payer} has to hold enough for the fee");
-            Failure::other(what)
-        }
-        SettleError::Unsent => {
-            Failure::new(Exit::Unreachable, "no node of the chain answers; nothing was sent")
-        }
-        SettleError::Unknown => {
-            let what = "nobody says what became of it; an escrow that is not used does no harm, so \
-                        run it again";
-            Failure::other(what)
-        }
+    let deployed = deploy(&nodes, &key, fee_token).await.map_err(|error| {
+        let payer = Address::of_secret(&key).map(|it| it.to_string()).unwrap_or_default();
+        undeployed(error, &format!("{payer} has to hold enough for the fee"))
     })?;
     let escrow = deployed.escrow.address;
     let cost = deployed.cost.map(|cost| config.assets.print(&cost)).unwrap_or_default();
@@ -82,6 +71,21 @@ async fn deploy_escrow(
     eprintln!("made on chain {} by {}, for {cost}", tempo.chain_id, deployed.transaction);
     println!("{escrow}");
     Ok(())
+}
+
+/// Why there is no escrow, and `what` the payer needs where the chain would not.
+fn undeployed(error: SettleError, what: &str) -> Failure {
+    match error {
+        SettleError::Declined => Failure::other(format_args!("the chain would not; {what}")),
+        SettleError::Unsent => {
+            Failure::new(Exit::Unreachable, "no node of the chain answers; nothing was sent")
+        }
+        SettleError::Unknown => {
+            let what = "nobody says what became of it; an escrow that is not used does no harm, so \
+                        run it again";
+            Failure::other(what)
+        }
+    }
 }
 
 /// The key that is named, or that of the configuration at `path`.

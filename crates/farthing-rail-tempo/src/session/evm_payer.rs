@@ -11,13 +11,11 @@
 //! that this account has signed before may still be mined by then: so that a deposit that is asked for again
 //! is the same deposit.
 
-use std::time::Duration;
-
 use alloy_primitives::{B256, Bytes, U256, keccak256};
 use alloy_sol_types::SolValue as _;
 use farthing_core::{
     Act, BoxFuture, Invitation, Object, Paid, PayError, Payer, PreparedSession, Price, SESSION,
-    SessionPayer, SessionTerms as Understood, SettleError, Standing, Unpayable,
+    SessionPayer, SessionTerms as Understood, Standing, Unpayable,
 };
 use farthing_money::Amount;
 use serde::{Deserialize, Serialize};
@@ -32,6 +30,7 @@ use crate::session::evm::EvmAccount;
 use crate::session::payload::Authorization;
 use crate::session::relayed::{opening_nonce, top_up_nonce};
 use crate::session::terms::{Means, SessionTerms};
+use crate::session::wayout::{stepped, unpaid};
 use crate::wire::{Address, Token, Tokens, did};
 use crate::{LATE_S, is_late};
 
@@ -195,7 +194,7 @@ impl EvmPayer {
     /// Waits until nothing that this account has signed before can be mined any more.
     async fn quiet(&self) -> Result<(), PayError> {
         if self.account.owes().await {
-            self.account.clear().await.map_err(paid)?;
+            self.account.clear().await.map_err(unpaid)?;
         }
         Ok(())
     }
@@ -221,7 +220,7 @@ impl EvmPayer {
             let opened = self.told(kept, |it| matches!(it, Happened::Opened { .. })).await?;
             return opened.ok_or(PayError::Unknown);
         }
-        self.account.opened(escrow, &kept.descriptor, kept.deposit).await.map_err(paid)
+        self.account.opened(escrow, &kept.descriptor, kept.deposit).await.map_err(unpaid)
     }
 
     /// The hash of a further deposit, which is sent unless it was.
@@ -247,7 +246,7 @@ impl EvmPayer {
         if state.deposit != before || state.is_finalized {
             return Err(PayError::Refused);
         }
-        self.account.topped_up(escrow, &kept.descriptor, more).await.map_err(paid)
+        self.account.topped_up(escrow, &kept.descriptor, more).await.map_err(unpaid)
     }
 
     async fn acted(
@@ -304,18 +303,7 @@ impl EvmPayer {
         let seen = nodes.channels(escrow, &[kept.channel]).await?;
         let at_s = seen.head.time_s;
         let standing = match seen.what.into_iter().next().flatten() {
-            Some(state) if state.is_finalized => Standing::Over { settled: state.settled },
-            Some(state) => {
-                let leaves_at = match state.close_requested_at_s {
-                    None => None,
-                    Some(asked_at_s) => {
-                        let grace_s = nodes.grace_s(escrow).await?;
-                        Some(moment(asked_at_s).after(Duration::from_secs(grace_s)))
-                    }
-                };
-                let (deposit, settled) = (state.deposit, state.settled);
-                Standing::There { deposit, settled, leaves_at }
-            }
+            Some(state) => nodes.standing_of(escrow, &state).await?,
             None => match &kept.signed {
                 Some((signed, _)) if !is_late(at_s, signed.valid_before_s) => {
                     let until = moment(signed.valid_before_s.saturating_add(LATE_S));
@@ -330,30 +318,14 @@ impl EvmPayer {
 
     async fn next_step_out(&self, kept: &Kept) -> Result<Standing, PayError> {
         let Looked { standing, at_s } = self.looked(kept).await?;
-        let step = match standing {
-            Standing::There { leaves_at: None, .. } => Leave::RequestClose,
-            Standing::There { leaves_at: Some(at), .. } if at <= moment(at_s) => Leave::Withdraw,
-            // What was sent and waits is overtaken, so that it never comes.
-            Standing::Coming { .. } if kept.signed.is_none() => {
-                self.quiet().await?;
-                return Ok(self.looked(kept).await?.standing);
-            }
-            Standing::There { .. }
-            | Standing::Coming { .. }
-            | Standing::Never
-            | Standing::Over { .. } => return Ok(standing),
-        };
-        let left = self.account.leave_channel(&kept.terms.escrow, &kept.descriptor, step).await;
-        let after = || async { Ok(self.looked(kept).await?.standing) };
-        match left {
-            Ok(_) => after().await,
-            // What the escrow says no to may have been done meanwhile, by the seller or another process.
-            Err(SettleError::Declined) => match after().await? {
-                unchanged if unchanged == standing => Err(PayError::Refused),
-                changed => Ok(changed),
-            },
-            Err(error @ (SettleError::Unsent | SettleError::Unknown)) => Err(paid(error)),
+        // What was sent and waits is overtaken, so that it never comes.
+        if matches!(standing, Standing::Coming { .. }) && kept.signed.is_none() {
+            self.quiet().await?;
+            return Ok(self.looked(kept).await?.standing);
         }
+        let Some(step) = Leave::next(standing, at_s) else { return Ok(standing) };
+        let left = self.account.leave_channel(&kept.terms.escrow, &kept.descriptor, step).await;
+        stepped(left, standing, async { Ok(self.looked(kept).await?.standing) }).await
     }
 }
 
@@ -378,14 +350,6 @@ fn written(signed: &Authorization) -> Object {
 fn shown(payload: &mut Object, hash: B256) {
     payload.insert("type".into(), "hash".into());
     payload.insert("hash".into(), hash.to_string().into());
-}
-
-const fn paid(error: SettleError) -> PayError {
-    match error {
-        SettleError::Declined => PayError::Refused,
-        SettleError::Unsent => PayError::Unsent,
-        SettleError::Unknown => PayError::Unknown,
-    }
 }
 
 impl Payer for EvmPayer {
@@ -421,15 +385,8 @@ impl Payer for EvmPayer {
 impl SessionPayer for EvmPayer {
     fn session_terms(&self, invitation: &Invitation) -> Result<Understood, Unpayable> {
         let terms = self.asked(invitation)?;
-        let asset = terms.amount.asset().clone();
-        Ok(Understood {
-            unit: terms.amount,
-            unit_type: terms.unit,
-            recipient: terms.recipient.to_string(),
-            suggested_deposit: terms.suggested_deposit.map(|it| Amount::new(asset, it)),
-            delta_min_atoms: terms.delta_min,
-            binding: format!("{:?} {} {}", terms.escrow, terms.recipient, terms.token),
-        })
+        let binding = format!("{:?} {} {}", terms.escrow, terms.recipient, terms.token);
+        Ok(terms.understood(binding))
     }
 
     fn repeats_deposits(&self) -> bool {
@@ -450,15 +407,7 @@ impl SessionPayer for EvmPayer {
             if deposit.is_zero() || self.holds_of(terms.token).await? < deposit.atoms() {
                 return Err(PayError::Refused);
             }
-            let descriptor = Descriptor {
-                payer: self.account.address(),
-                payee: terms.recipient,
-                operator: NOBODY,
-                token: terms.token,
-                salt: B256::from(entropy),
-                authorized_signer: NOBODY,
-                expiring_nonce_hash: B256::ZERO,
-            };
+            let descriptor = terms.descriptor(self.account.address(), B256::from(entropy), NOBODY);
             let signed = self.signed_opening(&terms, &descriptor, deposit.atoms()).await?;
             let keepsake = Keepsake {
                 descriptor: descriptor.write(),

@@ -52,15 +52,7 @@ impl Sent {
         let (Funding::Hash(hash), Some(salt)) = (&open.funding, open.salt) else {
             return Err(Unfit::Calls);
         };
-        let descriptor = Descriptor {
-            payer,
-            payee: terms.recipient,
-            operator: NOBODY,
-            token: terms.token,
-            salt,
-            authorized_signer: open.authorized_signer.unwrap_or(NOBODY),
-            expiring_nonce_hash: B256::ZERO,
-        };
+        let descriptor = terms.descriptor(payer, salt, open.authorized_signer.unwrap_or(NOBODY));
         let descriptor = spoken_of(descriptor, &terms.escrow, open.voucher.channel)?;
         let (hash, channel) = (*hash, open.voucher.channel);
         let descriptor = Some(descriptor);
@@ -189,15 +181,7 @@ impl EvmAccount {
         owed: u128,
         salt: B256,
     ) -> Result<(Object, Descriptor), SettleError> {
-        let descriptor = Descriptor {
-            payer: self.address(),
-            payee: terms.recipient,
-            operator: NOBODY,
-            token: terms.token,
-            salt,
-            authorized_signer: NOBODY,
-            expiring_nonce_hash: B256::ZERO,
-        };
+        let descriptor = terms.descriptor(self.address(), salt, NOBODY);
         let hash = self.opened(&terms.escrow, &descriptor, deposit).await?;
         let mut payload = self.payload("open", &terms.escrow, &descriptor, Some(owed));
         payload.insert("type".into(), "hash".into());

@@ -35,7 +35,7 @@ use crate::wire::{Address, Token, Tokens, did, parse_did, parse_word};
 use crate::{Settings, VALID_S_MIN};
 
 /// The least that a payee has to have after a request to close (draft-evm-session-00 §14.3).
-const GRACE_MIN: Duration = Duration::from_mins(10);
+pub const GRACE_MIN: Duration = Duration::from_mins(10);
 
 /// How long ago a channel may have been heard of. A payer who asks for the rest has to wait for a quarter
 /// of an hour, so that there is time to settle what was taken before that was known.

@@ -70,15 +70,7 @@ impl Signed {
         let (Funding::Authorization(it), Some(salt)) = (&open.funding, open.salt) else {
             return Err(Unfit::Calls);
         };
-        let descriptor = Descriptor {
-            payer: it.from,
-            payee: terms.recipient,
-            operator: NOBODY,
-            token: terms.token,
-            salt,
-            authorized_signer: open.authorized_signer.unwrap_or(NOBODY),
-            expiring_nonce_hash: B256::ZERO,
-        };
+        let descriptor = terms.descriptor(it.from, salt, open.authorized_signer.unwrap_or(NOBODY));
         let descriptor = spoken_of(descriptor, &terms.escrow, open.voucher.channel)?;
         if it.nonce != opening_nonce(&descriptor) {
             return Err(Unfit::Approval);

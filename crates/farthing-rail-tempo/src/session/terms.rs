@@ -1,11 +1,11 @@
 //! What a session's challenge asks for (draft-tempo-session-00 §7, draft-evm-session-00 §8).
 
 use alloy_primitives::B256;
-use farthing_core::Object;
+use farthing_core::{Object, SessionTerms as Understood};
 use farthing_money::{Amount, parse_atoms};
 use serde_json::{Value, json};
 
-use crate::session::channel::{Escrow, Family, NOBODY, RESERVE};
+use crate::session::channel::{Descriptor, Escrow, Family, NOBODY, RESERVE};
 use crate::wire::{self, Address, Tokens, Unreadable, parse_word, text};
 
 #[cfg(test)]
@@ -73,6 +73,37 @@ impl Means {
 }
 
 impl SessionTerms {
+    /// The channel of `payer`'s that is opened for them where an escrow is a contract, which knows of no operators.
+    pub(crate) const fn descriptor(
+        &self,
+        payer: Address,
+        salt: B256,
+        authorized_signer: Address,
+    ) -> Descriptor {
+        Descriptor {
+            payer,
+            payee: self.recipient,
+            operator: NOBODY,
+            token: self.token,
+            salt,
+            authorized_signer,
+            expiring_nonce_hash: B256::ZERO,
+        }
+    }
+
+    /// In the core's words. Vouchers of one session have the same `binding`.
+    pub(crate) fn understood(self, binding: String) -> Understood {
+        let asset = self.amount.asset().clone();
+        Understood {
+            unit: self.amount,
+            unit_type: self.unit,
+            recipient: self.recipient.to_string(),
+            suggested_deposit: self.suggested_deposit.map(|it| Amount::new(asset, it)),
+            delta_min_atoms: self.delta_min,
+            binding,
+        }
+    }
+
     /// As they stand in a challenge.
     #[must_use]
     pub fn write(&self) -> Object {

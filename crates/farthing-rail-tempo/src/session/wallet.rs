@@ -1,11 +1,9 @@
 //! The payer's side as the core knows it: a session is prepared once, and then acted in.
 
-use std::time::Duration;
-
 use alloy_primitives::B256;
 use farthing_core::{
     Act, BoxFuture, Invitation, Object, Paid, PayError, PreparedSession, SESSION, SessionPayer,
-    SessionTerms as Understood, SettleError, Standing, Unpayable,
+    SessionTerms as Understood, Standing, Unpayable,
 };
 use farthing_money::Amount;
 use serde::{Deserialize, Serialize};
@@ -16,6 +14,7 @@ use crate::session::buyer::Leave;
 use crate::session::channel::{Descriptor, Escrow};
 use crate::session::events::Happened;
 use crate::session::terms::SessionTerms;
+use crate::session::wayout::stepped;
 use crate::{LATE_S, METHOD, VALID_S_MAX, is_late};
 
 /// What the payer wants to be told when a session is gone on with. Nothing in it is a secret to the seller.
@@ -67,18 +66,7 @@ impl TempoPayer {
         let seen = self.channel(&kept.escrow, kept.channel).await.map_err(|_| PayError::Unsent)?;
         let at_s = seen.head.time_s;
         let standing = match seen.what {
-            Some(state) if state.is_finalized => Standing::Over { settled: state.settled },
-            Some(state) => {
-                let leaves_at = match state.close_requested_at_s {
-                    None => None,
-                    Some(asked_at_s) => {
-                        let grace_s = self.nodes.grace_s(&kept.escrow).await?;
-                        Some(moment(asked_at_s).after(Duration::from_secs(grace_s)))
-                    }
-                };
-                let (deposit, settled) = (state.deposit, state.settled);
-                Standing::There { deposit, settled, leaves_at }
-            }
+            Some(state) => self.nodes.standing_of(&kept.escrow, &state).await?,
             // The reserve forgets what is over: its events tell.
             None => match self.paid_out(kept).await? {
                 Some(settled) => Standing::Over { settled },
@@ -108,26 +96,9 @@ impl TempoPayer {
 
     async fn next_step_out(&self, kept: &Kept) -> Result<Standing, PayError> {
         let Seen { standing, at_s } = self.seen(kept).await?;
-        let step = match standing {
-            Standing::There { leaves_at: None, .. } => Leave::RequestClose,
-            Standing::There { leaves_at: Some(at), .. } if at <= moment(at_s) => Leave::Withdraw,
-            Standing::There { .. }
-            | Standing::Coming { .. }
-            | Standing::Never
-            | Standing::Over { .. } => return Ok(standing),
-        };
+        let Some(step) = Leave::next(standing, at_s) else { return Ok(standing) };
         let left = Self::leave(self, &kept.escrow, &kept.descriptor, step).await;
-        let after = || async { Ok(self.seen(kept).await?.standing) };
-        match left {
-            Ok(_) => after().await,
-            // What the escrow says no to may have been done meanwhile, by the seller or another process.
-            Err(SettleError::Declined) => match after().await? {
-                unchanged if unchanged == standing => Err(PayError::Refused),
-                changed => Ok(changed),
-            },
-            Err(SettleError::Unsent) => Err(PayError::Unsent),
-            Err(SettleError::Unknown) => Err(PayError::Unknown),
-        }
+        stepped(left, standing, async { Ok(self.seen(kept).await?.standing) }).await
     }
 
     fn asked(&self, invitation: &Invitation) -> Result<SessionTerms, Unpayable> {
@@ -173,18 +144,9 @@ impl TempoPayer {
 impl SessionPayer for TempoPayer {
     fn session_terms(&self, invitation: &Invitation) -> Result<Understood, Unpayable> {
         let terms = self.asked(invitation)?;
-        let asset = terms.amount.asset().clone();
-        Ok(Understood {
-            unit: terms.amount,
-            unit_type: terms.unit,
-            recipient: terms.recipient.to_string(),
-            suggested_deposit: terms.suggested_deposit.map(|it| Amount::new(asset, it)),
-            delta_min_atoms: terms.delta_min,
-            binding: format!(
-                "{:?} {} {} {}",
-                terms.escrow, terms.recipient, terms.token, terms.operator
-            ),
-        })
+        let binding =
+            format!("{:?} {} {} {}", terms.escrow, terms.recipient, terms.token, terms.operator);
+        Ok(terms.understood(binding))
     }
 
     fn prepare<'a>(

@@ -25,6 +25,7 @@ use serde_json::{Value, json};
 
 use crate::channels::{PAYEE, account};
 use crate::evm::{PAYER, Village, WAIT};
+use crate::tills::posted;
 use crate::world::{Fault, Proxy};
 
 /// A till with a rail on an EVM chain, a book, and a payer.
@@ -193,9 +194,7 @@ impl Shop {
 
     /// What an account has been credited and debited.
     fn books(&self, account: &str) -> (u128, u128) {
-        let accounts = self.audit().accounts;
-        let balance = accounts.get(&account.parse().unwrap());
-        balance.map_or((0, 0), |it| (it.credits_posted, it.debits_posted))
+        posted(&self.audit(), account)
     }
 
     /// How many transactions an account has had mined.

@@ -115,10 +115,14 @@ impl Shop {
 
     /// What an account has been credited and debited.
     fn books(&self, account: &str) -> (u128, u128) {
-        let accounts = self.audit().accounts;
-        let balance = accounts.get(&account.parse().unwrap());
-        balance.map_or((0, 0), |it| (it.credits_posted, it.debits_posted))
+        posted(&self.audit(), account)
     }
+}
+
+/// What an account has been credited and debited, by an audit.
+pub(crate) fn posted(audit: &Audit, account: &str) -> (u128, u128) {
+    let balance = audit.accounts.get(&account.parse().unwrap());
+    balance.map_or((0, 0), |it| (it.credits_posted, it.debits_posted))
 }
 
 /// What is presented with this payload, under a challenge of this name.

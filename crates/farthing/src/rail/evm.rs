@@ -4,14 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use farthing_core::SettleError;
 use farthing_gateway::{Config, EvmConfig};
 use farthing_money::{Amount, Assets};
 use farthing_rail_tempo::Nodes;
-use farthing_rail_tempo::session::EvmAccount;
+use farthing_rail_tempo::session::{EvmAccount, GRACE_MIN};
 use serde_json::json;
 
-use super::{chosen_key, described};
+use super::{chosen_key, described, undeployed};
 use crate::cli::EvmCommand;
 use crate::failure::{Done, Exit, Failure};
 use crate::serve::read_config;
@@ -22,9 +21,6 @@ const WAIT: Duration = Duration::from_mins(3);
 
 /// How long it waits before another replaces it that pays more.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// The least that a payee has to have after a request to close, in seconds (draft-evm-session-00 §14.3).
-const GRACE_MIN_S: u64 = 600;
 
 pub(super) async fn run(command: EvmCommand) -> Done {
     match command {
@@ -58,18 +54,8 @@ async fn deploy_escrow(path: &Path, key: Option<&str>, json: bool) -> Done {
         None => account,
     };
     let payer = account.address();
-    let deployed = account.deploy_escrow().await.map_err(|error| match error {
-        SettleError::Declined => Failure::other(format_args!(
-            "the chain would not; {payer} has to hold enough of its coin for the gas"
-        )),
-        SettleError::Unsent => {
-            Failure::new(Exit::Unreachable, "no node of the chain answers; nothing was sent")
-        }
-        SettleError::Unknown => {
-            let what = "nobody says what became of it; an escrow that is not used does no harm, so \
-                        run it again";
-            Failure::other(what)
-        }
+    let deployed = account.deploy_escrow().await.map_err(|error| {
+        undeployed(error, &format!("{payer} has to hold enough of its coin for the gas"))
     })?;
     let escrow = deployed.escrow.address;
     let cost = deployed.cost.as_ref().map(|cost| config.assets.print(cost));
@@ -102,8 +88,9 @@ async fn status(path: &Path, json: bool) -> Done {
         }
         None => None,
     };
-    let has_little_time =
-        session.as_ref().is_some_and(|(_, _, grace_s)| grace_s.is_some_and(|it| it < GRACE_MIN_S));
+    let has_little_time = session.as_ref().is_some_and(|(_, _, grace_s)| {
+        grace_s.is_some_and(|it| Duration::from_secs(it) < GRACE_MIN)
+    });
     let is_empty = session.as_ref().is_some_and(|(_, coins, _)| *coins == Some(0));
     if json {
         let session = session.map(|(session, coins, grace_s)| {

@@ -1,20 +1,18 @@
 //! Sessions on an EVM chain, as processes: a wallet, a gateway, and a chain with an escrow between them.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use farthing_rail_tempo::session::{Escrow, Family, Happened, Watch};
-use farthing_rail_tempo::{Nodes, parse_node};
+use farthing_rail_tempo::session::{Escrow, Family, Happened};
 use farthing_testkit::chain::{DEVELOPMENT_ACCOUNTS, DEVELOPMENT_KEYS, EVM_CHAIN_ID, EvmChain};
 use serde_json::{Value, json};
 
+use crate::channels::{PAYEE, opened, stands, told};
 use crate::world::{World, echo, free_address, nowhere};
 
 /// Longer than the payee has to answer who asks the escrow for the rest.
 const GRACE_S: u64 = 15 * 60 + 5;
 
-/// Who is paid, and who pays.
-const PAYEE: usize = 1;
+/// Who pays.
 const PAYER: usize = 2;
 
 const GATEWAY: &str = r#"
@@ -138,21 +136,9 @@ impl Village {
         Some(Self { chain, world, escrow })
     }
 
-    /// Makes the gateway sell what is at `upstream`.
-    fn sell(&self, upstream: std::net::SocketAddr) {
-        let config = self.world.read("farthing.toml");
-        let line = config.lines().find(|line| line.starts_with("url = ")).unwrap();
-        self.world
-            .write("farthing.toml", &config.replace(line, &format!("url = \"http://{upstream}\"")));
-    }
-
     /// What the escrow has told of the payee's channels, in order.
     async fn told(&self) -> Vec<Happened> {
-        let urls = vec![parse_node(&self.chain.url).unwrap()];
-        let nodes = Nodes::new(EVM_CHAIN_ID, urls, Duration::from_secs(5)).unwrap();
-        let payee = DEVELOPMENT_ACCOUNTS[PAYEE].parse().unwrap();
-        let mut watch = Watch::new(Arc::new(nodes), self.escrow, payee, 0);
-        watch.look().await.unwrap().events.iter().map(|it| it.event.what).collect()
+        told(&self.chain.url, self.escrow).await
     }
 
     fn atoms(&self) -> u128 {
@@ -169,32 +155,6 @@ impl Village {
         ask(&self.chain.url, "evm_increaseTime", json!([seconds])).await;
         ask(&self.chain.url, "evm_mine", json!([])).await;
     }
-
-    /// State, deposit, signed, and spent of the sessions, the latest first.
-    fn stand(&self) -> Vec<(String, u128, u128, u128)> {
-        let listed = self.world.farthing(&["sessions", "list", "--all", "--json"]).json();
-        let read = |it: &Value| {
-            let atoms = |name: &str| it[name]["atoms"].as_str().unwrap().parse().unwrap();
-            let state = it["state"].as_str().unwrap().to_owned();
-            (state, atoms("deposit"), atoms("signed"), atoms("spent"))
-        };
-        listed.as_array().unwrap().iter().map(read).collect()
-    }
-
-    /// The books of both sides hold.
-    fn verify(&self, delivered: u64) {
-        let verified = self.world.farthing(&["ledger", "verify", "--json"]).json();
-        assert_eq!(verified["audit"]["delivered"], delivered);
-        self.world.farthing(&["ledger", "verify", "--wallet"]).ok();
-    }
-}
-
-fn stands(state: &str, deposit: u128, signed: u128, spent: u128) -> (String, u128, u128, u128) {
-    (state.to_owned(), deposit, signed, spent)
-}
-
-fn opened(what: &Happened, atoms: u128) -> bool {
-    matches!(what, Happened::Opened { deposit, .. } if *deposit == atoms)
 }
 
 /// S-14, EVS.C01, EVS.C03: many processes pay in one session on a chain of its own: the payer opens and tops up
@@ -208,7 +168,7 @@ async fn one_opening_for_many_payments_on_an_evm_chain() {
         let paid = village.world.pay(&[&shop.url(&format!("/quote?round={round}"))]);
         assert!(paid.err.contains("paid 0.01 usd to 0x70997970C5"), "{}", paid.err);
         assert!(paid.ok().contains(&format!("GET /quote?round={round}")));
-        assert_eq!(village.stand()[0].3, round * 10_000);
+        assert_eq!(village.world.stand()[0].3, round * 10_000);
     }
     let told = village.told().await;
     assert!(opened(&told[0], 50_000), "{told:?}");
@@ -222,7 +182,7 @@ async fn one_opening_for_many_payments_on_an_evm_chain() {
     assert!(closed.contains("closed: 0.07 usd spent, 0.03 usd free again"), "{closed}");
     assert_eq!(village.atoms(), before - 70_000);
     assert_eq!(shop.stop().0, 0);
-    village.verify(7);
+    village.world.verify(7);
     let balances = village.world.farthing(&["ledger", "balances", "--json"]).json();
     assert!(balances["payable/seller/usd"].to_string().contains("70000"), "{balances}");
     assert!(!balances["spent/fees/eth"].is_null(), "the gas of the close: {balances}");
@@ -238,11 +198,11 @@ async fn a_wallet_without_coins_lets_the_seller_send() {
     for round in 1..=6 {
         village.world.pay(&[&shop.url(&format!("/quote?round={round}"))]).ok();
     }
-    assert_eq!(village.stand(), [stands("open", 100_000, 60_000, 60_000)]);
+    assert_eq!(village.world.stand(), [stands("open", 100_000, 60_000, 60_000)]);
     village.world.farthing(&["sessions", "close", "--all"]).ok();
     assert_eq!(village.atoms(), before - 60_000);
     drop(shop);
-    village.verify(6);
+    village.world.verify(6);
     // The same wallet has nothing to pay with where it would have to send.
     let config = village.world.read("farthing.toml");
     village.world.write("farthing.toml", &config.replace("relays = true\n", ""));
@@ -257,20 +217,20 @@ async fn a_wallet_without_coins_lets_the_seller_send() {
 async fn a_lost_opening_on_an_evm_chain_is_shown_again() {
     let Some(village) = Village::start("1", "").await else { return };
     let upstream = echo().await;
-    village.sell(nowhere());
+    village.world.sell(nowhere());
     let shop = village.world.serve();
     // The gateway took the voucher and cannot answer.
     village.world.pay(&[&shop.url("/quote?a")]).fails(5, "does not pay twice");
-    assert_eq!(village.stand(), [stands("opening", 50_000, 10_000, 0)]);
+    assert_eq!(village.world.stand(), [stands("opening", 50_000, 10_000, 0)]);
     drop(shop);
-    village.sell(upstream);
+    village.world.sell(upstream);
     let shop = village.world.serve();
     let answered = village.world.pay(&[&shop.url("/quote?a")]).ok();
     assert!(answered.contains("GET /quote?a"), "{answered}");
-    assert_eq!(village.stand(), [stands("open", 50_000, 10_000, 10_000)]);
+    assert_eq!(village.world.stand(), [stands("open", 50_000, 10_000, 10_000)]);
     assert_eq!(village.told().await.len(), 1);
     drop(shop);
-    village.verify(1);
+    village.world.verify(1);
 }
 
 /// S-16, S-15: the seller is silent for good: the wallet asks the escrow for the rest, and takes it after the
@@ -311,7 +271,7 @@ async fn an_opening_that_waits_is_overtaken() {
     tokio::time::timeout(Duration::from_secs(30), waiting).await.expect("it is sent");
     paying.kill().unwrap();
     paying.wait().unwrap();
-    assert_eq!(village.stand()[0].0, "opening");
+    assert_eq!(village.world.stand()[0].0, "opening");
     drop(shop);
     village.world.farthing(&["sessions", "close", "--all"]).fails(7, "cannot be reached");
     village.mining(true).await;
@@ -320,5 +280,5 @@ async fn an_opening_that_waits_is_overtaken() {
     assert_eq!(village.told().await, [], "no opening was mined");
     let shop = village.world.serve();
     village.world.pay(&[&shop.url("/quote?b")]).ok();
-    assert_eq!(village.stand()[0], stands("open", 50_000, 10_000, 10_000));
+    assert_eq!(village.world.stand()[0], stands("open", 50_000, 10_000, 10_000));
 }

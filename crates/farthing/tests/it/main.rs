@@ -4,6 +4,7 @@
 
 mod approvals;
 mod books;
+mod channels;
 mod conformance;
 mod crash;
 mod daemon;

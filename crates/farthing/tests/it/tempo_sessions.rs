@@ -1,24 +1,20 @@
 //! Sessions on Tempo, as processes: a wallet, a gateway, and a chain with an escrow between them.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::Request;
-use farthing_rail_tempo::session::{Escrow, Family, Happened, RESERVE, Watch};
-use farthing_rail_tempo::{Nodes, parse_node};
+use farthing_rail_tempo::session::{Escrow, Family, Happened, RESERVE};
 use farthing_testkit::chain::{
     DEVELOPMENT_ACCOUNTS, DEVELOPMENT_KEYS, PATH_USD, TEMPO_CHAIN_ID, TempoChain,
 };
 use serde_json::{Value, json};
 
+use crate::channels::{PAYEE, opened, stands, told};
 use crate::tempo::{add, ask, atoms, leave, set_up};
 use crate::world::{Serving, TOKEN, World, echo, free_address, nowhere, serve};
 
 /// Longer than the payee has to answer who asks the escrow for the rest.
 const GRACE_S: u64 = 15 * 60 + 5;
-
-/// Who is paid.
-const PAYEE: usize = 1;
 
 /// A chain with an escrow, and a wallet and a gateway that know both.
 struct Town {
@@ -63,21 +59,9 @@ impl Town {
         Self { chain, world, escrow }
     }
 
-    /// Makes the gateway sell what is at `upstream`.
-    fn sell(&self, upstream: std::net::SocketAddr) {
-        let config = self.world.read("farthing.toml");
-        let line = config.lines().find(|line| line.starts_with("url = ")).unwrap();
-        self.world
-            .write("farthing.toml", &config.replace(line, &format!("url = \"http://{upstream}\"")));
-    }
-
     /// What the escrow has told of the payee's channels, in order.
     async fn told(&self) -> Vec<Happened> {
-        let urls = vec![parse_node(&self.chain.url).unwrap()];
-        let nodes = Nodes::new(TEMPO_CHAIN_ID, urls, Duration::from_secs(5)).unwrap();
-        let payee = DEVELOPMENT_ACCOUNTS[PAYEE].parse().unwrap();
-        let mut watch = Watch::new(Arc::new(nodes), self.escrow, payee, 0);
-        watch.look().await.unwrap().events.iter().map(|it| it.event.what).collect()
+        told(&self.chain.url, self.escrow).await
     }
 
     /// Waits until what the escrow has told last is so.
@@ -98,40 +82,10 @@ impl Town {
         ask(&self.chain, "evm_mine", json!([])).await;
     }
 
-    fn sessions(&self) -> Vec<Value> {
-        let listed = self.world.farthing(&["sessions", "list", "--all", "--json"]).json();
-        listed.as_array().unwrap().clone()
-    }
-
-    /// State, deposit, signed, and spent of the sessions, the latest first.
-    fn stand(&self) -> Vec<(String, u128, u128, u128)> {
-        let read = |it: &Value| {
-            let atoms = |name: &str| it[name]["atoms"].as_str().unwrap().parse().unwrap();
-            let state = it["state"].as_str().unwrap().to_owned();
-            (state, atoms("deposit"), atoms("signed"), atoms("spent"))
-        };
-        self.sessions().iter().map(read).collect()
-    }
-
-    /// The books of both sides hold.
-    fn verify(&self, delivered: u64) {
-        let verified = self.world.farthing(&["ledger", "verify", "--json"]).json();
-        assert_eq!(verified["audit"]["delivered"], delivered);
-        self.world.farthing(&["ledger", "verify", "--wallet"]).ok();
-    }
-
     fn earned(&self) -> String {
         let balances = self.world.farthing(&["ledger", "balances", "--json"]).json();
         balances["payable/seller/usd"].to_string()
     }
-}
-
-fn stands(state: &str, deposit: u128, signed: u128, spent: u128) -> (String, u128, u128, u128) {
-    (state.to_owned(), deposit, signed, spent)
-}
-
-fn opened(what: &Happened, atoms: u128) -> bool {
-    matches!(what, Happened::Opened { deposit, .. } if *deposit == atoms)
 }
 
 /// S-14: many processes pay in one session: one opening and one close stand on the chain, and what the
@@ -144,7 +98,7 @@ async fn one_opening_and_one_close_for_many_payments() {
         let paid = town.world.pay(&[&shop.url(&format!("/quote?round={round}"))]);
         assert!(paid.err.contains("paid 0.01 usd to 0x70997970C5"), "{}", paid.err);
         assert!(paid.ok().contains(&format!("GET /quote?round={round}")));
-        assert_eq!(town.stand(), [stands("open", 50_000, round * 10_000, round * 10_000)]);
+        assert_eq!(town.world.stand(), [stands("open", 50_000, round * 10_000, round * 10_000)]);
     }
     let told = town.told().await;
     assert!(told.len() == 1 && opened(&told[0], 50_000), "four payments, one opening: {told:?}");
@@ -155,7 +109,7 @@ async fn one_opening_and_one_close_for_many_payments() {
     let fee = before - atoms(&town.world) - 40_000;
     assert!(fee < 40_000, "the fee of the opening: {fee}");
     assert_eq!(shop.stop().0, 0);
-    town.verify(4);
+    town.world.verify(4);
     assert!(town.earned().contains("40000"), "{}", town.earned());
     let receipts = town.world.farthing(&["wallet", "receipts", "--json"]).json();
     assert_eq!(receipts.as_array().unwrap().len(), 4);
@@ -170,7 +124,7 @@ async fn a_session_is_topped_up_to_the_cap_and_no_further() {
         town.world.pay(&[&shop.url(&format!("/quote?round={round}"))]).ok();
     }
     town.world.pay(&[&shop.url("/quote?round=9")]).fails(3, "total cap");
-    assert_eq!(town.stand(), [stands("open", 80_000, 80_000, 80_000)]);
+    assert_eq!(town.world.stand(), [stands("open", 80_000, 80_000, 80_000)]);
     let told = town.told().await;
     assert!(opened(&told[0], 50_000), "{told:?}");
     let topped_up = told[1..].iter().map(|it| {
@@ -181,7 +135,7 @@ async fn a_session_is_topped_up_to_the_cap_and_no_further() {
     let closed = town.world.farthing(&["sessions", "close", "--all"]).ok();
     assert!(closed.contains("0.08 usd spent, 0.00 usd free again"), "{closed}");
     drop(shop);
-    town.verify(8);
+    town.world.verify(8);
 }
 
 /// S-16: the seller is silent for good: the wallet asks the escrow for the rest, and takes it after the
@@ -202,7 +156,7 @@ async fn a_wallet_leaves_a_silent_seller() {
     town.world.farthing(&["sessions", "recover"]).ok();
     town.world.farthing(&force).ok();
     assert_eq!(town.told().await.len(), 2);
-    assert_eq!(town.sessions()[0]["state"], "leaving");
+    assert_eq!(town.world.sessions()[0]["state"], "leaving");
     town.wait(GRACE_S).await;
     let left = town.world.farthing(&["sessions", "recover"]).ok();
     assert!(left.contains("closed: 0.00 usd spent, 0.05 usd free again"), "{left}");
@@ -234,7 +188,7 @@ async fn the_newest_voucher_wins_over_who_leaves() {
     let left = town.world.farthing(&["sessions", "recover"]).ok();
     assert!(left.contains("closed: 0.03 usd spent, 0.02 usd free again"), "{left}");
     drop(shop);
-    town.verify(3);
+    town.world.verify(3);
 }
 
 /// The answer to an opening is lost, and asked for so late that no chain would take the opening again: the
@@ -243,21 +197,21 @@ async fn the_newest_voucher_wins_over_who_leaves() {
 async fn a_lost_opening_is_found_on_the_chain() {
     let Some(town) = Town::start("1").await else { return };
     let upstream = echo().await;
-    town.sell(nowhere());
+    town.world.sell(nowhere());
     let shop = town.world.serve();
     // The gateway took the voucher and cannot answer.
     town.world.pay(&[&shop.url("/quote?a")]).fails(5, "does not pay twice");
-    assert_eq!(town.stand(), [stands("opening", 50_000, 10_000, 0)]);
+    assert_eq!(town.world.stand(), [stands("opening", 50_000, 10_000, 0)]);
     drop(shop);
-    town.sell(upstream);
+    town.world.sell(upstream);
     town.wait(60).await;
     let shop = town.world.serve();
     let answered = town.world.pay(&[&shop.url("/quote?a")]).ok();
     assert!(answered.contains("GET /quote?a"), "{answered}");
-    assert_eq!(town.stand(), [stands("open", 50_000, 10_000, 10_000)]);
+    assert_eq!(town.world.stand(), [stands("open", 50_000, 10_000, 10_000)]);
     assert_eq!(town.told().await.len(), 1);
     drop(shop);
-    town.verify(1);
+    town.world.verify(1);
 }
 
 /// An opening that the chain never took frees what was held, once no chain can take it any more; and not
@@ -277,7 +231,7 @@ async fn an_opening_that_never_came_frees_its_hold() {
     ask(&town.chain, "anvil_dropAllTransactions", json!([])).await;
     // Nobody says anything, and nothing is free.
     town.world.farthing(&["sessions", "recover"]).fails(7, "cannot be reached");
-    assert_eq!(town.sessions()[0]["state"], "opening");
+    assert_eq!(town.world.sessions()[0]["state"], "opening");
     town.wait(60).await;
     let recovered = town.world.farthing(&["sessions", "recover"]).ok();
     assert!(recovered.contains("closed: 0.00 usd spent, 0.05 usd free again"), "{recovered}");
@@ -303,12 +257,12 @@ async fn a_session_that_is_gone_is_replaced() {
     let Some(town) = Town::start("1").await else { return };
     let shop = town.world.serve();
     town.world.pay(&[&shop.url("/quote?a")]).ok();
-    let first = town.sessions()[0]["channel"].as_str().unwrap().to_owned();
+    let first = town.world.sessions()[0]["channel"].as_str().unwrap().to_owned();
     close_at(&shop, &first).await;
     town.world.pay(&[&shop.url("/quote?b")]).ok();
     let (new, old) =
         (stands("open", 50_000, 10_000, 10_000), stands("closed", 50_000, 20_000, 10_000));
-    assert_eq!(town.stand(), [new, old]);
+    assert_eq!(town.world.stand(), [new, old]);
     let told = town.told().await;
     assert_eq!(told[1], Happened::Closed { to_payee: 10_000, to_payer: 40_000 });
     assert!(told.len() == 3 && opened(&told[2], 50_000), "{told:?}");
@@ -328,14 +282,14 @@ async fn a_deposit_is_as_large_as_there_is_money() {
     let shop = town.world.serve();
     leave(&town.chain, DEVELOPMENT_ACCOUNTS[2], 330_000).await;
     town.world.pay(&[&shop.url("/quote?a")]).ok();
-    assert_eq!(town.stand(), [stands("open", 200_000, 10_000, 10_000)]);
+    assert_eq!(town.world.stand(), [stands("open", 200_000, 10_000, 10_000)]);
     town.world.farthing(&["sessions", "close", "--all"]).ok();
     // Enough for a deposit to the atom, and nothing for its fee.
     leave(&town.chain, DEVELOPMENT_ACCOUNTS[2], 100_000).await;
     town.world.pay(&[&shop.url("/quote?b")]).ok();
-    assert_eq!(town.stand(), [stands("closed", 200_000, 10_000, 10_000)], "and no other");
+    assert_eq!(town.world.stand(), [stands("closed", 200_000, 10_000, 10_000)], "and no other");
     drop(shop);
-    town.verify(2);
+    town.world.verify(2);
     assert!(town.earned().contains("20000"), "{}", town.earned());
 }
 
@@ -368,7 +322,7 @@ async fn a_session_over_the_chains_own_reserve() {
     for round in 1..=6_u128 {
         let paid = town.world.pay(&[&format!("{front}/quote?round={round}")]);
         assert!(paid.ok().contains(&format!("GET /quote?round={round}")));
-        assert_eq!(town.stand()[0].3, round * 10_000);
+        assert_eq!(town.world.stand()[0].3, round * 10_000);
     }
     let closed = town.world.farthing(&["sessions", "close", "--all"]).ok();
     assert!(closed.contains("0.06 usd spent, 0.04 usd free again"), "{closed}");
@@ -377,7 +331,7 @@ async fn a_session_over_the_chains_own_reserve() {
     assert!(matches!(told[1], Happened::ToppedUp { additional: 50_000, .. }), "{told:?}");
     assert_eq!(told[2..], [Happened::Closed { to_payee: 60_000, to_payer: 40_000 }]);
     drop(shop);
-    town.verify(6);
+    town.world.verify(6);
 }
 
 /// Passes a request on; and tells the stand-in before which transaction is about to open a channel.

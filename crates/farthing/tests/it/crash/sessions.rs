@@ -26,7 +26,7 @@ use tokio::task::JoinSet;
 use crate::crash::book::{Book, Place};
 use crate::crash::kitchen::Kitchen;
 use crate::crash::link;
-use crate::crash::shop::{EVENTUALLY, LOOK_AGAIN, Point, assets, send, until};
+use crate::crash::shop::{EVENTUALLY, LOOK_AGAIN, Point, assets, send, until, waiting};
 use crate::crash::tally::{Fate, Tally};
 use crate::world::{Serving, World, gateway_toml};
 
@@ -144,14 +144,6 @@ impl Street {
         ledger.channels().cloned().collect()
     }
 
-    async fn waiting(&self) -> usize {
-        let admin = self.serving.as_ref().unwrap().admin.as_ref().unwrap();
-        let url = format!("http://{admin}/metrics");
-        let text = self.http.get(url).send().await.unwrap().text().await.unwrap();
-        let line = text.lines().find_map(|line| line.strip_prefix("farthing_store_queue "));
-        line.unwrap().parse().unwrap()
-    }
-
     /// Brings one step of all sessions to the point, kills the gateway there, and sends the same again.
     async fn step(
         &mut self,
@@ -222,8 +214,11 @@ impl Street {
         match self.point {
             Point::Verified => {
                 // All of them and a look of recovery's wait for the disk.
-                until("they wait", async || (self.waiting().await > steps.len()).then_some(()))
-                    .await;
+                until("they wait", async || {
+                    (waiting(&self.http, self.serving.as_ref().unwrap()).await > steps.len())
+                        .then_some(())
+                })
+                .await;
             }
             Point::Delivered => {
                 let are_written = || {

@@ -300,7 +300,7 @@ impl Shop {
         let held_here = || self.kitchen.held() - held;
         let is_there = async || match self.point {
             // All of them and a look of recovery's wait for the disk: it is the only other one that asks.
-            Point::Verified => self.waiting().await > bought.len(),
+            Point::Verified => waiting(&self.http, self.serving()).await > bought.len(),
             Point::Claimed => {
                 self.dial.arrived() - arrived == u64::try_from(third).unwrap()
                     && held_here() == 2 * third
@@ -338,14 +338,6 @@ impl Shop {
         while let Some(ended) = clients.join_next().await {
             assert_eq!(ended.unwrap(), None, "nobody has a whole answer");
         }
-    }
-
-    /// How many requests wait for the book, as the gateway itself says.
-    async fn waiting(&self) -> usize {
-        let url = format!("http://{}/metrics", self.serving().admin.as_ref().unwrap());
-        let text = self.http.get(url).send().await.unwrap().text().await.unwrap();
-        let line = text.lines().find_map(|line| line.strip_prefix("farthing_store_queue "));
-        line.unwrap().parse().unwrap()
     }
 
     /// A thief shows every credential it has stolen, many times at once, for what it bought and for
@@ -548,6 +540,14 @@ fn charged(story: &Story) -> u128 {
             story.payment.amount.atoms() - back
         }
     }
+}
+
+/// How many requests wait for the book, as the gateway itself says.
+pub(crate) async fn waiting(http: &reqwest::Client, serving: &Serving) -> usize {
+    let url = format!("http://{}/metrics", serving.admin.as_ref().unwrap());
+    let text = http.get(url).send().await.unwrap().text().await.unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("farthing_store_queue "));
+    line.unwrap().parse().unwrap()
 }
 
 pub(crate) async fn send(

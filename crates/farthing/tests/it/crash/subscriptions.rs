@@ -22,7 +22,7 @@ use farthing_rail_prepaid::PrepaidPayer;
 use crate::crash::book::{Book, Place};
 use crate::crash::kitchen::Kitchen;
 use crate::crash::link;
-use crate::crash::shop::{assets, send, until};
+use crate::crash::shop::{assets, send, until, waiting};
 use crate::world::{Serving, World, gateway_toml};
 
 /// The price of a period, in atoms.
@@ -88,14 +88,6 @@ impl Street {
         ledger.subscription(id).cloned()
     }
 
-    async fn waiting(&self) -> usize {
-        let admin = self.serving.as_ref().unwrap().admin.as_ref().unwrap();
-        let url = format!("http://{admin}/metrics");
-        let text = self.http.get(url).send().await.unwrap().text().await.unwrap();
-        let line = text.lines().find_map(|line| line.strip_prefix("farthing_store_queue "));
-        line.unwrap().parse().unwrap()
-    }
-
     /// Brings one step to a point, kills the gateway there, and sends the same again. Says which subscription
     /// the step has begun, if it begins one.
     async fn step(&mut self, act: SubscriptionAct, point: Point) -> SubscriptionId {
@@ -122,7 +114,10 @@ impl Street {
         match point {
             Point::Unwritten => {
                 // This one and a look of recovery's wait for the disk.
-                until("it waits", async || (self.waiting().await > 1).then_some(())).await;
+                until("it waits", async || {
+                    (waiting(&self.http, self.serving.as_ref().unwrap()).await > 1).then_some(())
+                })
+                .await;
             }
             Point::Unheard => {
                 let written = || self.book.records().iter().skip(before).any(is_step);
